@@ -7,12 +7,13 @@ Docs: https://recfast.github.io/recfast/callbacks.html.md"""
 # %% auto #0
 __all__ = ['EarlyStoppingCallback', 'ReduceLROnPlateau', 'SaveModelCallback']
 
-# %% ../nbs/43_callbacks.ipynb #50658fbe
+# %% ../nbs/43_callbacks.ipynb #8fd21492
 import numpy as np
 from fastai.callback import tracker
+from .core import first_few
 from .metrics import metric_comp
 
-# %% ../nbs/43_callbacks.ipynb #364bc770
+# %% ../nbs/43_callbacks.ipynb #d083cd8a
 class _Directed:
     "Takes `comp` from the monitored metric when the caller gave none"
     def __init__(self, *args, comp=None, min_delta=0., **kwargs):
@@ -20,6 +21,8 @@ class _Directed:
         super().__init__(*args, comp=comp, min_delta=min_delta, **kwargs)
 
     def before_fit(self):
+        names = [o for o in self.recorder.metric_names[1:] if o!='time']
+        if self.monitor not in names: raise ValueError(f"monitor={self.monitor!r} is not measured here; there are {first_few(names)}")
         if self._given is None:
             self.comp = metric_comp(self.monitor, self.learn.metrics)
             self.min_delta = -self._delta if self.comp==np.less else self._delta
@@ -32,10 +35,10 @@ class EarlyStoppingCallback(_Directed, tracker.EarlyStoppingCallback):
 class ReduceLROnPlateau(_Directed, tracker.ReduceLROnPlateau):
     "Divide the learning rate by `factor` when `monitor` has not improved for `patience` epochs"
 
-# %% ../nbs/43_callbacks.ipynb #f344e960
+# %% ../nbs/43_callbacks.ipynb #81ba49cb
 class SaveModelCallback(_Directed, tracker.SaveModelCallback):
     "Save the model when `monitor` improves and load the best one after training"
     def after_fit(self, **kwargs):
         "Load the best model; nothing in the file is executed"
         if self.at_end: self._save(f'{self.fname}')
-        elif not self.every_epoch: self.learn.load(f'{self.fname}', with_opt=self.with_opt)
+        elif not self.every_epoch and self.last_saved_path is not None: self.learn.load(f'{self.fname}', with_opt=self.with_opt)

@@ -44,7 +44,7 @@ def pca(
     sign = v[:k].gather(1, v[:k].abs().argmax(1, keepdim=True)).sign().T
     return u[:,:k]*s[:k]*sign
 
-# %% ../nbs/51_interpret.ipynb #30aeb9b8
+# %% ../nbs/51_interpret.ipynb #663d897b
 def plot_factors(
     model, # a pair model
     train, # `Interactions` it was trained on
@@ -56,12 +56,12 @@ def plot_factors(
     xy,top = pca(torch.tensor(f.to_numpy())).numpy(),np.argsort(-counts, kind='stable')[:n]
     if ax is None: _,ax = plt.subplots(figsize=(10,8))
     ax.scatter(*xy[top].T, s=12, alpha=.6)
-    for j in top: ax.annotate(str(f.index[j])[:32], xy[j], fontsize=8, xytext=(3,3), textcoords='offset points')
+    for j in top: ax.annotate(str(f.index[j])[:32], xy[j], fontsize=8, xytext=(3,3), textcoords='offset points', parse_math=False)
     ax.set(xlabel='first component', ylabel='second component', title=f'The {len(top)} most rated items')
     ax.margins(.12)
     return ax
 
-# %% ../nbs/51_interpret.ipynb #8f1717db
+# %% ../nbs/51_interpret.ipynb #32aeca56
 def plot_bias(
     model, # a pair model with biases
     train, # `Interactions` it was trained on
@@ -75,6 +75,6 @@ def plot_bias(
     df = pd.concat([df.head(n), df.tail(n)]).drop_duplicates('item_id')[::-1]
     if ax is None: _,ax = plt.subplots(figsize=(7,.28*len(df)+1))
     ax.barh(range(len(df)), df.bias, color=np.where(df.bias>df.bias.median(), 'tab:blue', 'tab:orange'))
-    ax.set_yticks(range(len(df)), df.item_id.astype(str).str[:40], fontsize=8)
+    ax.set_yticks(range(len(df)), df.item_id.astype(str).str[:40], fontsize=8, parse_math=False)
     ax.set(xlabel='item bias', title=f'Highest and lowest bias (at least {min_ratings} ratings)')
     return ax

@@ -7,16 +7,14 @@ Docs: https://recfast.github.io/recfast/learner.html.md"""
 # %% auto #0
 __all__ = ['FusedAdam', 'Fast', 'CollabLearner', 'collab_learner']
 
-# %% ../nbs/55_learner.ipynb #72d4bfb1
+# %% ../nbs/55_learner.ipynb #18ec5651
 import inspect,time
-from contextlib import contextmanager,nullcontext
+from contextlib import contextmanager
 import numpy as np,torch
 from torch import nn
 from torch.optim.adamw import adamw
 from fastcore.basics import patch
-from fastcore.foundation import L
 from fastcore.meta import delegates
-import fastai.callback.all
 from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
@@ -26,7 +24,6 @@ from fastai.losses import MSELossFlat
 from fastai.optimizer import Adam,Optimizer
 from fastai.tabular.model import get_emb_sz
 from . import evaluate as _evaluate, interpret as _interpret
-from .core import RatingsError
 from .data.loaders import RatingDL
 from .models.dot import DotProduct,DotProductBias
 from .models.ncf import EmbeddingNN
@@ -81,16 +78,15 @@ _known_cbs = {TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamSche
 _loop_parts = 'one_batch _do_one_batch _do_grad_opt _backward _step _split _set_device _with_events __call__ _call_one'.split()
 _adam_steps = [getattr(f, 'func', f) for f in Adam([nn.Parameter(torch.zeros(1))], lr=0.).cbs]
 
-# %% ../nbs/55_learner.ipynb #f4cf2a41
+# %% ../nbs/55_learner.ipynb #ca68569e
 class CollabLearner(Learner):
     "A `Learner` that recommends; made by `collab_learner`"
     fast = Fast(False, 'nothing was fitted yet')
-    _allow_fast,seed = True,None
+    _allow_fast,seed,n_trained = True,None,0 # n_trained: epochs behind this learner, whose orders are used up
 
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0, *, fast:bool=None):
         "Fit for `n_epoch`; `fast=False` forces fastai's plain loop"
-        dl,allow = self.dls.train,self._allow_fast
-        self._base_epoch = max(getattr(dl, 'epoch', 0)-start_epoch, 0)
+        allow,self._base_epoch = self._allow_fast,max(self.n_trained-start_epoch, 0)
         if fast is not None: self._allow_fast = fast
         try: super().fit(n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
         finally: self._allow_fast = allow
@@ -107,17 +103,14 @@ class CollabLearner(Learner):
         try: yield
         finally: self._allow_fast = old
 
-# %% ../nbs/55_learner.ipynb #444443c6
+# %% ../nbs/55_learner.ipynb #c50f1693
 @patch
 def _do_epoch_train(self:CollabLearner):
     "One epoch of training, in the order that belongs to its number"
-    dl = self.dls.train
-    if not isinstance(dl, RatingDL): return Learner._do_epoch_train(self)
-    dl.epoch = nxt = self._base_epoch+self.epoch
-    try:
-        with self._seeded(dl.epoch): Learner._do_epoch_train(self)
-        nxt += 1
-    finally: dl.epoch = nxt # an epoch broken off comes again
+    self.n_trained = nth = self._base_epoch+self.epoch
+    if isinstance(self.dls.train, RatingDL): self.dls.train.epoch = nth
+    with self._seeded(nth): Learner._do_epoch_train(self)
+    self.n_trained = nth+1 # not reached by an epoch broken off, which comes again
 
 @patch
 @contextmanager
@@ -132,10 +125,9 @@ def _seeded(self:CollabLearner, epoch):
 @delegates(Learner.lr_find)
 def lr_find(self:CollabLearner, *args, **kwargs):
     "fastai's learning rate finder; the order of the epochs to come is as if it had not run"
-    epoch = getattr(self.dls.train, 'epoch', None)
+    n_trained = self.n_trained
     try: return Learner.lr_find(self, *args, **kwargs)
-    finally:
-        if epoch is not None: self.dls.train.epoch = epoch
+    finally: self.n_trained = n_trained
 
 # %% ../nbs/55_learner.ipynb #ac11a0bd
 @patch
@@ -296,12 +288,12 @@ def collab_learner(
     learn.seed = seed
     return learn
 
-# %% ../nbs/55_learner.ipynb #fb84b427
+# %% ../nbs/55_learner.ipynb #67c22d3d
 @patch(as_prop=True)
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
-    key = id(self.model),id(self.dls)
-    if getattr(self, '_rec', (None,))[0]!=key: self._rec = key,Recommender(self.model, self.dls.interactions('all'), self.dls.interactions('train'))
+    of = self.model,self.dls.interactions('all'),self.dls.interactions('train')
+    if not all(a is b for a,b in zip(getattr(self, '_rec', ((None,)*3,))[0], of)): self._rec = of,Recommender(*of)
     return self._rec[1]
 
 @patch

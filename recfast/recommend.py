@@ -7,8 +7,7 @@ Docs: https://recfast.github.io/recfast/recommend.html.md"""
 # %% auto #0
 __all__ = ['Recommender']
 
-# %% ../nbs/50_recommend.ipynb #1dadde25
-import warnings
+# %% ../nbs/50_recommend.ipynb #aa2fb0ed
 from collections.abc import Iterable,Mapping
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from .core import RatingsError,RecfastError,check_on_unknown,first_few
 from .models.base import UserPrior,fold_in,id_tables,item_vectors,score_items,score_pairs,score_vector
 from .ranking import rank_items,mask_scores,top_k
 
-# %% ../nbs/50_recommend.ipynb #0e54f64a
+# %% ../nbs/50_recommend.ipynb #d0b38af6
 class Recommender:
     "A trained model with the ids of its rows and what each user has seen"
     def __init__(self,
@@ -28,10 +27,22 @@ class Recommender:
         self.model,self.seen,self.train = model,interactions,interactions if train is None else train
         self.users,self.items = interactions.user_vocab,interactions.item_vocab
         self.n_users,self.n_items = interactions.n_users,interactions.n_items
+        v = self.train.values
+        self.rating_range = (v.min().item(),v.max().item()) if v is not None and len(v) else None # of the training ratings
+
+    def trained_items(self)->torch.Tensor: # [I] bool
+        "The items with a training row; all of them where there are no rows to tell"
+        ok = torch.from_numpy(self.train.counts('item')>0) if len(self.train) else torch.ones(self.n_items, dtype=torch.bool)
+        ok[0] = False
+        return ok
+
+    def need_rows(self, what:str): # what cannot be done, for the message
+        "Raise `RecfastError` where there are no interactions"
+        if not len(self.train): raise RecfastError(f"there are no interactions here (an exported Learner keeps none), so {what}")
 
     def __repr__(self): return f"Recommender({type(self.model).__name__}, {self.n_users-1} users, {self.n_items-1} items, {len(self.seen)} ratings seen)"
 
-# %% ../nbs/50_recommend.ipynb #44c10768
+# %% ../nbs/50_recommend.ipynb #174712c6
 def _many(ids): return isinstance(ids, Iterable) and not isinstance(ids, (str,bytes))
 
 @patch
@@ -47,6 +58,7 @@ def predict(self:Recommender,
     u,i = np.broadcast_arrays(u, i)
     out = score_pairs(self.model, torch.from_numpy(np.stack([u,i], 1))).numpy().astype(float)
     cold = (u==0)|(i==0)
+    if cold.any() and on_unknown!='drop': self.need_rows('there is no mean to fall back to')
     if cold.any(): out[cold] = np.nan if on_unknown=='drop' else np.where(i[cold]>0, self._mean_scores()[i[cold]], self._mean_rating())
     return float(out[0]) if one else out
 
@@ -63,13 +75,15 @@ def _mean_scores(self:Recommender):
     step = max(1, 2**24//self.n_items)
     return (sum(score_items(self.model, u, self.n_items).double().sum(0).cpu() for u in users.split(step))/len(users)).numpy()
 
-# %% ../nbs/50_recommend.ipynb #fdcd6bc2
+# %% ../nbs/50_recommend.ipynb #a73535a3
 @patch
 def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown):
     "[I] bool: which items may appear"
-    ok = torch.zeros(self.n_items, dtype=torch.bool)
-    ok[self.items.encode(list(item_ids), on_unknown, 'item') if item_ids is not None else np.flatnonzero(self.train.counts('item'))] = True
-    if exclude_item_ids is not None: ok[self.items.encode(list(exclude_item_ids), on_unknown, 'item')] = False
+    if item_ids is None: ok = self.trained_items()
+    else:
+        ok = torch.zeros(self.n_items, dtype=torch.bool)
+        ok[self.items.encode(_id_array(item_ids), on_unknown, 'item')] = True
+    if exclude_item_ids is not None: ok[self.items.encode(_id_array(exclude_item_ids), on_unknown, 'item')] = False
     ok[0] = False
     return ok
 
@@ -82,7 +96,7 @@ def _list_frame(self:Recommender, user_ids, vals, rows):
     return pd.DataFrame(dict(user_id=user_ids[at], item_id=self.items.decode(rows.flatten().numpy()[keep]),
                              score=vals.flatten().numpy()[keep], rank=np.tile(np.arange(1, k+1), n)[keep]))
 
-# %% ../nbs/50_recommend.ipynb #fc554dc4
+# %% ../nbs/50_recommend.ipynb #84f85bae
 @patch
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every user
@@ -101,8 +115,7 @@ def recommend(self:Recommender,
     if history is not None:
         if user_ids is not None: raise TypeError("pass user_ids or history=, not both")
         return self._recommend_new(history, k, ok, exclude_seen, on_unknown)
-    if exclude_seen and not len(self.seen): raise RecfastError("there are no interactions here (an exported Learner keeps none), so what was seen "
-        "cannot be left out: pass exclude_seen=False, or load the Learner's data")
+    if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.users.decode(np.arange(1, self.n_users)) if user_ids is None else _id_array(user_ids)
     users = self.users.encode(ids, on_unknown, 'user', _NEW_USER)
     if on_unknown=='drop': ids,users = ids[users>0],users[users>0]
@@ -120,16 +133,17 @@ def _score(self:Recommender, users):
     if (users==0).any(): scores[users==0] = torch.as_tensor(self._mean_scores(), dtype=scores.dtype, device=scores.device)
     return scores
 
-# %% ../nbs/50_recommend.ipynb #5fbe14e9
+# %% ../nbs/50_recommend.ipynb #442488d8
 @patch
 def _histories(self:Recommender, history, on_unknown):
     "A list of (item rows, ratings)"
+    self.need_rows('a history has no trained users to be compared with')
     several = isinstance(history, (list,tuple)) and len(history)>0 and all(isinstance(h, (Mapping,pd.DataFrame,list,tuple)) for h in history)
     return [self._one_history(h, on_unknown) for h in (history if several else [history])]
 
 @patch
 def _one_history(self:Recommender, h, on_unknown):
-    low,high = float(self.train.values.min()),float(self.train.values.max())
+    low,high = self.rating_range
     if isinstance(h, pd.DataFrame):
         item,rating = ('item_id' if 'item_id' in h else self.seen.cat_names[1]),('rating' if 'rating' in h else self.seen.rating_name)
         if item not in h or rating not in h: raise RatingsError(f"history has columns {list(h.columns)}, expected {item!r} and {rating!r}")
@@ -142,11 +156,11 @@ def _one_history(self:Recommender, h, on_unknown):
     rows = self.items.encode(ids, on_unknown, 'item') if ids else np.zeros(0, np.int64)
     return torch.from_numpy(rows[rows>0]).long(),torch.from_numpy(ratings[rows>0])
 
-# %% ../nbs/50_recommend.ipynb #b2b2ef2a
+# %% ../nbs/50_recommend.ipynb #62108735
 @patch
 def _prior(self:Recommender):
     "What fold-in needs of the trained model, made once for its present weights"
-    key = tuple(p.detach().double().sum().item() for p in self.model.parameters())
+    key = tuple(p.detach().sum().item() for p in self.model.parameters())
     if getattr(self, '_prior_of', (None,))[0]!=key:
         prior = UserPrior(id_tables(self.model, self.n_users, self.n_items)[0], torch.from_numpy(np.flatnonzero(self.train.counts('user')[1:])+1))
         at = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))[:20_000]
@@ -157,26 +171,24 @@ def _prior(self:Recommender):
 
 @patch
 def score_history(self:Recommender,
-    history, # as in `recommend`
-    on_unknown:str='raise', # for item ids the model does not know; they are left out of the history otherwise
+    histories:list, # of (item rows, ratings)
 )->torch.Tensor: # [H,I] scores by item row
     "Scores of every item for people given by their ratings"
     prior,noise = self._prior()
-    users = [fold_in(self.model, prior, items, ratings, noise) for items,ratings in self._histories(history, on_unknown)]
+    users = [fold_in(self.model, prior, items, ratings, noise) for items,ratings in histories]
     return torch.stack([score_vector(self.model, prior, u, self.n_items) for u in users]) if users else torch.zeros(0, self.n_items)
 
-# %% ../nbs/50_recommend.ipynb #78f0c4b2
+# %% ../nbs/50_recommend.ipynb #e8c19179
 @patch
 def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
     "`recommend` for histories; user_id is 0, 1, ..."
-    scores,seen = self.score_history(history, on_unknown),None
-    if exclude_seen:
-        items = [h[0] for h in self._histories(history, 'drop')]
-        if items: seen = torch.repeat_interleave(torch.arange(len(items)), torch.tensor([len(i) for i in items])),torch.cat(items)
+    histories,seen = self._histories(history, on_unknown),None
+    scores,items = self.score_history(histories),[h[0] for h in histories]
+    if exclude_seen and items: seen = torch.repeat_interleave(torch.arange(len(items)), torch.tensor([len(i) for i in items])),torch.cat(items)
     vals,rows = top_k(mask_scores(scores, ok, seen).cpu(), k)
     return self._list_frame(np.arange(len(vals)), vals, rows)
 
-# %% ../nbs/50_recommend.ipynb #b0182f5c
+# %% ../nbs/50_recommend.ipynb #5ca98b05
 @patch
 def similar_items(self:Recommender,
     item_ids, # one id or many
@@ -188,6 +200,6 @@ def similar_items(self:Recommender,
     rows = self.items.encode(ids, on_unknown, 'item')
     ids,rows = ids[rows>0],rows[rows>0]
     vecs = F.normalize(item_vectors(self.model, self.n_users, self.n_items), dim=1)
-    scores = mask_scores(vecs[rows]@vecs.T, torch.from_numpy(self.train.counts('item')>0), (torch.arange(len(rows)),torch.from_numpy(rows)))
+    scores = mask_scores(vecs[rows]@vecs.T, self.trained_items(), (torch.arange(len(rows)),torch.from_numpy(rows)))
     vals,near = top_k(scores, k)
     return self._list_frame(ids, vals, near).rename(columns={'user_id':'query_id'})

@@ -7,23 +7,23 @@ Docs: https://recfast.github.io/recfast/data.loaders.html.md"""
 # %% auto #0
 __all__ = ['Vocab', 'Interactions', 'RatingDL', 'CollabDataLoaders', 'find_columns', 'resolve_splits', 'data_report']
 
-# %% ../../nbs/14_data.loaders.ipynb #37bbb79e
+# %% ../../nbs/14_data.loaders.ipynb #1ae5ac27
 import random,warnings
 import numpy as np,pandas as pd,torch
-from fastcore.basics import patch,store_attr
+from fastcore.basics import patch
 from fastcore.foundation import L
 from fastai.data.core import DataLoaders,TfmdDL
 from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device,display_df
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,UnknownIdError,check_kwargs,check_on_unknown,first_few
-from .ratings import count_duplicates,validate_ratings,wide_to_long
+from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
 
-# %% ../../nbs/14_data.loaders.ipynb #1127a6cd
+# %% ../../nbs/14_data.loaders.ipynb #5c4271bf
 class Vocab(CategoryMap):
     "The ids of one column in row order; row 0 is `#na#`, an id never seen"
-    def __init__(self, col): # a Series or array of ids
-        col = pd.Series(col)
+    def __init__(self, col): # a Series or array of ids, or another `Vocab`
+        col = pd.Series(col.items[1:] if isinstance(col, Vocab) else col)
         if isinstance(col.dtype, pd.CategoricalDtype): col = col.cat.remove_unused_categories()
         super().__init__(col, add_na=True)
 
@@ -33,7 +33,7 @@ class Vocab(CategoryMap):
         if not hasattr(self, '_index'): self._index = pd.Index(list(self.items[1:]))
         return self._index
 
-# %% ../../nbs/14_data.loaders.ipynb #c6b5a64f
+# %% ../../nbs/14_data.loaders.ipynb #251247b9
 @patch
 def encode(self:Vocab,
     ids, # one id or many: list, array, Series (categorical too)
@@ -43,7 +43,8 @@ def encode(self:Vocab,
 )->np.ndarray: # [N] int64 rows
     "Rows of `ids`; raises `UnknownIdError` for ids that are not here"
     check_on_unknown(on_unknown)
-    ids = pd.Series(np.asarray(ids)) if isinstance(getattr(ids, 'dtype', None), pd.CategoricalDtype) else pd.Series(ids)
+    ids = pd.Series(ids)
+    if isinstance(ids.dtype, pd.CategoricalDtype): ids = ids.astype(ids.cat.categories.dtype)
     rows = self.index.get_indexer(pd.Index(ids.array)) + 1
     if on_unknown in ('raise','warn') and (rows==0).any():
         err = UnknownIdError(list(dict.fromkeys(ids[rows==0])), what, f"The model knows {len(self)-1} {what}s {self._sample()}. {hint}")
@@ -64,7 +65,7 @@ def decode(self:Vocab,
     if (rows==0).any(): return np.array(list(self.items), dtype=object)[rows]
     return self.index.take(rows-1).to_numpy()
 
-# %% ../../nbs/14_data.loaders.ipynb #ee02fb7f
+# %% ../../nbs/14_data.loaders.ipynb #08f2ec74
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp = 1
@@ -76,9 +77,9 @@ class Interactions:
         classes:dict=None, # {user column: `Vocab`, item column: `Vocab`}
         rating_name:str='rating', # name of the values in frames
     ):
-        self.users,self.items = (torch.as_tensor(np.asarray(o), dtype=torch.int32) for o in (users,items))
-        self.values = None if values is None else torch.as_tensor(np.asarray(values), dtype=torch.float32)
-        self.times = None if times is None else np.asarray(times)
+        self.users,self.items = (torch.tensor(np.asarray(o), dtype=torch.int32) for o in (users,items))
+        self.values = None if values is None else torch.tensor(np.asarray(values), dtype=torch.float32)
+        self.times = None if times is None else np.array(times)
         self.classes,self.rating_name = classes,rating_name
         self.cat_names = L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
@@ -107,16 +108,16 @@ def n_items(self:Interactions)->int: # row 0 counts
     "Rows of an item table"
     return len(self.item_vocab)
 
-# %% ../../nbs/14_data.loaders.ipynb #09b2e07d
+# %% ../../nbs/14_data.loaders.ipynb #711c9448
 @patch
 def __getitem__(self:Interactions,
     i, # an int, a slice, a mask or positions
 )->'Interactions': # for an int: (x [2], y [1]), one sample
     "The rows at `i`"
-    if isinstance(i, (int,np.integer)):
+    if isinstance(i, int) or getattr(i, 'ndim', None)==0:
         x = torch.stack([self.users[i], self.items[i]]).long()
         return (x,) if self.values is None else (x, self.values[i][None])
-    if not isinstance(i, slice): i = np.asarray(i)
+    if not isinstance(i, slice): i = np.asarray(i).copy() if len(i) else np.zeros(0, np.int64)
     pick = lambda o: None if o is None else o[i]
     return self._new(*map(pick, (self.users,self.items,self.values,self.times)))
 
@@ -164,7 +165,7 @@ def counts(self:Interactions, what:str='item')->np.ndarray: # [I] or [U] ratings
     rows,n = (self.items,self.n_items) if what=='item' else (self.users,self.n_users)
     return np.bincount(rows.numpy(), minlength=n)
 
-# %% ../../nbs/14_data.loaders.ipynb #4ce61690
+# %% ../../nbs/14_data.loaders.ipynb #ef083c16
 class RatingDL(TfmdDL):
     "A `TfmdDL` over `Interactions`: x is [B,2] int64 rows, y is [B,1] float32"
     def __init__(self,
@@ -179,7 +180,7 @@ class RatingDL(TfmdDL):
         state = random.getstate() # fastai's DataLoader draws from the global stream; the caller's stays as it was
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
         random.setstate(state)
-        self.seed,self.epoch,self._types = seed,epoch,None
+        self.seed,self.epoch,self._n_inp,self._types = seed,epoch,1,None # known, so fastai need not look at a first row
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader like this one with some arguments changed"
@@ -198,7 +199,7 @@ def __len__(self:RatingDL)->int: # batches
     q,r = divmod(self.n, self.bs)
     return q + (r>0 and not self.drop_last and not (r==1 and q>0 and self.shuffle))
 
-# %% ../../nbs/14_data.loaders.ipynb #36951962
+# %% ../../nbs/14_data.loaders.ipynb #54d6b577
 @patch
 def _blocks(self:RatingDL, rows=2**20):
     "Batches from the order in blocks of about a million rows, so memory stays bounded"
@@ -212,14 +213,14 @@ def _blocks(self:RatingDL, rows=2**20):
         at,start = idxs[start:stop].to(dev),stop
         x = torch.stack([cols[0][at],cols[1][at]], 1).long()
         bounds = [self.bs]*(len(at)//self.bs) + ([len(at)%self.bs] if len(at)%self.bs else [])
-        if self.shuffle and len(bounds)>1 and bounds[-1]==1: bounds[-2:] = [self.bs+1]
+        if self.shuffle and len(bounds)>1 and len(at)%self.bs==1: bounds[-2:] = [self.bs+1]
         yield from zip(x.split(bounds)) if ds.values is None else zip(x.split(bounds), cols[2][at][:,None].split(bounds))
 
 @patch
 def _on_device(self:RatingDL, dev):
     "The columns as tensors on `dev`, moved once"
-    if getattr(self, '_cols', (None,))[0]!=dev:
-        self._cols = dev,[o.to(dev) for o in (self.dataset.users,self.dataset.items,self.dataset.values) if o is not None]
+    if getattr(self, '_cols', (None,))[0]!=(dev,self.dataset):
+        self._cols = (dev,self.dataset),[o.to(dev) for o in (self.dataset.users,self.dataset.items,self.dataset.values) if o is not None]
     return self._cols[1]
 
 @patch
@@ -246,13 +247,14 @@ def one_batch(self:RatingDL)->tuple: # (x [B,2], y [B,1])
     try: return next(iter(self))
     finally: self.epoch = epoch
 
-# %% ../../nbs/14_data.loaders.ipynb #3f364edc
+# %% ../../nbs/14_data.loaders.ipynb #eb44d0dc
 @patch
 def decode(self:RatingDL, b)->pd.DataFrame: # one row per sample, the caller's ids
     "A batch as a frame"
     ds,x = self.dataset,b[0].cpu().numpy()
     df = pd.DataFrame({n: v.decode(x[:,j]) for j,(n,v) in enumerate(ds.classes.items())})
-    for j,y in enumerate(b[1:]): df[ds.rating_name if j==0 else f'{ds.rating_name}_{j}'] = y.detach().cpu().reshape(len(df), -1)[:,0].numpy()
+    for j,y in enumerate(b[1:]):
+        df[ds.rating_name if j==0 else f'{ds.rating_name}_{j}'] = y.detach().cpu().reshape(len(df), -1)[:,0].numpy()
     return df
 
 @patch
@@ -283,27 +285,27 @@ def show_results(self:RatingDL, b, out, max_n:int=9, ctxs=None, show:bool=True, 
     df[f'{self.dataset.rating_name}_pred'] = out[:max_n].detach().cpu().reshape(len(df), -1)[:,0].numpy()
     return display_df(df) if show else (df,None,None)
 
-# %% ../../nbs/14_data.loaders.ipynb #c86013ab
+# %% ../../nbs/14_data.loaders.ipynb #8c649ea5
 class CollabDataLoaders(DataLoaders):
     "Training and validation `RatingDL`s with their vocabularies; build it with `from_df` and its siblings"
-    report,random_split = None,False
+    report,random_split,rest = None,False,None # rest: rows of the table in neither part
 
     @property
     def seed(self): return getattr(self, '_seed', None)
 
     def interactions(self,
         which:str='all', # 'train', 'valid' or 'all'
-    )->Interactions: # the rows, training first
+    )->Interactions: # the rows, training first; 'all' has those that `splits=` left out as well
         "The table as integer rows: the one data seam"
         if which not in ('train','valid','all'): raise ValueError(f"which={which!r}, expected 'train', 'valid' or 'all'")
         if which!='all': return self[0 if which=='train' else 1].dataset
-        key = tuple(map(id, (self.train_ds,self.valid_ds)))
-        if getattr(self, '_all', (None,))[0]!=key: self._all = key,self.train_ds+self.valid_ds
+        key = self.train_ds,self.valid_ds
+        if getattr(self, '_all', (None,))[0]!=key: self._all = key,self.train_ds+self.valid_ds if self.rest is None else self.train_ds+self.valid_ds+self.rest
         return self._all[1]
 
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='_all'}
 
-# %% ../../nbs/14_data.loaders.ipynb #c57abf9e
+# %% ../../nbs/14_data.loaders.ipynb #c4810b9a
 def find_columns(
     ratings:pd.DataFrame, # the table
     user_name:str=None, # None: 'user_id', else the first column
@@ -314,22 +316,27 @@ def find_columns(
     "The columns to use; raises `RatingsError` when there are too few"
     names,took = [],[]
     for pos,(given,default) in enumerate([(user_name,'user_id'),(item_name,'item_id'),(rating_name,'rating')]):
-        name = given or (default if default in ratings.columns else None)
+        name = given if given is not None else default if default in ratings.columns else None
         if name is None:
-            if len(ratings.columns)<=pos: raise RatingsError(f"no column {default!r} and no column number {pos+1}; there are {list(ratings.columns)}. "
-                f"Name it with {default.split('_')[0]}_name=.")
+            arg = f"{default.split('_')[0]}_name="
+            if len(ratings.columns)<=pos:
+                raise RatingsError(f"no column {default!r} and no column number {pos+1}; there are {list(ratings.columns)}. "
+                                   f"Name it with {arg}.")
             name = ratings.columns[pos]
-            took.append(f"{default.split('_')[0]}_name={name!r}")
+            took.append(arg+first_few([name]))
         names.append(name)
-    if took: warnings.warn(f"taken by position: {', '.join(took)}", stacklevel=4)
-    return *names, time_name or ('timestamp' if 'timestamp' in ratings.columns and 'timestamp' not in names else None)
+    if took: warnings.warn(f"taken by position: {', '.join(took)}", stacklevel=3)
+    if time_name is None and 'timestamp' in ratings.columns and 'timestamp' not in names: time_name = 'timestamp'
+    return *names, time_name
 
-# %% ../../nbs/14_data.loaders.ipynb #535c5e71
+# %% ../../nbs/14_data.loaders.ipynb #87eb197b
 def _positions(o, n, what):
     "`o` as an int64 array of positions below `n`"
+    if not np.iterable(o): raise RatingsError(f"splits: the {what} list is {o!r}, expected positions into the frame")
     o = np.asarray(o if hasattr(o, '__len__') else list(o))
     if len(o)==0: return np.zeros(0, np.int64)
-    if o.dtype.kind not in 'iu': raise RatingsError(f"splits: the {what} list holds {o.dtype}, expected positions (integers) into the frame")
+    if o.dtype.kind not in 'iu':
+        raise RatingsError(f"splits: the {what} list holds {o.dtype}, expected positions (integers) into the frame")
     bad = o[(o<0)|(o>=n)]
     if len(bad): raise RatingsError(f"splits: {what} positions out of range: {first_few(bad)}; the frame has {n} rows (0 to {n-1})")
     return o.astype(np.int64)
@@ -340,7 +347,7 @@ def _random_split(n, valid_pct, seed):
     idx,cut = torch.randperm(n, generator=gen).numpy(),int(valid_pct*n)
     return idx[cut:],idx[:cut]
 
-# %% ../../nbs/14_data.loaders.ipynb #de5084cc
+# %% ../../nbs/14_data.loaders.ipynb #224f009d
 def resolve_splits(
     ratings:pd.DataFrame, # the frame as given
     splits=None, # (train, valid) positions, a fastai splitter, or a boolean column's name
@@ -357,16 +364,20 @@ def resolve_splits(
     if isinstance(splits, str):
         if splits not in ratings: raise RatingsError(f"splits={splits!r} is no column; there are {list(ratings.columns)}")
         mask = ratings[splits]
-        if mask.dtype!=bool: raise RatingsError(f"splits={splits!r}: column of {mask.dtype}, expected bool (True: validation row)")
+        if not pd.api.types.is_bool_dtype(mask) or mask.isna().any():
+            raise RatingsError(f"splits={splits!r}: column of {mask.dtype}, expected bool without holes (True: validation row)")
+        mask = mask.to_numpy(bool)
         return np.flatnonzero(~mask),np.flatnonzero(mask)
     if callable(splits): splits = splits(ratings)
-    if len(splits)!=2: raise RatingsError(f"splits: expected a pair (train, valid) of position lists, got {len(splits)} parts")
+    if not hasattr(splits, '__len__') or len(splits)!=2:
+        got = f'{len(splits)} parts' if hasattr(splits, '__len__') else repr(splits)
+        raise RatingsError(f"splits: expected a pair (train, valid) of position lists, got {got}")
     tr,va = (_positions(o, n, w) for o,w in zip(splits, ('train','valid')))
     both = np.intersect1d(tr, va)
     if len(both): raise RatingsError(f"splits: positions in both train and valid: {first_few(both)}")
     return tr,va
 
-# %% ../../nbs/14_data.loaders.ipynb #06c0efcc
+# %% ../../nbs/14_data.loaders.ipynb #1fa0f3a5
 def _vocabs(ratings, names, tr, vocab):
     "{column: Vocab} from the training rows, all rows or values given by the caller"
     given = vocab if isinstance(vocab, dict) else {}
@@ -377,16 +388,19 @@ def _vocabs(ratings, names, tr, vocab):
 
 def _dedupe(ratings, pos, how, names):
     "The positions and ratings that `duplicates=how` leaves, within one split"
-    user,item,rating,time = names
-    if how in ('keep','raise'): return pos,ratings[rating].iloc[pos]
-    part = validate_ratings(ratings.iloc[pos].reset_index(drop=True), user, item, rating, time, duplicates=how)
-    return pos[part.index],part[rating]
+    rating = names[2]
+    if how in ('keep','raise') or not len(pos): return pos,ratings[rating].iloc[pos]
+    order = np.argsort(pos, kind='stable') # the frame's order says which row is last, whatever order the split is in
+    part = validate_ratings(ratings.iloc[pos[order]].reset_index(drop=True), *names, duplicates=how)
+    at = order[part.index]
+    back = np.argsort(at)
+    return pos[at[back]],part[rating].iloc[back]
 
 # %% ../../nbs/14_data.loaders.ipynb #c157c45f
 _dl_kwargs = ('valid_pct user_name item_name rating_name seed path time_name splits vocab duplicates bs val_bs shuffle drop_last device '
     'num_workers pin_memory verbose').split()
 
-# %% ../../nbs/14_data.loaders.ipynb #9420d878
+# %% ../../nbs/14_data.loaders.ipynb #9c198308
 @patch(cls_method=True)
 def from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per rating
@@ -398,7 +412,7 @@ def from_df(cls:CollabDataLoaders,
     path='.', # where the Learner keeps models
     *, time_name:str=None, # column of times; None: 'timestamp' where there is one
     splits=None, # (train, valid) positions, a fastai splitter or a boolean column; see `resolve_splits`
-    vocab='train', # 'train', 'all' or {column: values}: which ids get a row
+    vocab='train', # 'train', 'all' or {column: values}: which ids get a row; every training id needs one
     duplicates:str='keep', # repeated (user, item) pairs: 'keep', 'raise', 'last' or 'mean', within each split
     bs:int=64, # batch size
     val_bs:int=None, # validation batch size; None: `bs`
@@ -414,31 +428,47 @@ def from_df(cls:CollabDataLoaders,
     check_kwargs(kwargs, _dl_kwargs, 'CollabDataLoaders.from_df()')
     names = find_columns(ratings, user_name, item_name, rating_name, time_name)
     validate_ratings(ratings, *names, duplicates='raise' if duplicates=='raise' else 'keep')
-    if duplicates not in ('keep','raise','last','mean'): raise RatingsError(f"duplicates={duplicates!r}, expected 'keep', 'raise', 'last' or 'mean'")
-    parts = [_dedupe(ratings, pos, duplicates, names) for pos in resolve_splits(ratings, splits, valid_pct, seed)]
-    if len(parts[0][0])<bs: raise RatingsError(f"bs={bs}, but only {len(parts[0][0])} training rows: no full batch. Use bs={max(1,len(parts[0][0]))} or less.")
+    if duplicates not in DUPLICATES: raise RatingsError(f"duplicates={duplicates!r}, expected one of {DUPLICATES}")
+    split = resolve_splits(ratings, splits, valid_pct, seed)
+    parts = [_dedupe(ratings, pos, duplicates, names) for pos in split]
+    if min(bs, val_bs or bs)<1: raise RatingsError(f"bs={bs}, val_bs={val_bs}: expected 1 or more")
+    n_train = len(parts[0][0])
+    if n_train<bs: raise RatingsError(f"bs={bs}, but only {n_train} training rows: no full batch. Use bs={max(1,n_train)} or less.")
     classes = _vocabs(ratings, names[:2], parts[0][0], vocab)
-    dsets = [_interactions(ratings, pos, y, classes, names) for pos,y in parts]
-    return cls._from_dsets(dsets, ratings, names, splits is None, seed=seed, path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, drop_last=drop_last,
-                           device=device, pin_memory=pin_memory, verbose=verbose)
+    dsets = [_interactions(ratings, pos, y, classes, names, on_unknown) for (pos,y),on_unknown in zip(parts, ('raise','drop'))]
+    self = cls._from_dsets(dsets, ratings, names, splits is None, seed=seed, path=path, bs=bs, val_bs=val_bs, shuffle=shuffle,
+                           drop_last=drop_last, device=device, pin_memory=pin_memory, verbose=verbose)
+    rest = np.setdiff1d(np.arange(len(ratings)), np.concatenate(split))
+    if len(rest): self.rest = _interactions(ratings, rest, ratings[names[2]].iloc[rest], classes, names, 'drop')
+    return self
 
-# %% ../../nbs/14_data.loaders.ipynb #078b60dc
-def _interactions(ratings, pos, y, classes, names):
-    "The rows at `pos`, unknown ids as row 0"
-    users,items = (classes[n].encode(ratings[n].iloc[pos], on_unknown='drop') for n in names[:2])
+# %% ../../nbs/14_data.loaders.ipynb #c7f38f79
+def _interactions(ratings, pos, y, classes, names, on_unknown):
+    "The rows at `pos`; unknown ids are an error or row 0"
+    hint = "Add them to vocab=, or leave their rows out of the training split."
+    users,items = (classes[n].encode(ratings[n].iloc[pos], on_unknown, what, hint) for n,what in zip(names, ('user','item')))
     times = None if names[3] is None else ratings[names[3]].iloc[pos].to_numpy()
-    return Interactions(users, items, y.to_numpy(np.float32), times, classes, names[2])
+    return Interactions(users, items, _float32(y), times, classes, names[2])
+
+def _float32(y):
+    "Ratings as batches hold them; raises `RatingsError` where float32 has no room"
+    with np.errstate(over='ignore'): out = y.to_numpy(np.float32)
+    bad = ~np.isfinite(out)
+    if bad.any(): raise RatingsError(f"column {y.name!r} has ratings beyond float32: {first_few(y[bad])}. Rescale them.")
+    return out
 
 @patch(cls_method=True)
-def _from_dsets(cls:CollabDataLoaders, dsets, ratings, names, random_split, seed, path, bs, val_bs, shuffle, drop_last, device, pin_memory, verbose):
+def _from_dsets(cls:CollabDataLoaders, dsets, ratings, names, random_split, seed, path, bs, val_bs, shuffle, drop_last, device, pin_memory,
+                verbose):
     "Wrap `dsets` in loaders and count what a reader should know"
     order = int(torch.randint(2**31, ()).item()) if seed is None else seed
     dls = [RatingDL(ds, bs=b, shuffle=s, seed=order, drop_last=d, pin_memory=pin_memory)
            for ds,b,s,d in zip(dsets, (bs,val_bs or bs), (shuffle,False), (drop_last,False))]
     self = cls(*dls, path=path, device=default_device() if device is None else torch.device(device))
     self._seed,self.random_split,self.report = seed,random_split,data_report(*dsets, duplicates=count_duplicates(ratings, *names[:2]))
-    cold = self.report['cold_rows']
-    if cold>0.1*len(dsets[1]): warnings.warn(f"{cold} of {len(dsets[1])} validation rows have a user or item without a training row (row 0); see dls.report", stacklevel=4)
+    cold,n = self.report['cold_rows'],len(dsets[1])
+    if cold>0.1*n:
+        warnings.warn(f"{cold} of {n} validation rows have a user or item without a training row (row 0); see dls.report", stacklevel=3)
     if verbose: print(pd.Series(self.report).to_string())
     return self
 
@@ -474,7 +504,7 @@ def from_wide(cls:CollabDataLoaders, wide:pd.DataFrame, # users by items, empty 
     user,item = wide.index.name or 'user_id', wide.columns.name or 'item_id'
     return cls.from_df(wide_to_long(wide, user, item, rating_name), user_name=user, item_name=item, rating_name=rating_name, **kwargs)
 
-# %% ../../nbs/14_data.loaders.ipynb #d2c38fd5
+# %% ../../nbs/14_data.loaders.ipynb #b3ea9a7c
 @patch
 def test_dl(self:CollabDataLoaders,
     test_items:pd.DataFrame, # columns as in training; the rating may be missing
@@ -482,18 +512,26 @@ def test_dl(self:CollabDataLoaders,
     with_labels:bool=True, # read the rating where there is one
     process:bool=True, # accepted for fastai
     inplace:bool=False, # accepted for fastai
-    on_unknown:str='warn', # as in `Vocab.encode`; unknown ids get row 0
+    on_unknown:str='warn', # as in `Vocab.encode`: unknown ids get row 0, under 'warn' they are named
     **kwargs # passed to `RatingDL`
 )->RatingDL: # in the frame's order
     "A loader over new rows; raises `RatingsError` for missing columns, `UnknownIdError` as `on_unknown` says"
-    ds = self.train_ds
-    df = pd.DataFrame(test_items, columns=list(ds.cat_names)+[ds.rating_name]) if isinstance(test_items, (list,L)) else test_items
+    ds,df = self.train_ds,_as_frame(test_items, [*self.train_ds.cat_names,self.train_ds.rating_name])
     with_y = with_labels and ds.rating_name in df.columns and ds.values is not None
     validate_ratings(df, *ds.cat_names, ds.rating_name if with_y else None)
-    rows = []
-    for n,what in zip(ds.cat_names, ('user','item')):
-        o = ds.classes[n].encode(df[n], on_unknown='drop', what=what)
-        if len(o) and (not o.any() or on_unknown!='drop'): ds.classes[n].encode(df[n], 'raise' if not o.any() else on_unknown, what)
-        rows.append(o)
-    new = Interactions(*rows, df[ds.rating_name].to_numpy(np.float32) if with_y else None, classes=ds.classes, rating_name=ds.rating_name)
+    rows = [_test_rows(ds.classes[n], df[n], on_unknown, what) for n,what in zip(ds.cat_names, ('user','item'))]
+    new = Interactions(*rows, _float32(df[ds.rating_name]) if with_y else None, classes=ds.classes, rating_name=ds.rating_name)
     return self.valid.new(new, **{'shuffle':False, 'drop_last':False, **kwargs})
+
+def _as_frame(rows, names):
+    "A frame as it is; a list of tuples gets `names`, a list of dicts or Series brings its own"
+    if not isinstance(rows, (list,L)): return rows
+    df = pd.DataFrame(list(rows))
+    return df if len(rows) and hasattr(rows[0], 'keys') else df.set_axis(names[:df.shape[1]], axis=1)
+
+def _test_rows(vocab, ids, on_unknown, what):
+    "Rows of `ids`; a frame of ours may say `#na#` for row 0"
+    rows = vocab.encode(ids, 'drop', what)
+    bad = (rows==0) & (ids.astype(object)!='#na#').to_numpy(bool)
+    if bad.any(): vocab.encode(ids[bad], 'raise' if on_unknown=='warn' and not rows.any() else on_unknown, what)
+    return rows

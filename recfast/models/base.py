@@ -136,7 +136,7 @@ def _linearize(model, prior, u, items):
         jac, = torch.autograd.grad(out.sum(), rep)
     return out.detach().double().cpu(),jac.double()
 
-# %% ../../nbs/20_models.base.ipynb #1caf0b8c
+# %% ../../nbs/20_models.base.ipynb #7e3419c6
 def fold_in(
     model:nn.Module, # a pair model with user tables
     prior:UserPrior, # from its trained users
@@ -149,7 +149,7 @@ def fold_in(
     items,r,u = items.to(model_device(model)),ratings.double().cpu(),prior.mean
     if len(items)==0: return u
     def at(u):
-        f,J = _linearize(model, prior, u, items)
+        f,J = model.linearize(u, items) if hasattr(model, 'linearize') else _linearize(model, prior, u, items)
         off = prior.precision@(u-prior.mean)
         return ((r-f)@(r-f)/noise + (u-prior.mean)@off).item(), J.T@J/noise+prior.precision, J.T@(r-f)/noise-off
     with evaluating(model):

@@ -7,8 +7,9 @@ Docs: https://recfast.github.io/recfast/models.dot.html.md"""
 # %% auto #0
 __all__ = ['DotProduct', 'DotProductBias', 'EmbeddingDotBias']
 
-# %% ../../nbs/21_models.dot.ipynb #dddff5f4
+# %% ../../nbs/21_models.dot.ipynb #5ae503f5
 import torch
+from fastcore.basics import patch
 from fastai.layers import Embedding,sigmoid_range
 from fastai.torch_core import Module
 from ..core import UnknownIdError
@@ -35,9 +36,7 @@ class DotProduct(Module):
     )->torch.Tensor: # [B,1] scores
         return self._ranged(self._raw(x[:,0], x[:,1]))
 
-# %% ../../nbs/21_models.dot.ipynb #f9bbb995
-from fastcore.basics import patch
-
+# %% ../../nbs/21_models.dot.ipynb #bf818f45
 @patch
 def score_items(self:DotProduct,
     users:torch.Tensor, # [U] user rows
@@ -64,6 +63,27 @@ class DotProductBias(DotProduct):
 
     def _raw(self, users, items): return super()._raw(users, items) + self.u_bias(users) + self.i_bias(items)
     def _raw_all(self, users): return super()._raw_all(users) + self.u_bias(users) + self.i_bias.weight.T
+
+# %% ../../nbs/21_models.dot.ipynb #2a6a3c21
+@patch
+def _design(self:DotProduct, items): return self.i_weight.weight[items].double(),0.
+
+@patch
+def _design(self:DotProductBias, items):
+    w = self.i_weight.weight[items].double()
+    return torch.cat([w, torch.ones_like(w[:,:1])], 1),self.i_bias.weight[items,0].double()
+
+@patch
+def linearize(self:DotProduct,
+    u:torch.Tensor, # [D] float64, a user's factors (and bias)
+    items:torch.Tensor, # [n] item rows
+)->tuple: # (scores [n], derivatives [n,D]), float64 on the CPU
+    "Scores of `items` for a user vector, and how they change with it"
+    x,offset = self._design(items)
+    z = x@u.to(x.device)+offset
+    if self.y_range is None: return z.cpu(),x.cpu()
+    (low,high),s = self.y_range,torch.sigmoid(z)
+    return (low+(high-low)*s).cpu(),((high-low)*s*(1-s))[:,None].mul(x).cpu()
 
 # %% ../../nbs/21_models.dot.ipynb #82511945
 @patch

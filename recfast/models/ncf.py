@@ -7,8 +7,7 @@ Docs: https://recfast.github.io/recfast/models.ncf.html.md"""
 # %% auto #0
 __all__ = ['EmbeddingNN']
 
-# %% ../../nbs/23_models.ncf.ipynb #b7253360
-import torch
+# %% ../../nbs/23_models.ncf.ipynb #ba8e56ef
 from fastai.tabular.model import TabularModel,emb_sz_rule
 from .base import register
 

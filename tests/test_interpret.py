@@ -1,0 +1,145 @@
+"Read-outs: tables, principal components and maps"
+import matplotlib
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
+from recfast.interpret import bias_table, item_factors, pca, plot_bias, plot_factors
+from recfast.learner import collab_learner
+from recfast.models.dot import DotProduct, DotProductBias
+from recfast.models.ncf import EmbeddingNN
+from recfast.models.params import DotProductParams
+from recfast.testing import synth_ratings
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close('all')
+
+CLASSES = {'user': Vocab([7,8,9]), 'film': Vocab(['Brazil','Fargo','Heat','Ran'])}
+TRAIN = Interactions([1,1,2,2,2], [1,2,2,3,2], [5,4,3,2,1], classes=CLASSES)  # Brazil 1 rating, Fargo 3, Heat 1, Ran 0
+
+def model(cls=DotProductBias):
+    torch.manual_seed(0)
+    m = cls(n_users=4, n_items=5, n_factors=3)
+    if hasattr(m, 'i_bias'):
+        for p,v in ((m.i_bias,[9.,.1,.3,-.2,.3]), (m.u_bias,[9.,-.5,.5,0.])):
+            (p.weight if hasattr(p, 'weight') else p).data.reshape(-1).copy_(torch.tensor(v))
+    return m
+
+
+@pytest.mark.parametrize('cls', [DotProductBias,DotProductParams])
+def test_item_biases_from_the_highest_ties_in_row_order(cls):
+    df = bias_table(model(cls), TRAIN)
+    assert list(df)==['item_id','bias','n_ratings'] and df.item_id.tolist()==['Fargo','Ran','Brazil','Heat']
+    assert df.bias.tolist()==pytest.approx([.3,.3,.1,-.2]) and df.n_ratings.tolist()==[3,0,1,1]
+
+def test_user_biases():
+    df = bias_table(model(), TRAIN, 'user')
+    assert list(df)==['user_id','bias','n_ratings'] and df.user_id.tolist()==[8,9,7] and df.n_ratings.tolist()==[3,0,2] and df.bias.tolist()==[.5,0.,-.5]
+
+@pytest.mark.parametrize('cls', [DotProduct,EmbeddingNN])
+@pytest.mark.parametrize('what', ['item','user'])
+def test_a_model_without_biases_says_so(cls, what):
+    with pytest.raises(NotImplementedError, match=f'{cls.__name__} has no {what} bias'): bias_table(model(cls), TRAIN, what)
+
+def test_factors_under_their_ids():
+    m = model()
+    f = item_factors(m, TRAIN)
+    assert f.index.tolist()==['Brazil','Fargo','Heat','Ran'] and f.index.name=='item_id' and np.array_equal(f.to_numpy(), m.i_weight.weight[1:].detach())
+
+def test_factors_of_a_model_without_any():
+    class Pair(torch.nn.Module):
+        def __init__(self): super().__init__(); self.w = torch.nn.Parameter(torch.ones(5,1))
+        def forward(self, x): return self.w[x[:,1]]
+    with pytest.raises(NotImplementedError, match='Pair has no item vectors'): item_factors(Pair(), TRAIN)
+
+@pytest.mark.parametrize('flag', [True, False])
+def test_reading_changes_nothing(flag):
+    m = model().train(flag)
+    before = {k: v.clone() for k,v in m.state_dict().items()}
+    f = item_factors(m, TRAIN)
+    f.iloc[:] = 0.
+    bias_table(m, TRAIN); plot_factors(m, TRAIN); plot_bias(m, TRAIN, min_ratings=0)
+    assert all(torch.equal(v, before[k]) for k,v in m.state_dict().items()) and all(o.training==flag for o in m.modules())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(3,40), st.integers(1,8), st.integers(0,9999))
+def test_components_are_those_of_a_svd(n, d, seed):
+    x = np.random.RandomState(seed).randn(n, d)
+    u,s,v = np.linalg.svd(x-x.mean(0), full_matrices=False)
+    k = min(2, d, n-1)
+    want,got = u[:,:k]*s[:k],pca(torch.tensor(x), k).numpy()
+    flip = np.sign((want*got).sum(0))
+    assert np.allclose(got, want*flip, atol=1e-3)
+
+def test_the_largest_weight_of_a_component_is_positive():
+    x = torch.tensor([[1.,-9.],[2.,-18.],[3.,-27.]])  # one direction, (1,-9): its largest weight is the second
+    assert pca(x, 1).flatten().tolist()==pytest.approx([82**.5,0.,-82**.5], abs=1e-4)
+    assert torch.allclose(pca(-x, 1), -pca(x, 1), atol=1e-4)
+
+def test_components_do_not_depend_on_where_the_origin_is():
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(pca(x+100), pca(x), atol=1e-3)
+
+
+@pytest.fixture(scope='module')
+def learn():
+    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), n_factors=4, y_range=(0,5.5))
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
+    return learn
+
+@pytest.mark.parametrize('n,labels', [(1,1), (7,7), (40,40), (99,40)])
+def test_a_map_labels_the_most_rated_items(learn, n, labels):
+    ax,counts = learn.plot_factors(n=n),learn.dls.interactions('train').frame().item_id.value_counts()
+    assert len(ax.texts)==labels==len(ax.collections[0].get_offsets()) and f'{labels} most rated' in ax.get_title()
+    drawn = counts[[int(t.get_text()) for t in ax.texts]]
+    assert drawn.min()>=counts.drop(drawn.index).max() if labels<40 else set(drawn.index)==set(counts.index)
+
+def test_a_label_stands_at_its_item(learn):
+    ax,xy = learn.plot_factors(n=5),pca(torch.tensor(learn.item_factors().to_numpy())).numpy()
+    for t in ax.texts: assert t.xy==pytest.approx(xy[int(t.get_text())-1], abs=1e-4)
+
+@pytest.mark.parametrize('n,bars', [(1,2), (10,20), (30,40)])
+def test_bars_of_the_ends_without_one_drawn_twice(learn, n, bars):
+    ax = learn.plot_bias(n=n, min_ratings=0)
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert len(ax.patches)==len(names)==len(set(names))==bars
+
+def test_the_highest_bias_stands_on_top(learn):
+    ax,df = learn.plot_bias(n=3, min_ratings=0),learn.item_bias()
+    assert [t.get_text() for t in ax.get_yticklabels()]==[str(o) for o in [*df.item_id[-3:][::-1],*df.item_id[:3][::-1]]]
+    assert ax.patches[-1].get_width()==pytest.approx(df.bias[0])
+
+def test_items_with_few_ratings_are_left_out(learn):
+    df = learn.item_bias()
+    ax = learn.plot_bias(n=99, min_ratings=22)
+    assert 0<len(ax.patches)==(df.n_ratings>=22).sum()<40 and 'at least 22' in ax.get_title()
+
+def test_a_plot_can_be_drawn_into_given_axes(learn):
+    _,(a,b) = plt.subplots(1, 2)
+    assert learn.plot_factors(n=3, ax=a) is a and learn.plot_bias(n=3, ax=b) is b and len(plt.get_fignums())==1
+
+def test_long_titles_are_cut_and_any_id_can_be_drawn():
+    classes = {'user': CLASSES['user'], 'film': Vocab(pd.Series(['x'*90,'영화 (2019)','$9_$','d']))}
+    train = Interactions([1,1,2,2], [1,2,3,4], [5,4,3,2], classes=classes)
+    ax = plot_factors(model(), train)
+    ax.figure.canvas.draw()
+    assert sorted(len(t.get_text()) for t in ax.texts)[-1]<=40 and len(ax.texts)==4
+    plot_bias(model(), train, min_ratings=0).figure.canvas.draw()
+
+def test_no_item_has_enough_ratings():
+    ax = plot_bias(model(), TRAIN, min_ratings=1000)
+    assert len(ax.patches)==0
+
+def test_the_verbs_of_a_learner_are_these(learn):
+    train = learn.dls.interactions('train')
+    assert learn.item_bias().equals(bias_table(learn.model, train)) and learn.user_bias().equals(bias_table(learn.model, train, 'user'))
+    assert learn.item_factors().equals(item_factors(learn.model, train))
