@@ -7,13 +7,13 @@ Docs: https://recfast.github.io/recfast/callbacks.html.md"""
 # %% auto #0
 __all__ = ['EarlyStoppingCallback', 'ReduceLROnPlateau', 'SaveModelCallback']
 
-# %% ../nbs/43_callbacks.ipynb #8fd21492
+# %% ../nbs/43_callbacks.ipynb #9d755f26
 import numpy as np
 from fastai.callback import tracker
-from .core import first_few
+from .core import RatingsError,first_few
 from .metrics import metric_comp
 
-# %% ../nbs/43_callbacks.ipynb #d083cd8a
+# %% ../nbs/43_callbacks.ipynb #91e94b85
 class _Directed:
     "Takes `comp` from the monitored metric when the caller gave none"
     def __init__(self, *args, comp=None, min_delta=0., **kwargs):
@@ -26,6 +26,8 @@ class _Directed:
         if self._given is None:
             self.comp = metric_comp(self.monitor, self.learn.metrics)
             self.min_delta = -self._delta if self.comp==np.less else self._delta
+        if not len(self.dls.valid) and not self.monitor.startswith('train_'):
+            raise RatingsError(f"monitor={self.monitor!r} needs validation rows and there are none: build the loaders with valid_pct above 0 or splits=")
         super().before_fit()
 
 # %% ../nbs/43_callbacks.ipynb #b81b4465

@@ -69,7 +69,8 @@ def test_a_metric_that_is_not_there(tmp_path):
 def test_the_rmse_of_a_learner_is_monitored_by_its_name(tmp_path):
     assert run(learner(tmp_path, rmse), 6, EarlyStoppingCallback(monitor='rmse', patience=2), lr=0.)==3  # nothing is learnt
 
-@pytest.mark.parametrize('name,values,times', [('rmse', (1.,1.1,1.2,1.1), 3), ('rmse', (1.,.9,.8,.7), 0), ('ndcg@10', (.4,.3,.2,.1), 3), ('ndcg@10', (.1,.2,.3,.4), 0)])
+@pytest.mark.parametrize('name,values,times', [('rmse', (1.,1.1,1.2,1.1), 3), ('rmse', (1.,.9,.8,.7), 0), ('ndcg@10', (.4,.3,.2,.1), 3),
+    ('ndcg@10', (.1,.2,.3,.4), 0)])
 def test_a_plateau_divides_the_rate(tmp_path, name, values, times):
     learn = learner(tmp_path, Script(name, *values).metric)
     run(learn, 4, ReduceLROnPlateau(monitor=name, factor=2., patience=1), lr=8e-3)

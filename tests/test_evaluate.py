@@ -66,7 +66,7 @@ def test_rating_errors_count_every_row(test, seed):
     scores,values = rs.rand(8,10)*6,rs.randint(1, 6, len(test)).astype('float32')
     err = np.array([scores[u,i] for u,i in test])-values
     got = rating_errors(Table(scores), rows(test, 8, 10, values))
-    assert got==pytest.approx({'rmse': (err**2).mean()**.5, 'mae': np.abs(err).mean()}, rel=1e-5)
+    assert got==pytest.approx({'rmse': (err**2).mean()**.5, 'mae': np.abs(err).mean()}, rel=1e-5, abs=1e-6)  # scores are float32
 
 def test_predictions_are_clipped_only_when_asked_to():
     model,test = Table(np.full((3,3), 9.)),rows([(1,1),(2,2)], 3, 3, [5,4])
@@ -136,7 +136,8 @@ def test_the_memory_budget_changes_nothing():
 
 def test_nothing_to_measure_on():
     dls = CollabDataLoaders.from_df(block_ratings(), valid_pct=0, seed=1)
-    with pytest.raises(RatingsError, match='valid_pct above 0'): evaluate_recommender(UPWARD, dls.interactions('train'), dls.interactions('valid'))
+    with pytest.raises(RatingsError, match='valid_pct above 0'):
+        evaluate_recommender(UPWARD, dls.interactions('train'), dls.interactions('valid'))
 
 @pytest.mark.parametrize('k', [0, -1, (5,0)])
 def test_a_list_of_no_length(k):

@@ -40,10 +40,11 @@ class NowAndThen(Handmade):
         self.seen += self.training
         return super().forward(x)*(self.late if self.seen>20 and x[0,0]%2 else 1.)
 
-ARCH = {'dot': dict(arch=DotProductBias), 'nn': dict(use_nn=True, layers=[20,10], config=dict(ps=.2, embed_p=.1)), 'handmade': dict(arch=Handmade),
+ARCH = {'dot': dict(arch=DotProductBias), 'nn': dict(use_nn=True, layers=[20,10], config=dict(ps=.2, embed_p=.1)),
+    'handmade': dict(arch=Handmade),
     'now and then': dict(arch=NowAndThen)}
-# A relu is not smooth: where a rounding bit decides on which side of 0 a unit lies, two PLAIN fits whose starts differ by 6e-8 end up to 1e-2 apart at a
-# rate of 1e-2. At the rates used here for the network they end 1e-6 apart, so a difference of 1e-5 is one of the loops.
+# A relu is not smooth: a rounding bit decides on which side of 0 a unit lies, and two PLAIN fits whose starts differ by 6e-8 end up to
+# 1e-2 apart at a rate of 1e-2. At the rate used here for the network they end 1e-6 apart, so a difference of 1e-5 is one of the loops.
 RATE = {'dot': 1e-2, 'handmade': 1e-2, 'now and then': 1e-2, 'nn': 1e-3}
 every_arch = pytest.mark.parametrize('arch', ['dot','nn','handmade'])
 
@@ -60,15 +61,19 @@ def close(a, b, what):
         assert len(a)==len(b), f"{what}: {len(a)} and {len(b)}"
         for j,(x,y) in enumerate(zip(a, b)): close(x, y, f'{what}[{j}]')
     elif a is None or isinstance(a, (bool,str)): assert a==b, what
-    else: torch.testing.assert_close(torch.as_tensor(a).double(), torch.as_tensor(b).double(), rtol=1e-5, atol=1e-5, msg=lambda m: f'{what}: {m}')
+    else: torch.testing.assert_close(torch.as_tensor(a).double(), torch.as_tensor(b).double(), rtol=1e-5, atol=1e-5,
+        msg=lambda m: f'{what}: {m}')
 
 def same(fast, plain, steps=100):
     "Everything a program can read off a Learner after training"
     assert fast.fast and not plain.fast and plain.fast.why=='fast=False'
-    state = lambda l: dict(weights=dict(l.model.state_dict()), grads=[p.grad for p in l.model.parameters()], opt=[dict(s) for s in l.opt.state_dict()['state']],
-        hypers=[dict(h) for h in l.opt.state_dict()['hypers']], lrs=list(l.recorder.lrs), losses=list(l.recorder.losses), values=[list(v) for v in l.recorder.values],
-        iters=list(l.recorder.iters), hps={k: list(v) for k,v in getattr(l.recorder, 'hps', {}).items()}, smooth=getattr(l, 'smooth_loss', None), loss=getattr(l, 'loss', None), pred=getattr(l, 'pred', None),
-        **{k: getattr(l, k) for k in 'epoch n_epoch iter n_iter train_iter pct_train training'.split()}, dl_epoch=l.dls.train.epoch, flag=l.model.training)
+    def state(l):
+        rec,opt = l.recorder,l.opt.state_dict()
+        res = dict(weights=dict(l.model.state_dict()), grads=[p.grad for p in l.model.parameters()], opt=[dict(o) for o in opt['state']],
+                   hypers=[dict(h) for h in opt['hypers']], values=[list(v) for v in rec.values], dl_epoch=l.dls.train.epoch, flag=l.model.training,
+                   hps={k: list(v) for k,v in getattr(rec, 'hps', {}).items()}, **{k: list(getattr(rec, k)) for k in ('lrs','losses','iters')})
+        return {**res, **{k: getattr(l, k) for k in 'epoch n_epoch iter n_iter train_iter pct_train training'.split()},
+                **{k: getattr(l, k, None) for k in ('smooth_loss','loss','pred')}} # missing before the first batch is done
     a,b = state(fast),state(plain)
     for k in a: close(a[k], b[k], k)
     assert len(a['losses'])>=steps, "too few steps to show anything"
@@ -77,7 +82,7 @@ def both(job, *args, **kwargs):
     "The same job by each loop, each with loaders and Learner of its own"
     out = []
     for fast in (None, False):
-        learn = learner(*args, **{k: v() if isinstance(v, type) or k=='cbs' else v for k,v in kwargs.items()})
+        learn = learner(*args, **kwargs)
         with learn.no_bar(), learn.no_logging(): job(learn, fast)
         out.append(learn)
     return out
@@ -129,7 +134,8 @@ def test_metrics_on_training_batches(arch):
 def test_flat_rate_without_a_schedule(): same(*both(lambda l,f: l.fit(2, 3e-3, fast=f)))
 
 def test_a_schedule_of_the_callers_own():
-    def job(l, f): l.fit(2, 5e-3, fast=f, cbs=ParamScheduler({'lr': SchedLin(1e-2, 1e-3), 'mom': SchedLin(.95, .8), 'wd': SchedLin(.1, 0.)}))
+    def job(l, f):
+        l.fit(2, 5e-3, fast=f, cbs=ParamScheduler({'lr': SchedLin(1e-2, 1e-3), 'mom': SchedLin(.95, .8), 'wd': SchedLin(.1, 0.)}))
     same(*both(job))
 
 def test_fastai_s_other_schedules():
@@ -141,11 +147,13 @@ def test_fastai_s_other_schedules():
 def test_start_epoch():
     same(*both(lambda l,f: l.fit_one_cycle(3, 5e-3, start_epoch=1, fast=f)))
 
-@pytest.mark.parametrize('kwargs', [dict(wd_bn_bias=True), dict(train_bn=False), dict(wd=.3), dict(moms=(.9,.8,.9)), dict(opt_func=partial(Adam, sqr_mom=.95, eps=1e-4))])
+@pytest.mark.parametrize('kwargs', [dict(wd_bn_bias=True), dict(train_bn=False), dict(wd=.3), dict(moms=(.9,.8,.9)),
+    dict(opt_func=partial(Adam, sqr_mom=.95, eps=1e-4))])
 @pytest.mark.parametrize('arch', ['nn','handmade'])
 def test_settings_of_the_learner(arch, kwargs): same(*both(lambda l,f: l.fit_one_cycle(1, RATE[arch], fast=f), arch, **kwargs))
 
-@pytest.mark.parametrize('kwargs', [dict(div=10., div_final=50., pct_start=.6), dict(wd=.2, moms=(.9,.7,.9)), dict(reset_opt=True), dict(lr_max=slice(1e-2))])
+@pytest.mark.parametrize('kwargs', [dict(div=10., div_final=50., pct_start=.6), dict(wd=.2, moms=(.9,.7,.9)), dict(reset_opt=True),
+    dict(lr_max=slice(1e-2))])
 def test_arguments_of_one_cycle(kwargs):
     def job(l, f):
         l.fit_one_cycle(1, 1e-3, fast=f)
@@ -196,7 +204,8 @@ def halves(model): return [params(model.u_weight)+params(model.u_bias), params(m
     (dict(opt_func=SGD), "not fastai's Adam"),
     (dict(opt_func=partial(Adam, decouple_wd=False)), "not fastai's Adam"),
     (dict(opt_func=partial(OptimWrapper, opt=torch.optim.AdamW)), "not fastai's Adam"),
-    (dict(opt_func=lambda p,lr: Optimizer(p, [weight_decay,average_grad,average_sqr_grad,step_stat,adam_step], lr=lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01)),
+    (dict(opt_func=lambda p,lr: Optimizer(p, [weight_decay,average_grad,average_sqr_grad,step_stat,adam_step], lr=lr, mom=.9, sqr_mom=.99,
+        eps=1e-5, wd=.01)),
      "not fastai's Adam"),  # the average without dampening
     (dict(splitter=halves), 'several parameter groups'),
     (dict(cbs=MixedPrecision), 'MixedPrecision works on every batch'),
@@ -238,7 +247,8 @@ def test_another_loader():
     learn.dls.loaders[0] = TfmdDL(rows, bs=20)
     assert not quiet(learn) and learn.fast.why=='the loader is a TfmdDL'
 
-def test_before_any_fit_it_says_so(): assert not learner(df=synth_ratings()).fast and 'nothing was fitted' in repr(learner(df=synth_ratings()).fast)
+def test_before_any_fit_it_says_so():
+    assert not learner(df=synth_ratings()).fast and 'nothing was fitted' in repr(learner(df=synth_ratings()).fast)
 
 def test_parameters_of_another_type():
     learn = learner(df=synth_ratings())

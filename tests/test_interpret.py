@@ -42,7 +42,8 @@ def test_item_biases_from_the_highest_ties_in_row_order(cls):
 
 def test_user_biases():
     df = bias_table(model(), TRAIN, 'user')
-    assert list(df)==['user_id','bias','n_ratings'] and df.user_id.tolist()==[8,9,7] and df.n_ratings.tolist()==[3,0,2] and df.bias.tolist()==[.5,0.,-.5]
+    assert list(df)==['user_id','bias','n_ratings'] and df.user_id.tolist()==[8,9,7] and df.n_ratings.tolist()==[3,0,2]
+    assert df.bias.tolist()==[.5,0.,-.5]
 
 @pytest.mark.parametrize('cls', [DotProduct,EmbeddingNN])
 @pytest.mark.parametrize('what', ['item','user'])
@@ -52,7 +53,8 @@ def test_a_model_without_biases_says_so(cls, what):
 def test_factors_under_their_ids():
     m = model()
     f = item_factors(m, TRAIN)
-    assert f.index.tolist()==['Brazil','Fargo','Heat','Ran'] and f.index.name=='item_id' and np.array_equal(f.to_numpy(), m.i_weight.weight[1:].detach())
+    assert f.index.tolist()==['Brazil','Fargo','Heat','Ran'] and f.index.name=='item_id'
+    assert np.array_equal(f.to_numpy(), m.i_weight.weight[1:].detach())
 
 def test_factors_of_a_model_without_any():
     class Pair(torch.nn.Module):

@@ -67,7 +67,7 @@ def test_rmse_is_taken_once_over_all_rows():
     logged = learn.recorder.values[-1][1:]
     with learn.no_bar(): preds,targs = learn.get_preds()
     want = mean_squared_error(targs.flatten(), preds.flatten())
-    assert logged==pytest.approx([want, want**.5], rel=1e-5)
+    assert list(logged)==pytest.approx([want, want**.5], rel=1e-5)
 
 def test_rmse_is_called_rmse_in_the_table_of_an_epoch():
     assert trained([rmse, mae]).recorder.metric_names[3:5]==['rmse','mae']

@@ -52,7 +52,8 @@ def check_list(r, allowed, k):
 some = lambda lo,hi,**kw: st.lists(st.integers(lo,hi), unique=True, **kw)
 
 @settings(max_examples=60, deadline=None)
-@given(users=some(1,50,min_size=1,max_size=6), k=st.integers(1,60), seen=st.booleans(), allow=st.none()|some(1,40,max_size=15), deny=st.none()|some(1,40,max_size=15))
+@given(users=some(1,50,min_size=1,max_size=6), k=st.integers(1,60), seen=st.booleans(), allow=st.none()|some(1,40,max_size=15),
+    deny=st.none()|some(1,40,max_size=15))
 def test_every_list_is_what_was_asked_for(learn, facts, users, k, seen, allow, deny):
     r = learn.recommend(users, k=k, exclude_seen=seen, item_ids=allow, exclude_item_ids=deny)
     assert list(r)==COLS and list(dict.fromkeys(r.user_id))==[u for u in users if u in set(r.user_id)]
@@ -65,7 +66,8 @@ def test_every_list_is_what_was_asked_for(learn, facts, users, k, seen, allow, d
 def test_a_batch_is_its_users_one_by_one(learn, users, k):
     one = pd.concat([learn.recommend(u, k=k) for u in users], ignore_index=True)
     batch = learn.recommend(users, k=k)
-    assert batch[['user_id','item_id','rank']].equals(one[['user_id','item_id','rank']]) and np.allclose(batch.score, one.score, rtol=1e-5, atol=1e-6)
+    assert batch[['user_id','item_id','rank']].equals(one[['user_id','item_id','rank']])
+    assert np.allclose(batch.score, one.score, rtol=1e-5, atol=1e-6)
 
 @settings(max_examples=25, deadline=None)
 @given(st.dictionaries(st.integers(1,40), st.sampled_from([1.,2.5,4.,5.]), max_size=12), st.integers(1,60))
@@ -130,7 +132,8 @@ def test_ids_of_another_type_are_unknown(learn):
 
 @pytest.mark.parametrize('kwargs', [dict(item_ids=[1,777]), dict(exclude_item_ids=[777]), dict(history={777: 5})])
 def test_an_unknown_item_is_named(learn, kwargs):
-    with pytest.raises(UnknownIdError, match='unknown item id: 777'): learn.recommend(**({} if 'history' in kwargs else {'user_ids':1}), **kwargs)
+    with pytest.raises(UnknownIdError, match='unknown item id: 777'):
+        learn.recommend(**({} if 'history' in kwargs else {'user_ids':1}), **kwargs)
 
 def test_row_0_is_no_id_of_the_caller(learn):
     for ids in (['#na#'], [0]):
@@ -147,7 +150,8 @@ def test_unknown_users_get_the_mean_of_the_trained_ones(learn, facts):
     r = learn.recommend([999], k=100, on_unknown='fallback')
     mean = score_items(learn.model, torch.arange(1,51), 41).mean(0)
     check_list(r, facts.items, 100)
-    assert (r.user_id==999).all() and np.allclose(r.score, mean[r.item_id.to_numpy()], rtol=1e-5) and np.allclose(learn.predict([999], r.item_id, on_unknown='fallback'), r.score, rtol=1e-5)
+    assert (r.user_id==999).all() and np.allclose(r.score, mean[r.item_id.to_numpy()], rtol=1e-5)
+    assert np.allclose(learn.predict([999], r.item_id, on_unknown='fallback'), r.score, rtol=1e-5)
 
 def test_unknown_users_with_a_warning(learn):
     with pytest.warns(UserWarning, match='unknown user id: 999'): r = learn.recommend([999,3], k=2, on_unknown='warn')
@@ -155,7 +159,8 @@ def test_unknown_users_with_a_warning(learn):
 
 @pytest.mark.parametrize('policy', ['drop','fallback'])
 def test_unknown_items_of_a_list_are_left_out(learn, policy):
-    assert learn.recommend(1, k=9, item_ids=[1,2,777], exclude_seen=False, on_unknown=policy).equals(learn.recommend(1, k=9, item_ids=[1,2], exclude_seen=False))
+    assert learn.recommend(1, k=9, item_ids=[1,2,777], exclude_seen=False, on_unknown=policy).equals(learn.recommend(1, k=9,
+        item_ids=[1,2], exclude_seen=False))
 
 @pytest.mark.parametrize('policy', ['drop','fallback'])
 def test_unknown_items_of_a_history_are_left_out(learn, policy):
@@ -164,7 +169,8 @@ def test_unknown_items_of_a_history_are_left_out(learn, policy):
 def test_nothing_known_in_the_allow_list(learn): assert not len(learn.recommend(1, item_ids=[777], on_unknown='drop'))
 
 
-def test_predict_of_one_pair_is_a_float(learn): assert type(learn.predict(1, 2)) is float and type(learn.predict(np.int64(1), np.int64(2))) is float
+def test_predict_of_one_pair_is_a_float(learn):
+    assert type(learn.predict(1, 2)) is float and type(learn.predict(np.int64(1), np.int64(2))) is float
 
 def test_predict_keeps_the_order(learn):
     u,i = [5,1,5,9],[3,3,1,40]
@@ -195,7 +201,8 @@ HISTORY = {2: 5., 4: 4., 3: 1.}
 
 def histories():
     frame = pd.DataFrame({'item_id': [2,4,3], 'rating': [5.,4.,1.]})
-    return dict(mapping=HISTORY, frame=frame, more_columns=frame.assign(user_id=77, x='y'), series_of_ratings=frame.set_index('item_id').rating.to_dict())
+    return dict(mapping=HISTORY, frame=frame, more_columns=frame.assign(user_id=77, x='y'),
+        series_of_ratings=frame.set_index('item_id').rating.to_dict())
 
 @pytest.mark.parametrize('kind', histories())
 def test_a_history_by_any_name(learn, kind): assert learn.recommend(history=histories()[kind]).equals(learn.recommend(history=HISTORY))
@@ -219,7 +226,8 @@ def test_a_history_frame_with_the_names_of_the_training_table():
     want = learn.recommend(history={2: 5., 4: 4.})
     assert learn.recommend(history=pd.DataFrame({'title':[2,4], 'stars':[5.,4.]})).equals(want) and list(want)==COLS
 
-@pytest.mark.parametrize('bad', [{2: 5.01}, {2: .5, 3: 4}, {2: float('nan')}, pd.DataFrame({'item_id': [2], 'rating': [-1]}), [{2: 4.},{3: 9.}]])
+@pytest.mark.parametrize('bad', [{2: 5.01}, {2: .5, 3: 4}, {2: float('nan')}, pd.DataFrame({'item_id': [2], 'rating': [-1]}),
+    [{2: 4.},{3: 9.}]])
 def test_ratings_outside_the_scale(learn, bad):
     with pytest.raises(RatingsError, match='outside the training data'): learn.recommend(history=bad)
 
@@ -231,7 +239,8 @@ def test_a_series_of_ratings_by_item_is_no_list_of_items(learn):
     ratings = pd.Series([5.,1.], index=pd.Index([2,3], name='item_id'), name='rating')
     assert learn.recommend(history=ratings).equals(learn.recommend(history={2: 5., 3: 1.}))
 
-@pytest.mark.parametrize('bad,match', [({2: 'good'}, 'history'), (pd.DataFrame({'item_id': [2]}), "expected 'item_id' and 'rating'"), ('Fargo', 'history is a str'), (7, 'history is a int')])
+@pytest.mark.parametrize('bad,match', [({2: 'good'}, 'history'), (pd.DataFrame({'item_id': [2]}), "expected 'item_id' and 'rating'"),
+    ('Fargo', 'history is a str'), (7, 'history is a int')])
 def test_what_is_no_history(learn, bad, match):
     with pytest.raises(RatingsError, match=match): learn.recommend(history=bad)
 
@@ -263,7 +272,8 @@ def test_more_training_is_noticed():
     before = learn.recommend(history=HISTORY)
     with learn.no_bar(), learn.no_logging(): learn.fit(2, 3e-2)
     after = learn.recommend(history=HISTORY)
-    assert not np.allclose(before.score, after.score) and after.equals(Recommender(learn.model, *map(learn.dls.interactions, ('all','train'))).recommend(history=HISTORY))
+    assert not np.allclose(before.score, after.score)
+    assert after.equals(Recommender(learn.model, *map(learn.dls.interactions, ('all','train'))).recommend(history=HISTORY))
 
 
 def test_similar_items_are_the_nearest_by_cosine(learn):
@@ -282,7 +292,8 @@ def test_similar_items_of_an_unknown_one(learn):
 def test_a_model_without_item_vectors_says_so(learn):
     class Pair(torch.nn.Module):
         def forward(self, x): return x.sum(1).float()
-    with pytest.raises(NotImplementedError, match='Pair has no item vectors'): Recommender(Pair(), learn.dls.interactions('all')).similar_items(6)
+    with pytest.raises(NotImplementedError, match='Pair has no item vectors'):
+        Recommender(Pair(), learn.dls.interactions('all')).similar_items(6)
 
 @pytest.fixture(scope='module')
 def cold():
@@ -296,13 +307,15 @@ def test_untrained_items_are_no_candidates(cold):
     assert cold.recommend(history=HISTORY, k=100).item_id.max()==38
 
 def test_untrained_items_can_be_named(cold):
-    assert set(cold.recommend(1, item_ids=[38,39], exclude_seen=False).item_id)=={38,39} and set(cold.recommend(history=HISTORY, item_ids=[39,40]).item_id)=={39,40}
+    assert set(cold.recommend(1, item_ids=[38,39], exclude_seen=False).item_id)=={38,39}
+    assert set(cold.recommend(history=HISTORY, item_ids=[39,40]).item_id)=={39,40}
 
 def test_untrained_items_are_nobodys_neighbours(cold): assert cold.similar_items([1,39], k=100).item_id.max()==38
 
 
 DAYS = pd.date_range('2024-01-01', periods=60)
-IDS = {'str': lambda o: f'u{o:03}', 'int': int, 'date': lambda o: dt.date(2024,1,1)+dt.timedelta(days=int(o)), 'Timestamp': lambda o: DAYS[o], 'float': lambda o: o+.5}
+IDS = {'str': lambda o: f'u{o:03}', 'int': int, 'date': lambda o: dt.date(2024,1,1)+dt.timedelta(days=int(o)),
+    'Timestamp': lambda o: DAYS[o], 'float': lambda o: o+.5}
 
 @pytest.mark.parametrize('kind', IDS)
 def test_ids_keep_their_type(kind):
@@ -311,7 +324,8 @@ def test_ids_keep_their_type(kind):
     plain = trained(df, valid_pct=0)
     a,b = learn.recommend([to(3),to(5)], k=4),plain.recommend([3,5], k=4)
     assert a.user_id.tolist()==[to(o) for o in b.user_id] and a.item_id.tolist()==[to(o) for o in b.item_id]
-    assert learn.predict(to(3), to(4))==pytest.approx(plain.predict(3, 4)) and learn.similar_items(to(3)).item_id.tolist()==[to(o) for o in plain.similar_items(3).item_id]
+    assert learn.predict(to(3), to(4))==pytest.approx(plain.predict(3, 4))
+    assert learn.similar_items(to(3)).item_id.tolist()==[to(o) for o in plain.similar_items(3).item_id]
     assert learn.recommend(history={to(2): 5.}, k=3).item_id.tolist()==[to(o) for o in plain.recommend(history={2: 5.}, k=3).item_id]
     assert learn.recommend(k=1).user_id.tolist()==[to(o) for o in plain.recommend(k=1).user_id]
 
@@ -320,19 +334,22 @@ def test_categorical_ids():
     names = df.item_id.map(IDS['str'])
     learn,plain = trained(df.assign(item_id=names.astype('category')), valid_pct=0),trained(df.assign(item_id=names), valid_pct=0)
     other = pd.Series(['u003','u001'], dtype=pd.CategoricalDtype(['u009','u003','u001']))
-    assert learn.recommend(3, k=4).equals(plain.recommend(3, k=4)) and learn.predict(3, other).tolist()==plain.predict(3, ['u003','u001']).tolist()
+    assert learn.recommend(3, k=4).equals(plain.recommend(3, k=4))
+    assert learn.predict(3, other).tolist()==plain.predict(3, ['u003','u001']).tolist()
     assert learn.similar_items(other).item_id.tolist()==plain.similar_items(['u003','u001']).item_id.tolist()
 
 def test_ids_of_a_series_and_an_array(learn):
     want = learn.recommend([3,5], k=2)
-    for ids in (pd.Series([3,5], index=[9,8]), np.array([3,5]), (3,5), torch.tensor([3,5]).numpy(), pd.Index([3,5])): assert learn.recommend(ids, k=2).equals(want)
+    for ids in (pd.Series([3,5], index=[9,8]), np.array([3,5]), (3,5), torch.tensor([3,5]).numpy(), pd.Index([3,5])):
+        assert learn.recommend(ids, k=2).equals(want)
 
 
 def test_nothing_given_is_changed(learn):
     args = dict(history=[dict(HISTORY),histories()['frame'],[2,4]], item_ids=[5,6,7,8], exclude_item_ids=[6])
     before = copy.deepcopy(args)
     learn.recommend(**args)
-    assert all(args[k]==before[k] for k in ('item_ids','exclude_item_ids')) and args['history'][1].equals(before['history'][1]) and args['history'][::2]==before['history'][::2]
+    assert all(args[k]==before[k] for k in ('item_ids','exclude_item_ids'))
+    assert args['history'][1].equals(before['history'][1]) and args['history'][::2]==before['history'][::2]
     frames = [learn.dls.interactions(o).frame() for o in ('train','valid','all')]
     learn.recommend([1,2]); learn.predict([1], [2]); learn.similar_items(3)
     assert all(a.equals(learn.dls.interactions(o).frame()) for a,o in zip(frames, ('train','valid','all')))
@@ -342,11 +359,12 @@ def test_the_model_is_left_as_it_was(learn, flag):
     learn.model.train(flag)
     learn.model.i_bias.train(not flag)
     weights,state = {k: v.clone() for k,v in learn.model.state_dict().items()},torch.get_rng_state()
-    for job in (lambda: learn.recommend(k=3), lambda: learn.recommend(history=HISTORY), lambda: learn.predict(1, [2,3]), lambda: learn.similar_items(3),
-                lambda: learn.recommend([999], on_unknown='fallback')):
+    for job in (lambda: learn.recommend(k=3), lambda: learn.recommend(history=HISTORY), lambda: learn.predict(1, [2,3]),
+                lambda: learn.similar_items(3), lambda: learn.recommend([999], on_unknown='fallback')):
         job()
         assert [m.training for m in learn.model.children()]==[flag,flag,flag,not flag] and learn.model.training==flag
-        assert all(torch.equal(v, weights[k]) for k,v in learn.model.state_dict().items()) and all(p.grad is None or not p.grad.any() for p in learn.model.parameters())
+        assert all(torch.equal(v, weights[k]) for k,v in learn.model.state_dict().items())
+        assert all(p.grad is None or not p.grad.any() for p in learn.model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
     learn.model.train()
 

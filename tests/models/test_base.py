@@ -2,11 +2,11 @@
 import numpy as np
 import pytest
 import torch
-from fastai.layers import Embedding, sigmoid_range
 from torch import nn
 
 import recfast.all  # noqa: F401 (registers every model)
-from recfast.models.base import (MODELS, UserPrior, evaluating, find_model, fold_in, id_tables, item_vectors, model_device, score_items, score_pairs,
+from recfast.models.base import (MODELS, UserPrior, evaluating, find_model, fold_in, id_tables, item_vectors, model_device, score_items,
+    score_pairs,
     score_vector, split_tables)
 from recfast.models.dot import DotProductBias
 from recfast.models.params import DotProductParams

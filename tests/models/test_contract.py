@@ -21,7 +21,8 @@ class Handmade(nn.Module):
         self.people,self.films,self.limits = Embedding(n_users,n_factors),Embedding(n_items,n_factors),y_range
     def forward(self, x): return sigmoid_range((self.people(x[:,0])*self.films(x[:,1])).sum(1), *self.limits)
 
-ALL = {**MODELS, 'handmade': (Handmade,dict(MODELS['dotproduct'][1])), 'embeddingdotbias': (EmbeddingDotBias,dict(MODELS['dotproductbias'][1]))}
+ALL = {**MODELS, 'handmade': (Handmade,dict(MODELS['dotproduct'][1])),
+    'embeddingdotbias': (EmbeddingDotBias,dict(MODELS['dotproductbias'][1]))}
 every_model = pytest.mark.parametrize('name', ALL)
 
 def learner(name, df, n_factors=5, **kwargs):
@@ -45,7 +46,8 @@ def test_scores_of_all_items_are_those_of_its_forward(name):
     learn = learner(name, synth_ratings())
     users,n_items = torch.tensor([3,1,50,3]),learn.dls.n_items
     pairs = torch.stack([users.repeat_interleave(n_items), torch.arange(n_items).repeat(4)], 1)
-    torch.testing.assert_close(score_items(learn.model, users, n_items), score_pairs(learn.model, pairs).reshape(4,n_items), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(score_items(learn.model, users, n_items), score_pairs(learn.model, pairs).reshape(4,n_items), rtol=1e-5,
+        atol=1e-6)
 
 @every_model
 def test_it_finds_the_answer_of_the_blocks(name):
@@ -58,7 +60,8 @@ def test_it_finds_the_answer_of_the_blocks(name):
     assert top.score.min()>4
 
 # stars; rounding and noise leave 0.58 to nobody's credit, always guessing the mean gives 1.06, two biases alone 0.80
-WINDOW = dict(dotproduct=(.69,.75), dotproductbias=(.66,.72), dotproductparams=(.66,.72), embeddingnn=(.70,.80), handmade=(.69,.75), embeddingdotbias=(.66,.72))
+WINDOW = dict(dotproduct=(.69,.75), dotproductbias=(.66,.72), dotproductparams=(.66,.72), embeddingnn=(.70,.80), handmade=(.69,.75),
+    embeddingdotbias=(.66,.72))
 
 @every_model
 def test_its_error_on_movie_night_is_what_it_should_be(name):

@@ -54,8 +54,10 @@ def named():
 
 def test_read_outs_are_in_the_order_asked_for():
     model = named()
-    assert torch.equal(model.weight(['Heat','Fargo']), model.i_weight.weight[[2,1]]) and torch.equal(model.bias(['Heat']), model.i_bias.weight[[2],0])
-    assert torch.equal(model.weight([9], is_item=False), model.u_weight.weight[[3]]) and torch.equal(model.bias([9,7], False), model.u_bias.weight[[3,1],0])
+    assert torch.equal(model.weight(['Heat','Fargo']), model.i_weight.weight[[2,1]])
+    assert torch.equal(model.bias(['Heat']), model.i_bias.weight[[2],0])
+    assert torch.equal(model.weight([9], is_item=False), model.u_weight.weight[[3]])
+    assert torch.equal(model.bias([9,7], False), model.u_bias.weight[[3,1],0])
 
 def test_read_outs_agree_with_fastai():
     theirs,ours = Theirs.from_classes(3, {k: list(v) for k,v in CLASSES.items()}),EmbeddingDotBias.from_classes(3, CLASSES)
