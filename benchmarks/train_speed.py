@@ -106,20 +106,20 @@ def one_fit(system, seed, config):
     if system=='recfast': assert learn.fast, learn.fast
     return dict(system=system, seed=seed, seconds=seconds, valid_mse=float(learn.recorder.values[-1][1]), config=config, fast=repr(getattr(learn, 'fast', '')))
 
-def fresh(system, seed, config):
+def fresh(system, seed, config, threads):
     "`one_fit` in a fresh process"
-    out = subprocess.run([sys.executable, __file__, '--one', json.dumps([system,seed,config])], capture_output=True, text=True, check=True,
+    out = subprocess.run([sys.executable, __file__, '--one', json.dumps([system,seed,config]), '--threads', str(threads)], capture_output=True, text=True, check=True,
                          cwd=os.path.dirname(os.path.abspath(__file__)))
     res = json.loads(out.stdout.strip().splitlines()[-1])
     print(f"{system} seed {seed}: {res['seconds']:.2f} s, validation MSE {res['valid_mse']:.4f}", flush=True)
     return res
 
-def time_to_quality():
+def time_to_quality(threads):
     "Reference and recfast on the same split seeds, in turn"
-    runs = [fresh(system, seed, config) for seed in SEEDS for system,config in (('fastai',REFERENCE),('recfast',CHOSEN))]
+    runs = [fresh(system, seed, config, threads) for seed in SEEDS for system,config in (('fastai',REFERENCE),('recfast',CHOSEN))]
     part = {s: [r for r in runs if r['system']==s] for s in ('fastai','recfast')}
     mse,sec = ({s: statistics.mean(r[k] for r in v) for s,v in part.items()} for k in ('valid_mse','seconds'))
-    return dict(reference=REFERENCE, chosen=CHOSEN, mean_valid_mse=mse, mean_seconds=sec, margin=0.003,
+    return dict(threads=threads, reference=REFERENCE, chosen=CHOSEN, mean_valid_mse=mse, mean_seconds=sec, margin=0.003,
                 reached=mse['recfast']<=mse['fastai']+0.003, time_ratio=sec['recfast']/sec['fastai'], runs=runs)
 
 def choose():
@@ -144,9 +144,12 @@ if __name__=='__main__':
     p.add_argument('--choose', action='store_true', help='search the settings of time to quality')
     p.add_argument('--one', help=argparse.SUPPRESS)
     p.add_argument('--repeats', type=int, default=5)
+    p.add_argument('--threads', type=int, default=1, help='of torch, for all systems alike; at batch size 64 a second one gains nothing')
     args = p.parse_args()
+    import torch
+    torch.set_num_threads(args.threads)
     if args.one: print(json.dumps(one_fit(*json.loads(args.one))))
     elif args.choose: save('train_speed__choose', choose())
     else:
-        save('train_speed__epoch', dict(rows=[per_epoch(t, args.repeats) for t in (1,2)]))
-        save('train_speed__quality', time_to_quality())
+        save('train_speed__epoch', dict(rows=[per_epoch(args.threads, args.repeats)]))
+        save('train_speed__quality', time_to_quality(args.threads))

@@ -65,7 +65,7 @@ def close(self:FusedAdam):
             self.opt.state[p]['step'] = int(s)
             if p.grad is None: p.grad = torch.zeros_like(p)
 
-# %% ../nbs/55_learner.ipynb #686c166d
+# %% ../nbs/55_learner.ipynb #326f541f
 class Fast:
     "Truth of 'the fast path ran', with the reason"
     def __init__(self, ran:bool, why:str=''): self.ran,self.why = ran,why
@@ -76,7 +76,9 @@ _batch_events = ('before_batch after_pred after_loss before_backward after_cance
     'after_step after_cancel_batch after_batch').split()
 _known_cbs = {TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,GradientClip}
 _loop_parts = 'one_batch _do_one_batch _do_grad_opt _backward _step _split _set_device _with_events __call__ _call_one'.split()
-_adam_steps = [getattr(f, 'func', f) for f in Adam([nn.Parameter(torch.zeros(1))], lr=0.).cbs]
+
+def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
+_adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
 
 # %% ../nbs/55_learner.ipynb #ca68569e
 class CollabLearner(Learner):
@@ -129,7 +131,7 @@ def lr_find(self:CollabLearner, *args, **kwargs):
     try: return Learner.lr_find(self, *args, **kwargs)
     finally: self.n_trained = n_trained
 
-# %% ../nbs/55_learner.ipynb #ac11a0bd
+# %% ../nbs/55_learner.ipynb #7a8e48db
 @patch
 def _why_plain(self:CollabLearner)->str: # '' when the fast path may run
     "What asks for fastai's own batch loop"
@@ -144,7 +146,7 @@ def _why_plain(self:CollabLearner)->str: # '' when the fast path may run
 @patch
 def _why_plain_opt(self:CollabLearner):
     opt = self.opt
-    if type(opt) is not Optimizer or [getattr(f, 'func', f) for f in opt.cbs]!=_adam_steps: return 'the optimizer is not fastai\'s Adam'
+    if type(opt) is not Optimizer or _steps(opt)!=_adam_steps: return 'the optimizer is not fastai\'s Adam'
     if len(opt.param_lists)!=1: return 'the optimizer has several parameter groups'
     if any(p.dtype!=torch.float32 for p in opt.param_lists[0]): return 'a parameter is not float32'
     if any(getattr(m, 'sparse', False) for m in self.model.modules()): return 'an embedding has sparse gradients'
@@ -159,11 +161,11 @@ def all_batches(self:CollabLearner):
     self.n_iter = len(self.dl)
     self._fast_train() if self.training else self._fast_valid()
 
-# %% ../nbs/55_learner.ipynb #719fe604
+# %% ../nbs/55_learner.ipynb #eed8c2e3
 @patch
 def _fast_train(self:CollabLearner):
     "The batches of a training epoch, with what the usual callbacks do to each"
-    scheds,clips = [[cb for cb in self.cbs if type(cb) is t] for t in (ParamScheduler,GradientClip)]
+    scheds,clips = [[cb for cb in self.cbs if type(cb) is t and cb.run] for t in (ParamScheduler,GradientClip)]
     opt,h,log = FusedAdam(self.opt),self.opt.hypers[0],_BatchLog(self)
     per_batch = 1./(self.n_iter*self.n_epoch)
     try:
@@ -264,7 +266,7 @@ def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     model = arch(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
     return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
 
-# %% ../nbs/55_learner.ipynb #f6c1dd9e
+# %% ../nbs/55_learner.ipynb #893785e6
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
@@ -284,11 +286,12 @@ def collab_learner(
     seed = getattr(dls, 'seed', None) if seed is None else seed
     with _weights_seed(seed):
         model = _build(dls, arch or (EmbeddingNN if use_nn else DotProductBias), n_factors, emb_szs, layers, config, y_range)
+    if hasattr(model, 'attach'): model.attach(dls.interactions('train'))
     learn = CollabLearner(dls, model, loss_func=MSELossFlat() if loss_func is None else loss_func, **kwargs)
     learn.seed = seed
     return learn
 
-# %% ../nbs/55_learner.ipynb #67c22d3d
+# %% ../nbs/55_learner.ipynb #c384ce51
 @patch(as_prop=True)
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
@@ -305,7 +308,7 @@ def _as_verb(f):
     verb.__name__,verb.__doc__,verb.__signature__ = f.__name__,f.__doc__,inspect.signature(f)
     setattr(CollabLearner, f.__name__, verb)
 
-for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items): _as_verb(f)
+for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide): _as_verb(f)
 
 # %% ../nbs/55_learner.ipynb #42aa360a
 @patch

@@ -7,13 +7,13 @@ Docs: https://recfast.github.io/recfast/recommend.html.md"""
 # %% auto #0
 __all__ = ['Recommender']
 
-# %% ../nbs/50_recommend.ipynb #aa2fb0ed
+# %% ../nbs/50_recommend.ipynb #cefb5e00
 from collections.abc import Iterable,Mapping
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RatingsError,RecfastError,check_on_unknown,first_few
-from .models.base import UserPrior,fold_in,id_tables,item_vectors,score_items,score_pairs,score_vector
+from .models.base import UserPrior,evaluating,fold_in,id_tables,item_vectors,score_items,score_pairs,score_vector
 from .ranking import rank_items,mask_scores,top_k
 
 # %% ../nbs/50_recommend.ipynb #d0b38af6
@@ -133,30 +133,34 @@ def _score(self:Recommender, users):
     if (users==0).any(): scores[users==0] = torch.as_tensor(self._mean_scores(), dtype=scores.dtype, device=scores.device)
     return scores
 
-# %% ../nbs/50_recommend.ipynb #442488d8
+# %% ../nbs/50_recommend.ipynb #4480fc2a
+_HISTORIES = Mapping,pd.DataFrame,pd.Series,np.ndarray,list,tuple,set,frozenset
+def _numbers(o): return pd.to_numeric(pd.Series(list(o), dtype=object), errors='coerce').to_numpy(float)
+
 @patch
 def _histories(self:Recommender, history, on_unknown):
     "A list of (item rows, ratings)"
     self.need_rows('a history has no trained users to be compared with')
-    several = isinstance(history, (list,tuple)) and len(history)>0 and all(isinstance(h, (Mapping,pd.DataFrame,list,tuple)) for h in history)
+    several = isinstance(history, (list,tuple)) and len(history)>0 and all(isinstance(h, _HISTORIES) for h in history)
     return [self._one_history(h, on_unknown) for h in (history if several else [history])]
 
 @patch
 def _one_history(self:Recommender, h, on_unknown):
     low,high = self.rating_range
+    if isinstance(h, pd.Series) and h.index.name in ('item_id', self.seen.cat_names[1]): h = h.to_dict() # ratings by item
     if isinstance(h, pd.DataFrame):
         item,rating = ('item_id' if 'item_id' in h else self.seen.cat_names[1]),('rating' if 'rating' in h else self.seen.rating_name)
         if item not in h or rating not in h: raise RatingsError(f"history has columns {list(h.columns)}, expected {item!r} and {rating!r}")
-        ids,ratings = h[item].tolist(),h[rating].to_numpy(float)
-    elif isinstance(h, Mapping): ids,ratings = list(h),np.array(list(h.values()), float)
-    elif isinstance(h, Iterable) and not isinstance(h, str): ids,ratings = list(h),np.full(len(list(h)), high)
+        ids,ratings = h[item].tolist(),_numbers(h[rating])
+    elif isinstance(h, Mapping): ids,ratings = list(h),_numbers(h.values())
+    elif isinstance(h, Iterable) and not isinstance(h, str): ids = list(h); ratings = np.full(len(ids), high)
     else: raise RatingsError(f"history is a {type(h).__name__}, expected a mapping {{item: rating}}, a frame or a list of item ids")
     bad = [(i,r) for i,r in zip(ids, ratings) if not low<=r<=high]
     if bad: raise RatingsError(f"history: ratings outside the training data's {low:g} to {high:g}: {first_few([f'{i}: {r:g}' for i,r in bad])}")
     rows = self.items.encode(ids, on_unknown, 'item') if ids else np.zeros(0, np.int64)
     return torch.from_numpy(rows[rows>0]).long(),torch.from_numpy(ratings[rows>0])
 
-# %% ../nbs/50_recommend.ipynb #62108735
+# %% ../nbs/50_recommend.ipynb #4a2dfe15
 @patch
 def _prior(self:Recommender):
     "What fold-in needs of the trained model, made once for its present weights"
@@ -173,7 +177,9 @@ def _prior(self:Recommender):
 def score_history(self:Recommender,
     histories:list, # of (item rows, ratings)
 )->torch.Tensor: # [H,I] scores by item row
-    "Scores of every item for people given by their ratings"
+    "Scores of every item for people given by their ratings; a model's own `score_history(items, ratings)` is used where it has one"
+    if hasattr(self.model, 'score_history'):
+        with evaluating(self.model): return torch.stack([self.model.score_history(*h) for h in histories])
     prior,noise = self._prior()
     users = [fold_in(self.model, prior, items, ratings, noise) for items,ratings in histories]
     return torch.stack([score_vector(self.model, prior, u, self.n_items) for u in users]) if users else torch.zeros(0, self.n_items)
@@ -188,7 +194,7 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
     vals,rows = top_k(mask_scores(scores, ok, seen).cpu(), k)
     return self._list_frame(np.arange(len(vals)), vals, rows)
 
-# %% ../nbs/50_recommend.ipynb #5ca98b05
+# %% ../nbs/50_recommend.ipynb #285f14a6
 @patch
 def similar_items(self:Recommender,
     item_ids, # one id or many
@@ -196,6 +202,7 @@ def similar_items(self:Recommender,
     on_unknown:str='raise', # 'raise', or 'warn' / 'drop' / 'fallback': unknown ids are left out
 )->pd.DataFrame: # query_id, item_id, score (cosine), rank (from 1)
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
+    if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ids = _id_array(item_ids)
     rows = self.items.encode(ids, on_unknown, 'item')
     ids,rows = ids[rows>0],rows[rows>0]
@@ -203,3 +210,13 @@ def similar_items(self:Recommender,
     scores = mask_scores(vecs[rows]@vecs.T, self.trained_items(), (torch.arange(len(rows)),torch.from_numpy(rows)))
     vals,near = top_k(scores, k)
     return self._list_frame(ids, vals, near).rename(columns={'user_id':'query_id'})
+
+# %% ../nbs/50_recommend.ipynb #a61c0ad1
+@patch
+def fill_wide(self:Recommender)->pd.DataFrame: # [U-1,I-1], users by items
+    "Known ratings where there are any (the last, if several), scores elsewhere"
+    table = score_items(self.model, torch.arange(1, self.n_users), self.n_items)[:,1:].float().cpu().numpy().astype(float)
+    known = ((self.seen.users>0)&(self.seen.items>0)).numpy()
+    table[self.seen.users.numpy()[known]-1,self.seen.items.numpy()[known]-1] = self.seen.values.numpy()[known]
+    index,columns = (pd.Index(v.decode(np.arange(1, len(v))), name=n) for v,n in zip((self.users,self.items), self.seen.cat_names))
+    return pd.DataFrame(table, index=index, columns=columns)

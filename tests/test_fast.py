@@ -27,6 +27,14 @@ from recfast.testing import synth_ratings
 FILMS = movie_night()[:4000]
 
 
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    "Steps this small only wait for each other in several threads, most of all on a busy machine"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
 class Handmade(nn.Module):
     def __init__(self, n_users, n_items, n_factors, y_range):
         super().__init__()
@@ -70,8 +78,9 @@ def same(fast, plain, steps=100):
     def state(l):
         rec,opt = l.recorder,l.opt.state_dict()
         res = dict(weights=dict(l.model.state_dict()), grads=[p.grad for p in l.model.parameters()], opt=[dict(o) for o in opt['state']],
-                   hypers=[dict(h) for h in opt['hypers']], values=[list(v) for v in rec.values], dl_epoch=l.dls.train.epoch, flag=l.model.training,
-                   hps={k: list(v) for k,v in getattr(rec, 'hps', {}).items()}, **{k: list(getattr(rec, k)) for k in ('lrs','losses','iters')})
+                   hypers=[dict(h) for h in opt['hypers']], values=[list(v) for v in rec.values],
+                   dl_epoch=l.dls.train.epoch, flag=l.model.training, hps={k: list(v) for k,v in getattr(rec, 'hps', {}).items()},
+                   **{k: list(getattr(rec, k)) for k in ('lrs','losses','iters')})
         return {**res, **{k: getattr(l, k) for k in 'epoch n_epoch iter n_iter train_iter pct_train training'.split()},
                 **{k: getattr(l, k, None) for k in ('smooth_loss','loss','pred')}} # missing before the first batch is done
     a,b = state(fast),state(plain)

@@ -22,8 +22,8 @@ def test_the_best_k_are_those_of_a_stable_sort(scores, k):
     for a,b in zip(got, want): assert np.array_equal(a.numpy(), b)
 
 @pytest.mark.parametrize('scores', [torch.zeros(3,500), torch.full((3,500), -torch.inf), torch.arange(1500).reshape(3,500)//7*1.,
-    torch.randint(-3, 3, (3,500), generator=torch.Generator().manual_seed(0)), torch.randn(3,500,
-        generator=torch.Generator().manual_seed(0))])
+    torch.randint(-3, 3, (3,500), generator=torch.Generator().manual_seed(0)),
+    torch.randn(3,500, generator=torch.Generator().manual_seed(0))])
 @pytest.mark.parametrize('k', [1, 10, 499, 500, 900])
 def test_ties_over_a_long_list(scores, k):
     got,want = top_k(scores, k),by_sorting(scores.numpy(), k)

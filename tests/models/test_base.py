@@ -6,8 +6,7 @@ from torch import nn
 
 import recfast.all  # noqa: F401 (registers every model)
 from recfast.models.base import (MODELS, UserPrior, evaluating, find_model, fold_in, id_tables, item_vectors, model_device, score_items,
-    score_pairs,
-    score_vector, split_tables)
+    score_pairs, score_vector, split_tables)
 from recfast.models.dot import DotProductBias
 from recfast.models.params import DotProductParams
 
