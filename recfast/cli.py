@@ -7,8 +7,8 @@ Docs: https://recfast.github.io/recfast/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'console', 'main', 'bounds', 'side_by_side', 'show_table', 'write_report', 'run_quickstart', 'quickstart']
 
-# %% ../nbs/71_cli.ipynb #d2e8eaa0
-import html,io,os,tempfile
+# %% ../nbs/71_cli.ipynb #84cc2d7a
+import html,io,os
 from pathlib import Path
 import numpy as np,pandas as pd,typer
 from rich.console import Console
@@ -83,7 +83,7 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:co
 th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}p{max-width:45rem}svg{max-width:100%;height:auto}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}svg{background:#fff}}'''
 
-# %% ../nbs/71_cli.ipynb #3c2461f7
+# %% ../nbs/71_cli.ipynb #5207492d
 def write_report(
     path, # where to
     title:str, # of the page
@@ -98,12 +98,14 @@ def write_report(
     page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f'<title>{html.escape(title)}</title><style>{_css}</style></head><body>{"".join(body)}</body></html>')
     path = Path(path)
-    fd,tmp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-    with os.fdopen(fd, 'w', encoding='utf-8') as f: f.write(page)
-    os.replace(tmp, path)
+    tmp = path.with_name(path.name+'.tmp')
+    try:
+        tmp.write_text(page, encoding='utf-8')
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/71_cli.ipynb #e0fcdc4d
+# %% ../nbs/71_cli.ipynb #fa7bb60c
 def _metrics_frame(ev, extra):
     return pd.DataFrame([(k, round(v, 4)) for k,v in {**ev.summary, **extra}.items()], columns=['metric','value'])
 
@@ -116,9 +118,15 @@ def run_quickstart(
     seed:int=42, # of split, order and weights
 )->dict: # {'metrics': frame, 'report': path}
     "Train, measure, recommend, show; raises recfast's own errors"
+    from recfast.core import UnknownIdError
     from recfast.data.loaders import CollabDataLoaders,resolve_splits
     from recfast.learner import collab_learner
     ratings,expected = _load(data)
+    if not Path(out).absolute().parent.is_dir(): raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).parent}")
+    user = ratings.user_id.iloc[0] if user is None else type(ratings.user_id.iloc[0])(user)
+    item = ratings.title.value_counts().index[0] if item is None else item
+    for what,o,ids in (('user',user,ratings.user_id),('item',item,ratings.title)): # before the training, not after it
+        if not (ids==o).any(): raise UnknownIdError([o], what, f"The data have {ids.nunique()}, such as {ids.iloc[0]!r}.")
     splits = resolve_splits(ratings, seed=seed)
     dls = CollabDataLoaders.from_df(ratings, item_name='title', splits=splits, seed=seed, bs=64)
     dls.random_split = True
@@ -127,8 +135,6 @@ def run_quickstart(
     learn.fit_one_cycle(epochs, 5e-3, wd=0.1)
     ev = learn.evaluate(k=10)
     metrics = _metrics_frame(ev, bounds(dls, ratings, expected, splits[1]))
-    user = ratings.user_id.iloc[0] if user is None else type(ratings.user_id.iloc[0])(user)
-    item = ratings.title.value_counts().index[0] if item is None else item
     parts = _parts(learn, ratings, metrics, ev, user, item)
     for head,text,what in parts:
         if isinstance(what, pd.DataFrame): show_table(what, head)
