@@ -211,12 +211,12 @@ def similar_items(self:Recommender,
     vals,near = top_k(scores, k)
     return self._list_frame(ids, vals, near).rename(columns={'user_id':'query_id'})
 
-# %% ../nbs/50_recommend.ipynb #a61c0ad1
+# %% ../nbs/50_recommend.ipynb #6e5270e3
 @patch
 def fill_wide(self:Recommender)->pd.DataFrame: # [U-1,I-1], users by items
     "Known ratings where there are any (the last, if several), scores elsewhere"
     table = score_items(self.model, torch.arange(1, self.n_users), self.n_items)[:,1:].float().cpu().numpy().astype(float)
     known = ((self.seen.users>0)&(self.seen.items>0)).numpy()
-    table[self.seen.users.numpy()[known]-1,self.seen.items.numpy()[known]-1] = self.seen.values.numpy()[known]
+    table[self.seen.users.numpy()[known]-1,self.seen.items.numpy()[known]-1] = self.seen.values.numpy()[known].astype(str).astype(float) # 3.93, not the float32 nearest to it
     index,columns = (pd.Index(v.decode(np.arange(1, len(v))), name=n) for v,n in zip((self.users,self.items), self.seen.cat_names))
     return pd.DataFrame(table, index=index, columns=columns)
