@@ -397,9 +397,9 @@ def test_a_list_for_someone_new_takes_under_5_ms(one_thread):
     rec,rs = big()
     histories = [dict(zip(rs.permutation(1664)[:40]+1, rs.randint(1, 6, 40).astype(float))) for _ in range(21)]
     def seconds(h):
-        start = time.perf_counter()
+        start = time.process_time() # of one thread: what the call costs, whatever else the machine does
         rec.recommend(history=h)
-        return time.perf_counter()-start
+        return time.process_time()-start
     seconds(histories[0])
     took = min(np.median([seconds(h) for h in histories[1:]]) for _ in range(3))  # a busy machine only adds
     assert took<.005, f"median of 20 calls {took*1e3:.1f} ms"
