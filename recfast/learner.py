@@ -266,7 +266,7 @@ def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     model = arch(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
     return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
 
-# %% ../nbs/55_learner.ipynb #893785e6
+# %% ../nbs/55_learner.ipynb #3a2b372b
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
@@ -276,7 +276,7 @@ def collab_learner(
     layers:list=None, # hidden sizes for `EmbeddingNN`; None: [n_factors]
     config:dict=None, # further arguments of the architecture; not changed
     y_range:tuple=None, # (low, high) in rating units
-    loss_func=None, # None: `MSELossFlat`
+    loss_func=None, # None: the model's `default_loss()`, else `MSELossFlat`
     *, arch=None, # class or built `Module`; None: `DotProductBias`
     seed:int=None, # of weights and dropout; None: the loaders' seed
     **kwargs
@@ -287,7 +287,8 @@ def collab_learner(
     with _weights_seed(seed):
         model = _build(dls, arch or (EmbeddingNN if use_nn else DotProductBias), n_factors, emb_szs, layers, config, y_range)
     if hasattr(model, 'attach'): model.attach(dls.interactions('train'))
-    learn = CollabLearner(dls, model, loss_func=MSELossFlat() if loss_func is None else loss_func, **kwargs)
+    if loss_func is None: loss_func = getattr(model, 'default_loss', MSELossFlat)()
+    learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)
     learn.seed = seed
     return learn
 

@@ -133,7 +133,7 @@ def _score(self:Recommender, users):
     if (users==0).any(): scores[users==0] = torch.as_tensor(self._mean_scores(), dtype=scores.dtype, device=scores.device)
     return scores
 
-# %% ../nbs/50_recommend.ipynb #4480fc2a
+# %% ../nbs/50_recommend.ipynb #834cdd8e
 _HISTORIES = Mapping,pd.DataFrame,pd.Series,np.ndarray,list,tuple,set,frozenset
 def _numbers(o): return pd.to_numeric(pd.Series(list(o), dtype=object), errors='coerce').to_numpy(float)
 
@@ -146,14 +146,14 @@ def _histories(self:Recommender, history, on_unknown):
 
 @patch
 def _one_history(self:Recommender, h, on_unknown):
-    low,high = self.rating_range
+    low,high = self.rating_range or (-np.inf,np.inf)
     if isinstance(h, pd.Series) and h.index.name in ('item_id', self.seen.cat_names[1]): h = h.to_dict() # ratings by item
     if isinstance(h, pd.DataFrame):
         item,rating = ('item_id' if 'item_id' in h else self.seen.cat_names[1]),('rating' if 'rating' in h else self.seen.rating_name)
         if item not in h or rating not in h: raise RatingsError(f"history has columns {list(h.columns)}, expected {item!r} and {rating!r}")
         ids,ratings = h[item].tolist(),_numbers(h[rating])
     elif isinstance(h, Mapping): ids,ratings = list(h),_numbers(h.values())
-    elif isinstance(h, Iterable) and not isinstance(h, str): ids = list(h); ratings = np.full(len(ids), high)
+    elif isinstance(h, Iterable) and not isinstance(h, str): ids = list(h); ratings = np.full(len(ids), high if np.isfinite(high) else 1.)
     else: raise RatingsError(f"history is a {type(h).__name__}, expected a mapping {{item: rating}}, a frame or a list of item ids")
     bad = [(i,r) for i,r in zip(ids, ratings) if not low<=r<=high]
     if bad: raise RatingsError(f"history: ratings outside the training data's {low:g} to {high:g}: {first_few([f'{i}: {r:g}' for i,r in bad])}")
@@ -211,10 +211,11 @@ def similar_items(self:Recommender,
     vals,near = top_k(scores, k)
     return self._list_frame(ids, vals, near).rename(columns={'user_id':'query_id'})
 
-# %% ../nbs/50_recommend.ipynb #6e5270e3
+# %% ../nbs/50_recommend.ipynb #e7622633
 @patch
 def fill_wide(self:Recommender)->pd.DataFrame: # [U-1,I-1], users by items
-    "Known ratings where there are any (the last, if several), scores elsewhere"
+    "Known ratings where there are any (the last, if several), scores elsewhere; raises `RatingsError` without ratings"
+    if self.seen.values is None: raise RatingsError("these interactions have no ratings to fill a table with")
     table = score_items(self.model, torch.arange(1, self.n_users), self.n_items)[:,1:].float().cpu().numpy().astype(float)
     known = ((self.seen.users>0)&(self.seen.items>0)).numpy()
     table[self.seen.users.numpy()[known]-1,self.seen.items.numpy()[known]-1] = self.seen.values.numpy()[known].astype(str).astype(float) # 3.93, not the float32 nearest to it

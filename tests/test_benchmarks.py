@@ -58,3 +58,28 @@ def test_reported_errors_agree_with_each_other():
 def test_every_fold_was_measured_on_its_own_20_000_rows():
     for i in range(1,6):
         for r in fold(i): assert r['fold']==i and r['report']['n_train']==80_000 and '20000 test rows' in r['protocol'] and r['config']['clip']==[1,5]
+
+# issue B's systems
+
+def metric(pattern, name): return [r['metrics'][name] for r in load(pattern)]
+
+def test_item_autorec_on_u1_meets_its_target():
+    assert len(metric('I-AutoRec-u1__ml-100k__seed*.json', 'rmse'))==3 and max(metric('I-AutoRec*u1__ml-100k__seed*.json', 'rmse'))<=0.93
+
+def test_neumf_meets_its_target_on_the_ncf_protocol():
+    assert metric('NeuMF__ml-1m-ncf__seed*.json', 'hr@10')[0]>=0.70 and metric('NeuMF__ml-1m-ncf__seed*.json', 'ndcg@10')[0]>=0.425
+
+@pytest.mark.parametrize('name', ['hr@10','ndcg@10'])
+def test_attention_beats_the_markov_chain_and_that_beats_popularity(name):
+    pop,chain,sas = (metric(f'next-item-{o}__ml-100k*.json', name) for o in ('Popularity','NextItem','SASRec'))
+    assert len(chain)==len(sas)==3 and min(sas)>max(chain) and min(chain)>max(pop)
+
+def test_time_to_quality_is_reached_in_a_twentieth():
+    q = load('train_speed__quality.json')[0]
+    assert q['reached'] and q['time_ratio']<=1/20 and all(r['fast']=='fast' for r in q['runs'] if r['system']=='recfast')
+
+def test_an_epoch_takes_a_fifth_of_fastais():
+    assert load('train_speed__epoch.json')[0]['rows'][0]['fastai_over_recfast']>=5
+
+def test_fold_in_is_as_good_as_training_with_the_history():
+    assert load('fold_in.json')[0]['above_retrained']<=0.03

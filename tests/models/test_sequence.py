@@ -1,0 +1,178 @@
+"Next-item models: the figures of the letters, a loss by hand, causality, and lists that follow the order"
+import pickle
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recfast.core import RecfastError
+from recfast.data.loaders import CollabDataLoaders
+from recfast.learner import collab_learner
+from recfast.models.base import score_items
+from recfast.models.sequence import NextItem, NextItemLoss, SASRec, activation, causal_mask
+from recfast.testing import synth_ratings
+
+both = pytest.mark.parametrize('arch', [NextItem, SASRec])
+
+def rounded(t): return [round(o, 4) for o in t.flatten().tolist()]
+
+def fit(learn, *args, **kwargs):
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(*args, **kwargs)
+    return learn
+
+def learner(arch, df=None, n_factors=16, **kwargs):
+    dls = CollabDataLoaders.sequences_from_df(synth_ratings() if df is None else df, **{'seed':42, 'bs':16, **kwargs})
+    return collab_learner(dls, n_factors=n_factors, arch=arch)
+
+
+def test_the_embedding_of_the_document():
+    torch.manual_seed(43052)
+    assert rounded(nn.Embedding(3, 1).weight)==[-.8178,-.7052,-.5843]
+
+def test_the_linear_layer_of_the_document():
+    torch.manual_seed(43052)
+    lin = nn.Linear(1, 1)
+    assert rounded(lin.weight)==[-.3467] and rounded(lin.bias)==[-.8470]
+
+@pytest.mark.parametrize('letters', ['ab', 'abc'])
+def test_plain_torch_learns_the_letters(letters):
+    n = len(letters)
+    x = torch.arange(n).repeat(100)[:3*n] # the mean over 100 rounds is that over 3
+    y = (x+1)%n
+    torch.manual_seed(43052)
+    net = nn.Sequential(nn.Embedding(n, 1), nn.Tanh(), nn.Linear(1, n))
+    opt = torch.optim.Adam(net.parameters(), .05)
+    for _ in range(600): F.cross_entropy(net(x), y).backward(); opt.step(); opt.zero_grad()
+    assert (net(x).argmax(1)==y).all()
+
+@pytest.mark.parametrize('letters', ['ab', 'abc'])
+@pytest.mark.parametrize('seed', range(3))
+def test_next_item_learns_the_letters(letters, seed):
+    dls = CollabDataLoaders.sequences_from_tokens(list(letters)*100, bs=64, seed=seed)
+    learn = fit(collab_learner(dls, n_factors=1, arch=NextItem), 60, .1)
+    x,y = dls.train.batch_at(torch.arange(dls.train.n))
+    assert (learn.model(x).argmax(-1)==y).all() and learn.fast
+
+
+def test_the_loss_by_hand():
+    scores = torch.tensor([[[0.,0.,0.],[0.,1.,2.]]])
+    want = torch.tensor(1+2.718281828+7.389056099).log()-2  # second place, item 2
+    torch.testing.assert_close(NextItemLoss()(scores, torch.tensor([[0,2]])), want)
+
+def test_the_loss_of_every_place():
+    scores,y = torch.randn(2,3,5),torch.tensor([[0,1,2],[0,0,4]])
+    each = NextItemLoss('none')(scores, y)
+    assert each.shape==y.shape and (each[y==0]==0).all() and (each[y>0]>0).all()
+    torch.testing.assert_close(each.sum()/3, NextItemLoss()(scores, y))
+
+def test_a_batch_without_any_answer_costs_nothing():
+    assert NextItemLoss()(torch.randn(1,2,5), torch.zeros(1,2, dtype=torch.int64))==0
+
+def test_the_sampled_loss_is_right_on_average():
+    torch.manual_seed(0)
+    h,table,y = torch.randn(1,4,6),torch.randn(40,6),torch.tensor([[3,9,0,30]])
+    full = F.cross_entropy((h@table[1:].T)[y>0], y[y>0]-1)
+    draws = torch.stack([NextItemLoss()((h,table,2000), y) for _ in range(30)])
+    assert abs(draws.mean()-full)<4*draws.std()/30**.5+1e-3
+
+def test_a_drawn_answer_is_no_negative():
+    h,table = torch.randn(1,1,4),torch.randn(2,4)  # one item: every draw is the answer
+    assert NextItemLoss()((h,table,7), torch.tensor([[1]]))==0
+
+
+def test_activations_by_name():
+    assert isinstance(activation('ReLU'), nn.ReLU) and isinstance(activation('none'), nn.Identity)
+    with pytest.raises(ValueError, match="no activation 'swoosh'"): NextItem(n_items=3, act='swoosh')
+
+def test_next_item_reads_the_last_item_only():
+    net = NextItem(n_items=9, n_factors=4)
+    torch.testing.assert_close(net(torch.tensor([[1,2,3]]))[0,-1], net(torch.tensor([[3]]))[0,-1])
+
+def test_no_place_sees_a_later_one():
+    net = SASRec(n_items=30, n_factors=8, seq_len=6, n_heads=2).eval()
+    x = torch.randint(1, 30, (4,6))
+    changed = x.clone()
+    changed[:,4:] = torch.randint(1, 30, (4,2))
+    torch.testing.assert_close(net(x)[:,:4], net(changed)[:,:4])
+
+def test_padding_is_not_looked_at():
+    net = SASRec(n_items=30, n_factors=8, seq_len=6).eval()
+    net.i_weight.weight.data[0] = 100.  # as if row 0 had a say
+    x = torch.tensor([[0,0,5,6]])
+    padded = net(x)[0,2:]
+    net.i_weight.weight.data[0] = 0.
+    torch.testing.assert_close(padded[:,1:], net(x)[0,2:,1:])
+
+def test_a_place_of_padding_looks_at_itself(): assert causal_mask(torch.tensor([[0,3]]))[0,0].tolist()==[[True,False],[False,True]]
+
+def test_heads_that_do_not_divide():
+    with pytest.raises(ValueError, match='n_heads=3'): SASRec(n_items=5, n_factors=8, n_heads=3)
+
+def test_a_window_longer_than_the_model():
+    net,x = SASRec(n_items=5, n_factors=8, seq_len=4),torch.ones(1, 9, dtype=torch.int64)
+    with pytest.raises(ValueError, match='x has 9 places, the model 4'): net(x)
+
+@both
+def test_scores_are_those_of_the_last_place(arch):
+    learn = learner(arch)
+    hist = learn.dls.valid.hist.last(torch.tensor([3,7]), 50)
+    learn.model.eval()
+    torch.testing.assert_close(score_items(learn.model, torch.tensor([3,7]), learn.dls.n_items), learn.model(hist)[:,-1])
+
+@both
+def test_a_history_gets_the_list_of_the_user_who_has_it(arch):
+    learn = fit(learner(arch), 2, 1e-2)
+    train = learn.dls.interactions('train')
+    ids = train.item_vocab.decode(learn.dls.valid.hist.last(train.user_vocab.encode([5])[:1], 50)[0].numpy())
+    mine = learn.recommend(5, k=5, exclude_seen=False)
+    new = learn.recommend(history=[o for o in ids if o!='#na#'], k=5, exclude_seen=False)
+    assert new.item_id.tolist()==mine.item_id.tolist()
+
+@both
+def test_without_histories(arch):
+    with pytest.raises(RecfastError, match='call model.attach'): score_items(arch(n_items=5, n_factors=4), torch.tensor([1]), 5)
+
+@both
+def test_what_is_attached_is_in_no_file(arch):
+    model = learner(arch).model
+    assert not any('last' in k for k in model.state_dict())
+    again = pickle.loads(pickle.dumps(model))
+    assert again._last is None and all(torch.equal(a, b) for a,b in zip(model.parameters(), again.parameters()))
+
+def rounds(n_users=60, length=12, n_items=20):
+    "Every user walks round a circle of items from a place of their own: the next one is known"
+    rows = [(u,(u*7+j)%n_items,j) for u in range(n_users) for j in range(length)]
+    return pd.DataFrame(rows, columns=['user_id','item_id','timestamp'])
+
+@both
+def test_a_walk_round_a_circle_is_continued(arch):
+    learn = fit(learner(arch, rounds(), seq_len=11), 30, 1e-2)
+    assert learn.evaluate(k=1)['recall@1']==1
+    assert learn.recommend(history=[3,4,5], k=1).item_id.tolist()==[6]
+
+def test_the_order_before_the_last_matters_to_sasrec_only():
+    rows = [(u,c) for u in range(80) for c in ('xmp' if u%2 else 'ymq')]
+    df = pd.DataFrame(rows, columns=['user_id','item_id'])
+    lists = {a: fit(learner(a, df, seq_len=3, hold_out=False), 30, 1e-2).recommend(history=[['x','m'],['y','m']], k=1).item_id.tolist()
+             for a in (NextItem,SASRec)}
+    assert lists[SASRec]==['p','q'] and len(set(lists[NextItem]))==1
+
+def test_sampled_softmax_trains():
+    df = rounds()
+    dls = CollabDataLoaders.sequences_from_df(df, seed=0, bs=16, seq_len=11)
+    learn = fit(collab_learner(dls, n_factors=16, arch=SASRec, config=dict(n_negatives=8)), 30, 1e-2)
+    assert learn.fast and learn.evaluate(k=1)['recall@1']>.9
+
+@both
+def test_export_and_back(arch, tmp_path):
+    from fastai.learner import load_learner
+    learn = learner(arch)
+    learn.path = tmp_path
+    learn.export()
+    again = load_learner(tmp_path/'export.pkl')
+    again.model.attach(learn.dls.interactions('train'))
+    torch.testing.assert_close(score_items(again.model, torch.tensor([3]), 41), score_items(learn.model, torch.tensor([3]), 41))
+
+def test_evaluate_prints_no_error_in_stars(): assert list(learner(NextItem).evaluate(k=3).summary)==['ndcg@3','recall@3']
