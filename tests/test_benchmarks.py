@@ -67,7 +67,8 @@ def test_item_autorec_on_u1_meets_its_target():
     assert len(metric('I-AutoRec-u1__ml-100k__seed*.json', 'rmse'))==3 and max(metric('I-AutoRec*u1__ml-100k__seed*.json', 'rmse'))<=0.93
 
 def test_neumf_meets_its_target_on_the_ncf_protocol():
-    assert metric('NeuMF__ml-1m-ncf__seed*.json', 'hr@10')[0]>=0.70 and metric('NeuMF__ml-1m-ncf__seed*.json', 'ndcg@10')[0]>=0.425
+    hr,ndcg = (metric('NeuMF__ml-1m-ncf__seed*.json', o) for o in ('hr@10','ndcg@10'))
+    assert len(hr)==3 and min(hr)>=0.70 and min(ndcg)>=0.425
 
 @pytest.mark.parametrize('name', ['hr@10','ndcg@10'])
 def test_attention_beats_the_markov_chain_and_that_beats_popularity(name):
