@@ -16,7 +16,7 @@ from .core import RatingsError,RecfastError,check_on_unknown,first_few
 from .models.base import UserPrior,evaluating,fold_in,id_tables,item_vectors,score_items,score_pairs,score_vector
 from .ranking import rank_items,mask_scores,top_k
 
-# %% ../nbs/50_recommend.ipynb #d0b38af6
+# %% ../nbs/50_recommend.ipynb #c460709d
 class Recommender:
     "A trained model with the ids of its rows and what each user has seen"
     def __init__(self,
@@ -27,14 +27,15 @@ class Recommender:
         self.model,self.seen,self.train = model,interactions,interactions if train is None else train
         self.users,self.items = interactions.user_vocab,interactions.item_vocab
         self.n_users,self.n_items = interactions.n_users,interactions.n_items
-        v = self.train.values
+        v,self._trained = self.train.values,None
         self.rating_range = (v.min().item(),v.max().item()) if v is not None and len(v) else None # of the training ratings
 
     def trained_items(self)->torch.Tensor: # [I] bool
         "The items with a training row; all of them where there are no rows to tell"
-        ok = torch.from_numpy(self.train.counts('item')>0) if len(self.train) else torch.ones(self.n_items, dtype=torch.bool)
-        ok[0] = False
-        return ok
+        if self._trained is None:
+            self._trained = torch.from_numpy(self.train.counts('item')>0) if len(self.train) else torch.ones(self.n_items, dtype=torch.bool)
+            self._trained[0] = False
+        return self._trained.clone()
 
     def need_rows(self, what:str): # what cannot be done, for the message
         "Raise `RecfastError` where there are no interactions"
@@ -133,9 +134,12 @@ def _score(self:Recommender, users):
     if (users==0).any(): scores[users==0] = torch.as_tensor(self._mean_scores(), dtype=scores.dtype, device=scores.device)
     return scores
 
-# %% ../nbs/50_recommend.ipynb #834cdd8e
+# %% ../nbs/50_recommend.ipynb #8b454ea9
 _HISTORIES = Mapping,pd.DataFrame,pd.Series,np.ndarray,list,tuple,set,frozenset
-def _numbers(o): return pd.to_numeric(pd.Series(list(o), dtype=object), errors='coerce').to_numpy(float)
+def _numbers(o):
+    o = list(o)
+    if all(isinstance(x, (int,float,np.integer)) for x in o): return np.array(o, float)
+    return pd.to_numeric(pd.Series(o, dtype=object), errors='coerce').to_numpy(float)
 
 @patch
 def _histories(self:Recommender, history, on_unknown):
