@@ -42,19 +42,21 @@ def run(seed, n_users=100):
     without,with_ = fit(df, ~held, asked&False, seed),fit(df, ~asked, asked&False, seed)
     rec,item = without.recommender,with_.dls.item_vocab
     parts = {'fold_in': [], 'liked_mean': [], 'retrained': []}
-    ms = []
+    histories,ms = [],[]
     for user in df.user_id[held].unique():
         h,t = df[given&(df.user_id==user)],df[asked&(df.user_id==user)]
         h,t = h[h.title.isin(rec.items.index)],t[t.title.isin(rec.items.index)&t.title.isin(item.index)]
         if not len(t): continue
         history,rows,r = dict(zip(h.title, h.rating)),torch.from_numpy(rec.items.encode(t.title)),t.rating.to_numpy(float)
-        start,cpu = time.perf_counter(),time.process_time()
-        without.recommend(history=history, k=10)
-        ms.append((1e3*(time.perf_counter()-start),1e3*(time.process_time()-cpu)))
+        histories.append(history)
         parts['fold_in'].append((rec.score_history(rec._histories(history, 'raise'))[0].detach().numpy()[rows], r))
         known = torch.from_numpy(rec.items.encode(h.title))
         parts['liked_mean'].append((liked_mean(rec, known, h.rating.to_numpy(float))[rows], r))
         parts['retrained'].append((with_.predict(user, list(t.title)) if len(h) else np.full(len(t), df.rating[~held].mean()), r))
+    for history in histories: # one after the other, as a service would answer
+        start,cpu = time.perf_counter(),time.process_time()
+        without.recommend(history=history, k=10)
+        ms.append((1e3*(time.perf_counter()-start),1e3*(time.process_time()-cpu)))
     return dict(seed=seed, users=len(ms), **{k: rmse(v) for k,v in parts.items()}, **{f"{n}_median": float(np.median(o)) for n,o in zip(("ms","cpu_ms"), zip(*ms))})
 
 if __name__=='__main__':
