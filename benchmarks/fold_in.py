@@ -13,9 +13,9 @@ from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 
-def fit(df, train, valid, seed):
+def fit(df, rows, seed):
     "DotProductBias as in R1d"
-    dls = CollabDataLoaders.from_df(df, item_name='title', bs=64, seed=seed, splits=(np.flatnonzero(train),np.flatnonzero(valid)))
+    dls = CollabDataLoaders.from_df(df, item_name='title', bs=64, seed=seed, splits=(np.flatnonzero(rows),[]))
     learn = collab_learner(dls, n_factors=50, y_range=(0,5.5))
     with learn.no_bar(), learn.no_logging(), contextlib.redirect_stdout(io.StringIO()): learn.fit_one_cycle(5, 5e-3, wd=0.1)
     return learn
@@ -39,7 +39,7 @@ def run(seed, n_users=100):
     held = df.user_id.isin(rs.permutation(df.user_id.unique())[:n_users]).to_numpy()
     given = held & (rs.rand(len(df))<0.5)
     asked = held & ~given
-    without,with_ = fit(df, ~held, asked&False, seed),fit(df, ~asked, asked&False, seed)
+    without,with_ = (fit(df, rows, seed) for rows in (~held,~asked))
     rec,item = without.recommender,with_.dls.item_vocab
     parts = {'fold_in': [], 'liked_mean': [], 'retrained': []}
     histories,ms = [],[]

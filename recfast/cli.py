@@ -23,7 +23,7 @@ console = Console()
 def main(version: bool = typer.Option(False, '--version', help='Print the version and leave.')):
     if version: console.print(recfast.__version__); raise typer.Exit()
 
-# %% ../nbs/71_cli.ipynb #f21d8a89
+# %% ../nbs/71_cli.ipynb #9c9d651f
 def _load(data):
     "The ratings, and for synthetic ones the noise-free rating of each row"
     from recfast.data.datasets import ml_100k,movie_night
@@ -34,14 +34,12 @@ def _load(data):
 
 def bounds(
     dls, # `CollabDataLoaders`
-    ratings:pd.DataFrame, # the frame they were built from
-    expected=None, # [N] noise-free ratings of the frame's rows
-    valid=None, # [M] positions of the validation rows
+    expected=None, # [M] noise-free ratings of the validation rows, where they are known
 )->dict: # RMSE in rating units
     "What the mean rating scores on the validation rows, and where the noise is known, what a perfect model would"
     y = dls.interactions('valid').values.numpy()
     out = {'rmse of the mean rating': float(np.sqrt(np.mean((y-dls.interactions('train').values.numpy().mean())**2)))}
-    if expected is not None: out['rmse of the noise alone'] = float(np.sqrt(np.mean((y-expected[valid])**2)))
+    if expected is not None: out['rmse of the noise alone'] = float(np.sqrt(np.mean((y-expected)**2)))
     return out
 
 # %% ../nbs/71_cli.ipynb #5235af97
@@ -105,7 +103,7 @@ def write_report(
     finally: tmp.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/71_cli.ipynb #fa7bb60c
+# %% ../nbs/71_cli.ipynb #194cf574
 def _metrics_frame(ev, extra):
     return pd.DataFrame([(k, round(v, 4)) for k,v in {**ev.summary, **extra}.items()], columns=['metric','value'])
 
@@ -127,14 +125,12 @@ def run_quickstart(
     item = ratings.title.value_counts().index[0] if item is None else item
     for what,o,ids in (('user',user,ratings.user_id),('item',item,ratings.title)): # before the training, not after it
         if not (ids==o).any(): raise UnknownIdError([o], what, f"The data have {ids.nunique()}, such as {ids.iloc[0]!r}.")
-    splits = resolve_splits(ratings, seed=seed)
-    dls = CollabDataLoaders.from_df(ratings, item_name='title', splits=splits, seed=seed, bs=64)
-    dls.random_split = True
+    dls = CollabDataLoaders.from_df(ratings, item_name='title', seed=seed, bs=64)
     console.print(f"[bold]{data}[/]: {len(ratings):,} ratings, {dls.n_users-1:,} users, {dls.n_items-1:,} titles. Training DotProductBias, 50 factors, {epochs} epochs.")
     learn = collab_learner(dls, n_factors=50, y_range=(0,5.5))
     learn.fit_one_cycle(epochs, 5e-3, wd=0.1)
     ev = learn.evaluate(k=10)
-    metrics = _metrics_frame(ev, bounds(dls, ratings, expected, splits[1]))
+    metrics = _metrics_frame(ev, bounds(dls, None if expected is None else expected[resolve_splits(ratings, seed=seed)[1]]))
     parts = _parts(learn, ratings, metrics, ev, user, item)
     for head,text,what in parts:
         if isinstance(what, pd.DataFrame): show_table(what, head)

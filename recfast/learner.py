@@ -7,7 +7,7 @@ Docs: https://recfast.github.io/recfast/learner.html.md"""
 # %% auto #0
 __all__ = ['FusedAdam', 'Fast', 'CollabLearner', 'collab_learner']
 
-# %% ../nbs/55_learner.ipynb #18ec5651
+# %% ../nbs/55_learner.ipynb #c633d44a
 import inspect,time
 from contextlib import contextmanager
 import numpy as np,torch
@@ -24,7 +24,7 @@ from fastai.losses import MSELossFlat
 from fastai.optimizer import Adam,Optimizer
 from fastai.tabular.model import get_emb_sz
 from . import evaluate as _evaluate, interpret as _interpret
-from .data.loaders import RatingDL
+from .data.loaders import RatingDL,epoch_seed
 from .models.dot import DotProduct,DotProductBias
 from .models.ncf import EmbeddingNN
 from .recommend import Recommender
@@ -80,7 +80,7 @@ _loop_parts = 'one_batch _do_one_batch _do_grad_opt _backward _step _split _set_
 def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
 _adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
 
-# %% ../nbs/55_learner.ipynb #ca68569e
+# %% ../nbs/55_learner.ipynb #e9781b08
 class CollabLearner(Learner):
     "A `Learner` that recommends; made by `collab_learner`"
     fast = Fast(False, 'nothing was fitted yet')
@@ -88,10 +88,8 @@ class CollabLearner(Learner):
 
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0, *, fast:bool=None):
         "Fit for `n_epoch`; `fast=False` forces fastai's plain loop"
-        allow,self._base_epoch = self._allow_fast,max(self.n_trained-start_epoch, 0)
-        if fast is not None: self._allow_fast = fast
-        try: super().fit(n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
-        finally: self._allow_fast = allow
+        self._base_epoch = max(self.n_trained-start_epoch, 0)
+        with self._fast_is(fast): super().fit(n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
     @delegates(Learner.fit_one_cycle)
     def fit_one_cycle(self, n_epoch, lr_max=None, *args, fast:bool=None, **kwargs):
@@ -105,23 +103,22 @@ class CollabLearner(Learner):
         try: yield
         finally: self._allow_fast = old
 
-# %% ../nbs/55_learner.ipynb #c50f1693
+# %% ../nbs/55_learner.ipynb #637c2989
+@contextmanager
+def _seeded(seed):
+    "Torch draws from `seed` inside, the caller's generators are as they were after; nothing without a seed"
+    if seed is None: yield; return
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+        torch.manual_seed(seed)
+        yield
+
 @patch
 def _do_epoch_train(self:CollabLearner):
     "One epoch of training, in the order that belongs to its number"
     self.n_trained = nth = self._base_epoch+self.epoch
     if isinstance(self.dls.train, RatingDL): self.dls.train.epoch = nth
-    with self._seeded(nth): Learner._do_epoch_train(self)
+    with _seeded(None if self.seed is None else epoch_seed(self.seed, nth)): Learner._do_epoch_train(self)
     self.n_trained = nth+1 # not reached by an epoch broken off, which comes again
-
-@patch
-@contextmanager
-def _seeded(self:CollabLearner, epoch):
-    "Dropout from the seed, the caller's generators as they were; nothing without a seed"
-    if self.seed is None: yield; return
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-        torch.manual_seed((self.seed*1_000_003+epoch) % 2**63)
-        yield
 
 @patch
 @delegates(Learner.lr_find)
@@ -228,7 +225,7 @@ class _BatchLog:
         self.learn.smooth_loss = self.rec.losses[-1]
         self.lrs,self.losses = [],[]
 
-# %% ../nbs/55_learner.ipynb #50d01000
+# %% ../nbs/55_learner.ipynb #289f5b82
 @patch
 def _fast_valid(self:CollabLearner):
     "The batches of a validation pass, without events"
@@ -237,36 +234,26 @@ def _fast_valid(self:CollabLearner):
         self.xb,self.yb = b[:1],b[1:]
         self.pred = self.model(*self.xb)
         if self.yb:
-            self.loss_grad = self.loss_func(self.pred, *self.yb)
-            self.loss = self.loss_grad.clone()
+            self.loss = self.loss_grad = self.loss_func(self.pred, *self.yb)
             if rec:
                 for m in rec._valid_mets: m.accumulate(self)
         if bar and time.perf_counter()>due:
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
 
-# %% ../nbs/55_learner.ipynb #baae238d
-@contextmanager
-def _weights_seed(seed):
-    if seed is None: yield; return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
+# %% ../nbs/55_learner.ipynb #13606427
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     "The model that `collab_learner`'s arguments describe"
     if isinstance(arch, nn.Module): return arch
-    config = dict(config or {})
-    if y_range is not None: config['y_range'] = y_range
+    config = {**(config or {}), **({} if y_range is None else {'y_range': y_range})}
     if arch is EmbeddingNN: return EmbeddingNN(get_emb_sz(dls, emb_szs or {}), [n_factors] if layers is None else layers, **config)
+    if arch is None: config,layers = {'y_range': config.get('y_range')},None # as in fastai, where they are for the network
+    if layers is not None: config['layers'] = layers
     ds = dls.train_ds
-    if issubclass(arch, DotProduct): config = {'y_range': config.get('y_range')}
-    elif layers is not None: config['layers'] = layers
-    config.setdefault('y_range', y_range)
-    model = arch(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
+    model = (arch or DotProductBias)(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **{'y_range': None, **config})
     return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
 
-# %% ../nbs/55_learner.ipynb #3a2b372b
+# %% ../nbs/55_learner.ipynb #de1f31c4
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
@@ -284,8 +271,7 @@ def collab_learner(
     "A `CollabLearner` on `dls`; raises `TypeError` for `use_nn` together with `arch`"
     if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
     seed = getattr(dls, 'seed', None) if seed is None else seed
-    with _weights_seed(seed):
-        model = _build(dls, arch or (EmbeddingNN if use_nn else DotProductBias), n_factors, emb_szs, layers, config, y_range)
+    with _seeded(seed): model = _build(dls, EmbeddingNN if use_nn else arch, n_factors, emb_szs, layers, config, y_range)
     if hasattr(model, 'attach'): model.attach(dls.interactions('train'))
     if loss_func is None: loss_func = getattr(model, 'default_loss', MSELossFlat)()
     learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)
@@ -311,7 +297,7 @@ def _as_verb(f):
 
 for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide): _as_verb(f)
 
-# %% ../nbs/55_learner.ipynb #42aa360a
+# %% ../nbs/55_learner.ipynb #c252b850
 @patch
 def evaluate(self:CollabLearner,
     k=10, # list length, or several
@@ -321,7 +307,7 @@ def evaluate(self:CollabLearner,
     "Rating and ranking metrics on the validation rows, with their protocol"
     train,valid = self.dls.interactions('train'),self.dls.interactions('valid')
     note = 'random split; a time column was there' if getattr(self.dls, 'random_split', False) and train.times is not None else ''
-    return _evaluate.evaluate_recommender(self.model, train, valid, k, clip, note, **kwargs)
+    return _evaluate.evaluate_recommender(self.model, train, valid, k, clip, note, getattr(self.dls, 'rated', True), **kwargs)
 
 # %% ../nbs/55_learner.ipynb #ffff2c8f
 @patch

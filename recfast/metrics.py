@@ -32,13 +32,15 @@ def recall_at_k(
     n = np.asarray(n_rel, float)
     return np.asarray(hits, float).sum(1)/np.where(n>0, n, np.nan)
 
-# %% ../nbs/41_metrics.ipynb #3f14387c
+# %% ../nbs/41_metrics.ipynb #54525756
 class RMSE(AccumMetric):
     "Root mean squared error over all rows of an epoch, in rating units"
     comp = np.less
     def __init__(self): super().__init__(_rmse, name='rmse')
 
-def _rmse(inp, targ): return torch.sqrt(F.mse_loss(inp, targ))
+def _rmse(inp, targ):
+    known = ~targ.isnan() # the loaders of whole rows mark what was not rated
+    return torch.sqrt(F.mse_loss(inp[known], targ[known]))
 
 rmse = RMSE()
 

@@ -16,7 +16,7 @@ from .core import RatingsError,RecfastError,check_on_unknown,first_few
 from .models.base import UserPrior,evaluating,fold_in,id_tables,item_vectors,score_items,score_pairs,score_vector
 from .ranking import rank_items,mask_scores,top_k
 
-# %% ../nbs/50_recommend.ipynb #c460709d
+# %% ../nbs/50_recommend.ipynb #730021dc
 class Recommender:
     "A trained model with the ids of its rows and what each user has seen"
     def __init__(self,
@@ -27,7 +27,7 @@ class Recommender:
         self.model,self.seen,self.train = model,interactions,interactions if train is None else train
         self.users,self.items = interactions.user_vocab,interactions.item_vocab
         self.n_users,self.n_items = interactions.n_users,interactions.n_items
-        v,self._trained = self.train.values,None
+        v,self._trained,self._made = self.train.values,None,(None,{}) # _made: (of which weights, what was worked out from them)
         self.rating_range = (v.min().item(),v.max().item()) if v is not None and len(v) else None # of the training ratings
 
     def trained_items(self)->torch.Tensor: # [I] bool
@@ -43,8 +43,12 @@ class Recommender:
 
     def __repr__(self): return f"Recommender({type(self.model).__name__}, {self.n_users-1} users, {self.n_items-1} items, {len(self.seen)} ratings seen)"
 
-# %% ../nbs/50_recommend.ipynb #174712c6
+# %% ../nbs/50_recommend.ipynb #3b7e0de5
 def _many(ids): return isinstance(ids, Iterable) and not isinstance(ids, (str,bytes))
+
+def _id_array(ids):
+    "One id or many as an array that keeps their type"
+    return pd.Series(ids if hasattr(ids, 'dtype') else list(ids) if _many(ids) else [ids]).to_numpy()
 
 @patch
 def predict(self:Recommender,
@@ -54,9 +58,8 @@ def predict(self:Recommender,
 ): # float, or float array in the given order
     "The model's score of each pair; raises `UnknownIdError`"
     one = not (_many(user_ids) or _many(item_ids))
-    u,i = (np.atleast_1d(np.asarray(v.encode(list(ids) if _many(ids) else [ids], on_unknown, what, hint)))
-           for v,ids,what,hint in ((self.users,user_ids,'user',_NEW_USER),(self.items,item_ids,'item','')))
-    u,i = np.broadcast_arrays(u, i)
+    u,i = np.broadcast_arrays(self.users.encode(_id_array(user_ids), on_unknown, 'user', _NEW_USER),
+                              self.items.encode(_id_array(item_ids), on_unknown, 'item'))
     out = score_pairs(self.model, torch.from_numpy(np.stack([u,i], 1))).numpy().astype(float)
     cold = (u==0)|(i==0)
     if cold.any() and on_unknown!='drop': self.need_rows('there is no mean to fall back to')
@@ -65,16 +68,28 @@ def predict(self:Recommender,
 
 _NEW_USER = "For someone the model has never met pass history={item: rating} to recommend."
 
-# %% ../nbs/50_recommend.ipynb #e04d0243
+# %% ../nbs/50_recommend.ipynb #625e2d0a
 @patch
 def _mean_rating(self:Recommender): return float(self.train.values.mean())
 
 @patch
+def _once(self:Recommender, name, make):
+    "`make()`, kept for the present weights"
+    key = tuple(p.detach().sum().item() for p in self.model.parameters())
+    if self._made[0]!=key: self._made = key,{}
+    if name not in self._made[1]: self._made[1][name] = make()
+    return self._made[1][name]
+
+@patch
+def _trained_users(self:Recommender): return torch.from_numpy(np.flatnonzero(self.train.counts('user')[1:])+1)
+
+@patch
 def _mean_scores(self:Recommender):
     "[I] mean score of each item over the trained users"
-    users = torch.from_numpy(np.flatnonzero(self.train.counts('user')[1:])+1)
-    step = max(1, 2**24//self.n_items)
-    return (sum(score_items(self.model, u, self.n_items).double().sum(0).cpu() for u in users.split(step))/len(users)).numpy()
+    def make():
+        users,step = self._trained_users(),max(1, 2**24//self.n_items)
+        return (sum(score_items(self.model, u, self.n_items).double().sum(0).cpu() for u in users.split(step))/len(users)).numpy()
+    return self._once('mean', make)
 
 # %% ../nbs/50_recommend.ipynb #a73535a3
 @patch
@@ -122,11 +137,7 @@ def recommend(self:Recommender,
     if on_unknown=='drop': ids,users = ids[users>0],users[users>0]
     return self._list_frame(ids, *rank_items(self._score, users, k, self.n_items, ok, self.seen.csr() if exclude_seen else None, memory))
 
-# %% ../nbs/50_recommend.ipynb #48c17ddc
-def _id_array(ids):
-    "One id or many as an array that keeps their type"
-    return pd.Series(list(ids) if _many(ids) and not hasattr(ids, 'dtype') else ids if _many(ids) else [ids]).to_numpy()
-
+# %% ../nbs/50_recommend.ipynb #e4d2e6e1
 @patch
 def _score(self:Recommender, users):
     "[U,I]: the model's scores; row 0 scores as the mean user"
@@ -164,18 +175,17 @@ def _one_history(self:Recommender, h, on_unknown):
     rows = self.items.encode(ids, on_unknown, 'item') if ids else np.zeros(0, np.int64)
     return torch.from_numpy(rows[rows>0]).long(),torch.from_numpy(ratings[rows>0])
 
-# %% ../nbs/50_recommend.ipynb #4a2dfe15
+# %% ../nbs/50_recommend.ipynb #a3784bbb
 @patch
 def _prior(self:Recommender):
-    "What fold-in needs of the trained model, made once for its present weights"
-    key = tuple(p.detach().sum().item() for p in self.model.parameters())
-    if getattr(self, '_prior_of', (None,))[0]!=key:
-        prior = UserPrior(id_tables(self.model, self.n_users, self.n_items)[0], torch.from_numpy(np.flatnonzero(self.train.counts('user')[1:])+1))
+    "What fold-in needs of the trained model: the users as prior, the variance of a rating around its score"
+    def make():
+        prior = UserPrior(id_tables(self.model, self.n_users, self.n_items)[0], self._trained_users())
         at = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))[:20_000]
         x = torch.stack([self.train.users[at],self.train.items[at]], 1).long()
         noise = (score_pairs(self.model, x)-self.train.values[at]).square().mean().item()
-        self._prior_of = key,prior,max(noise, 1e-4)
-    return self._prior_of[1:]
+        return prior,max(noise, 1e-4)
+    return self._once('prior', make)
 
 @patch
 def score_history(self:Recommender,

@@ -248,3 +248,6 @@ def test_to_implicit_without_the_column_it_is_to_compare():
 
 def test_to_implicit_of_a_hole():
     with pytest.raises(RatingsError, match='rating'): to_implicit(block_ratings().assign(rating=np.nan))
+
+def test_clicks_have_no_rating_error():
+    assert set(collab_learner(build(), n_factors=2).evaluate(k=5).summary)=={'ndcg@5','recall@5'}

@@ -69,6 +69,15 @@ def test_rmse_is_taken_once_over_all_rows():
     want = mean_squared_error(targs.flatten(), preds.flatten())
     assert list(logged)==pytest.approx([want, want**.5], rel=1e-5)
 
+def test_cells_that_were_not_rated_have_no_error():
+    class Batch:
+        pred,y = torch.tensor([[1.,4.,9.]]),torch.tensor([[2.,float('nan'),9.]])
+        def to_detach(self, x): return x
+    m = RMSE()
+    m.reset()
+    m.accumulate(Batch())
+    assert m.value.item()==pytest.approx(0.5**0.5)
+
 def test_rmse_is_called_rmse_in_the_table_of_an_epoch():
     assert trained([rmse, mae]).recorder.metric_names[3:5]==['rmse','mae']
 

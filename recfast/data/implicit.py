@@ -7,11 +7,11 @@ Docs: https://recfast.github.io/recfast/data.implicit.html.md"""
 # %% auto #0
 __all__ = ['ImplicitDL', 'LabelDataLoaders']
 
-# %% ../../nbs/15_data.implicit.ipynb #844e26a8
+# %% ../../nbs/15_data.implicit.ipynb #2d7745b9
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs,first_few
-from .loaders import CollabDataLoaders,Interactions,RatingDL,_dl_kwargs
+from .loaders import CollabDataLoaders,Interactions,RatingDL,_dl_kwargs,epoch_seed
 from .sampling import NegativeSampler,PairSet
 
 # %% ../../nbs/15_data.implicit.ipynb #75c670b2
@@ -67,20 +67,14 @@ def _pairs(self:ImplicitDL, at, gen):
     items = torch.cat([items[:,None], self.sampler.draw(users, self.n_neg, gen)], 1)
     return torch.stack([users[:,None].expand_as(items),items], 2).view(-1, 2),torch.eye(1, n).repeat(len(at), 1).view(-1, 1)
 
-# %% ../../nbs/15_data.implicit.ipynb #31e0c153
+# %% ../../nbs/15_data.implicit.ipynb #5745f081
 @patch
 def _blocks(self:ImplicitDL, rows=2**20):
     "Batches from blocks of about `rows` rows"
-    idxs,n,dev = self._order(),1+self.n_neg,self.device or torch.device('cpu')
-    if self.drop_last: idxs = idxs[:len(idxs)//self.bs*self.bs]
-    gen = torch.Generator().manual_seed((self.seed*1_000_003 + self.epoch + 2**61) % 2**63)
-    step,start = max(1, rows//(self.bs*n))*self.bs,0
-    while start<len(idxs):
-        stop = start+step if start+step+1<len(idxs) else len(idxs)
-        at,start = idxs[start:stop],stop
-        bounds = [self.bs]*(len(at)//self.bs) + ([len(at)%self.bs] if len(at)%self.bs else [])
-        if self.shuffle and len(bounds)>1 and len(at)%self.bs==1: bounds[-2:] = [self.bs+1]
-        yield from zip(*(o.to(dev).split([b*n for b in bounds]) for o in self._pairs(at, gen)))
+    n,dev = 1+self.n_neg,self.device or torch.device('cpu')
+    gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch, salt=2**61))
+    for at,sizes in self._cuts(self._order(), rows//n):
+        yield from zip(*(o.to(dev).split([b*n for b in sizes]) for o in self._pairs(at, gen)))
 
 # %% ../../nbs/15_data.implicit.ipynb #56b41d0c
 @patch(as_prop=True)
@@ -89,9 +83,10 @@ def items(self:ImplicitDL)->pd.DataFrame: # raw ids
     batches = [self.decode(b) for b in self.new(shuffle=False, drop_last=False)]
     return pd.concat(batches, ignore_index=True) if batches else self.dataset.frame()
 
-# %% ../../nbs/15_data.implicit.ipynb #23f6d567
+# %% ../../nbs/15_data.implicit.ipynb #ed70c3f8
 class LabelDataLoaders(CollabDataLoaders):
     "Loaders over labelled pairs, 0 for what did not happen"
+    rated = False
     def interactions(self,
         which:str='all', # 'train', 'valid' or 'all'
     )->Interactions: # the rows whose label is above 0
@@ -102,7 +97,7 @@ class LabelDataLoaders(CollabDataLoaders):
 
     def __getstate__(self): return {k:v for k,v in CollabDataLoaders.__getstate__(self).items() if k!='_events'}
 
-# %% ../../nbs/15_data.implicit.ipynb #e1b12c4d
+# %% ../../nbs/15_data.implicit.ipynb #4ed79f02
 @patch(cls_method=True)
 def implicit_from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per event
@@ -121,6 +116,7 @@ def implicit_from_df(cls:CollabDataLoaders,
     frame['rating'] = np.float32(1)
     self = cls.from_df(frame, rating_name='rating', **kwargs)
     parts,how = (self.train_ds,self.valid_ds),dict(n_neg=n_neg, alpha=alpha, keep_positives=keep_positives)
+    self.rated = False
     self.loaders = [dl.new(cls=ImplicitDL, known=parts[:n], **how) for dl,n in zip(self.loaders, (1,2))]
     return self
 

@@ -84,16 +84,14 @@ class RowDL(RatingDL):
         if dataset not in (None,self.dataset): return RatingDL.new(self, dataset, cls or RatingDL, **kwargs)
         return super().new(dataset, cls, **{'inputs':self.inputs, 'by':self.by, **kwargs})
 
-# %% ../../nbs/16_data.rows.ipynb #6faf0b0c
+# %% ../../nbs/16_data.rows.ipynb #df9d3bc1
 @patch
 def _blocks(self:RowDL):
     "Batches of the next pass, each written out when its turn comes"
-    idxs,dev = torch.as_tensor(self.get_idxs()),self.device or torch.device('cpu')
-    if self.drop_last: idxs = idxs[:len(idxs)//self.bs*self.bs]
-    (x,y),order = self._on_device(dev),self.rows[idxs].to(dev)
-    bounds = [self.bs]*(len(order)//self.bs) + ([len(order)%self.bs] if len(order)%self.bs else [])
-    if self.shuffle and len(bounds)>1 and bounds[-1]==1: bounds[-2:] = [self.bs+1]
-    for at in order.split(bounds) if len(order) else (): yield x.dense(at),y.dense(at, float('nan'))
+    dev = self.device or torch.device('cpu')
+    x,y = self._on_device(dev)
+    for idxs,sizes in self._cuts(torch.as_tensor(self.get_idxs())):
+        for at in self.rows[idxs].to(dev).split(sizes): yield x.dense(at),y.dense(at, float('nan'))
 
 @patch
 def _on_device(self:RowDL, dev):

@@ -78,7 +78,7 @@ class SequenceDL(RatingDL):
         self.stops,self.firsts = h.stops[self.users]-nth*L,h.starts[self.users]
         self.n = len(self.users)
 
-# %% ../../nbs/17_data.sequences.ipynb #6c2288c6
+# %% ../../nbs/17_data.sequences.ipynb #f2e80da2
 @patch
 def batch_at(self:SequenceDL,
     at:torch.Tensor, # [B] positions of windows (with `history` or `pairs`: of rows)
@@ -95,10 +95,9 @@ def batch_at(self:SequenceDL,
 @patch
 def _blocks(self:SequenceDL):
     "Batches in the order of the pass; a last training batch of one window joins the one before"
-    idxs,dev,n = torch.as_tensor(self.get_idxs()),self.device or torch.device('cpu'),len(self)
-    for b in range(n):
-        at = idxs[b*self.bs:] if b==n-1 and not self.drop_last else idxs[b*self.bs:(b+1)*self.bs]
-        yield tuple(o.to(dev) for o in self.batch_at(at))
+    dev = self.device or torch.device('cpu')
+    for idxs,sizes in self._cuts(torch.as_tensor(self.get_idxs())):
+        for at in idxs.split(sizes): yield tuple(o.to(dev) for o in self.batch_at(at))
 
 # %% ../../nbs/17_data.sequences.ipynb #b74a630b
 @patch

@@ -32,17 +32,17 @@ class EmbeddingNN(TabularModel):
         if emb_szs is None: emb_szs = [(n, int(emb_sz_rule(n))) for n in (n_users,n_items)]
         super().__init__(emb_szs=emb_szs, n_cont=0, out_sz=1, layers=[n_factors] if layers is None else list(layers), **kwargs)
 
-# %% ../../nbs/23_models.ncf.ipynb #75b5ee63
+# %% ../../nbs/23_models.ncf.ipynb #b4a019ca
 ACTS = {'relu':nn.ReLU, 'leaky_relu':nn.LeakyReLU, 'tanh':nn.Tanh, 'sigmoid':nn.Sigmoid, 'gelu':nn.GELU, 'elu':nn.ELU, 'selu':nn.SELU, 'silu':nn.SiLU,
-        'identity':nn.Identity}
+        'identity':nn.Identity, 'none':nn.Identity}
 
 def make_act(
-    act, # a name in `ACTS`, or a class
+    act, # a name in `ACTS`, in any case, or a class
 )->nn.Module: # a new layer
     "The activation called `act`"
     if not isinstance(act, str): return act()
-    if act not in ACTS: raise ValueError(f"act={act!r}, expected one of {list(ACTS)} or a class")
-    return ACTS[act]()
+    if act.lower() not in ACTS: raise ValueError(f"act={act!r}, expected one of {list(ACTS)} or a class")
+    return ACTS[act.lower()]()
 
 # %% ../../nbs/23_models.ncf.ipynb #c552fbc9
 def init_normal(

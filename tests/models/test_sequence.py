@@ -11,7 +11,7 @@ from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
-from recfast.models.sequence import NextItem, NextItemLoss, SASRec, activation, causal_mask
+from recfast.models.sequence import NextItem, NextItemLoss, SASRec, causal_mask
 from recfast.testing import synth_ratings
 
 both = pytest.mark.parametrize('arch', [NextItem, SASRec])
@@ -83,8 +83,8 @@ def test_a_drawn_answer_is_no_negative():
 
 
 def test_activations_by_name():
-    assert isinstance(activation('ReLU'), nn.ReLU) and isinstance(activation('none'), nn.Identity)
-    with pytest.raises(ValueError, match="no activation 'swoosh'"): NextItem(n_items=3, act='swoosh')
+    assert isinstance(NextItem(n_items=3, act='ReLU').act[0], nn.ReLU) and isinstance(NextItem(n_items=3, act='none').act[0], nn.Identity)
+    with pytest.raises(ValueError, match="act='swoosh', expected one of"): NextItem(n_items=3, act='swoosh')
 
 def test_next_item_reads_the_last_item_only():
     net = NextItem(n_items=9, n_factors=4)
