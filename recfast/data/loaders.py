@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/data.loaders.html.md"""
 __all__ = ['Vocab', 'Interactions', 'RatingDL', 'epoch_seed', 'CollabDataLoaders', 'find_columns', 'resolve_splits',
            'data_report']
 
-# %% ../../nbs/14_data.loaders.ipynb #1ae5ac27
+# %% ../../nbs/14_data.loaders.ipynb #9b0bafbf
 import random,warnings
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
@@ -19,6 +19,7 @@ from fastai.torch_core import default_device,display_df
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,UnknownIdError,check_kwargs,check_on_unknown,first_few
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
+from .split import random_split
 
 # %% ../../nbs/14_data.loaders.ipynb #5c4271bf
 class Vocab(CategoryMap):
@@ -343,7 +344,7 @@ def find_columns(
     if time_name is None and 'timestamp' in ratings.columns and 'timestamp' not in names: time_name = 'timestamp'
     return *names, time_name
 
-# %% ../../nbs/14_data.loaders.ipynb #87eb197b
+# %% ../../nbs/14_data.loaders.ipynb #1429b394
 def _positions(o, n, what):
     "`o` as an int64 array of positions below `n`"
     if not np.iterable(o): raise RatingsError(f"splits: the {what} list is {o!r}, expected positions into the frame")
@@ -355,13 +356,7 @@ def _positions(o, n, what):
     if len(bad): raise RatingsError(f"splits: {what} positions out of range: {first_few(bad)}; the frame has {n} rows (0 to {n-1})")
     return o.astype(np.int64)
 
-def _random_split(n, valid_pct, seed):
-    "fastai's `RandomSplitter`, without touching the global generator when there is a seed"
-    gen = None if seed is None else torch.Generator().manual_seed(seed)
-    idx,cut = torch.randperm(n, generator=gen).numpy(),int(valid_pct*n)
-    return idx[cut:],idx[:cut]
-
-# %% ../../nbs/14_data.loaders.ipynb #224f009d
+# %% ../../nbs/14_data.loaders.ipynb #f8f0493d
 def resolve_splits(
     ratings:pd.DataFrame, # the frame as given
     splits=None, # (train, valid) positions, a fastai splitter, or a boolean column's name
@@ -370,10 +365,7 @@ def resolve_splits(
 )->tuple: # (train [N], valid [M]) int64 positions
     "Positions of the training and validation rows; raises `RatingsError` on overlap or positions out of range"
     n = len(ratings)
-    if splits is None:
-        pct = 0.2 if valid_pct is None else valid_pct
-        if not 0<=pct<1: raise RatingsError(f"valid_pct={pct}, expected a share from 0 (no validation rows) to below 1")
-        return _random_split(n, pct, seed)
+    if splits is None: return random_split(ratings, 0.2 if valid_pct is None else valid_pct, seed)
     if valid_pct is not None: raise TypeError("pass splits= or valid_pct=, not both")
     if isinstance(splits, str):
         if splits not in ratings: raise RatingsError(f"splits={splits!r} is no column; there are {list(ratings.columns)}")
