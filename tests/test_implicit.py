@@ -124,8 +124,39 @@ def test_an_unknown_keyword_is_named():
     with pytest.raises(TypeError, match="did you mean 'n_neg'"): build(n_negs=3)
     with pytest.raises(TypeError, match='rating_name'): build(rating_name='rating')
 
-def test_no_negatives_at_all():
-    with pytest.raises(RatingsError, match='n_neg=0'): build(n_neg=0)
+def test_no_negatives_are_batches_of_positives():
+    dls = build(n_neg=0)
+    x,y = rows(dls.train)
+    assert x.shape==(len(dls.train_ds),2) and (y==1).all() and pairs(x)==seen(dls.train_ds) and len(rows(dls.valid)[0])==len(dls.valid_ds)
+
+def test_less_than_no_negatives():
+    with pytest.raises(RatingsError, match='n_neg=-1'): build(n_neg=-1)
+
+def test_positives_without_negatives_come_in_the_order_of_those_with():
+    a,b = (rows(build(n_neg=n).train)[0].view(-1, 1+n, 2)[:,0] for n in (0,3))
+    assert torch.equal(a, b)
+
+def test_by_user_the_rows_of_a_user_come_one_after_another():
+    dls = build(by_user=True)
+    x,y = rows(dls.train)
+    users = x[y[:,0]==1,0]
+    runs = users.unique_consecutive()
+    assert len(runs)==50 and pairs(x[y[:,0]==1])==seen(dls.train_ds) and runs.tolist()!=sorted(runs.tolist())
+
+def test_by_user_another_epoch_has_another_order_and_a_seed_the_same():
+    a,b = build(by_user=True).train,build(by_user=True).train
+    first,second = rows(a)[0],rows(a)[0]
+    b.epoch = 1
+    assert not torch.equal(first, second) and torch.equal(rows(b)[0], second)
+
+def test_by_user_validation_keeps_the_order_of_the_table():
+    a,b = (rows(build(by_user=o).valid)[0] for o in (True,False))
+    assert torch.equal(a, b)
+
+def test_by_user_predictions_are_sorted_back():
+    dls = build(by_user=True)
+    with (learn := fitted(dls)).no_bar(): targs = learn.get_preds(dl=dls.train)[1]
+    assert torch.equal(targs.view(-1, 5), torch.eye(1, 5).repeat(len(dls.train_ds), 1))
 
 def test_a_user_who_has_everything_has_no_negative():
     df = block_ratings(3, 4, hold_out=False)
@@ -250,4 +281,11 @@ def test_to_implicit_of_a_hole():
     with pytest.raises(RatingsError, match='rating'): to_implicit(block_ratings().assign(rating=np.nan))
 
 def test_clicks_have_no_rating_error():
-    assert set(collab_learner(build(), n_factors=2).evaluate(k=5).summary)=={'ndcg@5','recall@5'}
+    summary = collab_learner(build(), n_factors=2).evaluate(k=5).summary
+    assert {'ndcg@5','recall@5'}<=set(summary) and not {'rmse','mae'} & set(summary)
+
+def test_validation_rows_of_users_never_trained_have_negatives_too():
+    df = pd.DataFrame(dict(user_id=[1,1,1,2,2,9,9,9,9], item_id=[1,2,3,3,4,1,2,3,4]))
+    with pytest.warns(UserWarning, match='without a training row'):
+        dls = CollabDataLoaders.implicit_from_df(df, splits=([0,1,2,3,4],[5,6,7,8]), bs=2, seed=0)
+    assert [len(y) for _,y in dls.valid]==[10,10] and all((x[:,1]>0).all() for x,_ in dls.valid)

@@ -90,3 +90,38 @@ def test_draws_are_a_function_of_the_generator():
     s,u = NegativeSampler([0,3,2,1], alpha=.5),torch.arange(50)
     a,b = (s.draw(u, 4, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(a, b) and not torch.equal(a, s.draw(u, 4, torch.Generator().manual_seed(8)))
+
+@given(pairs, st.sampled_from([0,2**26]))
+def test_known_pairs_come_back_once(known, room):
+    assert sorted(zip(*(o.tolist() for o in PairSet(*torch.tensor(known).T, 8, room=room).pairs())))==sorted(set(known))
+
+@given(pairs, st.sampled_from([0.,.75,1.]), st.sampled_from([0,2**26]))
+def test_log_shares_are_the_weights_of_what_a_user_does_not_have(rows, alpha, room):
+    users,items = torch.tensor(rows).T
+    counts = torch.bincount(items, minlength=9)
+    item_t,user_t = NegativeSampler(counts, PairSet(users, items, 9, room=room), alpha).log_shares(8, 9)
+    w = torch.where(counts>0, counts.double()**alpha, 0.)
+    for u in range(8):
+        left = w[[i for i in range(9) if (u,i) not in rows]].sum()
+        torch.testing.assert_close(user_t[u].exp().double(), left, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(item_t.exp().double(), w, atol=1e-5, rtol=1e-5)
+
+def test_log_shares_when_any_pair_may_be_drawn():  # every user draws from all: 8+2
+    item_t,user_t = NegativeSampler([0,8,2], alpha=1.).log_shares(3, 3)
+    assert item_t.exp().tolist()==pytest.approx([0,8,2]) and user_t.exp().tolist()==pytest.approx([10]*3)
+
+@pytest.mark.parametrize('alpha', [0.,1.])
+def test_log_shares_are_the_shares_of_draws(alpha):  # user 1 does not have items 3, 4: weights 2 and 6
+    sampler = NegativeSampler([0,8,4,2,6], PairSet([1,1], [1,2], 5), alpha)
+    item_t,user_t = sampler.log_shares(2, 5)
+    share = (sampler.draw(torch.tensor([1]), 40_000, torch.Generator().manual_seed(1))==4).double().mean()
+    assert abs(share-(item_t[4]-user_t[1]).exp())<.01 and (item_t[4]-user_t[1]).exp().item()==pytest.approx([.5,.75][int(alpha)])
+
+def test_no_negatives_for_anyone():
+    assert NegativeSampler([0,3,2], PairSet([1], [1], 3)).draw(torch.tensor([1,1]), 0).shape==(2,0)
+
+def test_tables_lie_where_they_are_asked_for():
+    dev = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    sampler = NegativeSampler([0,3,2,1], PairSet([1], [1], 4, device=dev), alpha=.5, device=dev)
+    out = sampler.draw(torch.tensor([1,2], device=dev), 3, torch.Generator(dev).manual_seed(0))
+    assert {o.device.type for o in (out,sampler.w,sampler.known.keys,*sampler.log_shares(3, 4))}=={dev.type}

@@ -14,45 +14,57 @@ from ..core import RatingsError,check_kwargs,first_few
 from .loaders import CollabDataLoaders,Interactions,RatingDL,_dl_kwargs,epoch_seed
 from .sampling import NegativeSampler,PairSet
 
-# %% ../../nbs/15_data.implicit.ipynb #75c670b2
+# %% ../../nbs/15_data.implicit.ipynb #ee1cbbc9
 class ImplicitDL(RatingDL):
     "Batches of positives, each followed by negatives that are drawn anew each epoch"
     def __init__(self,
         dataset:Interactions, # the positives
         bs:int=64, # B, positives in a batch
-        n_neg:int=4, # n, negatives for each
+        n_neg:int=4, # n, negatives for each; 0: none
         alpha:float=0., # negatives by popularity to this power; 0: uniform
         keep_positives:bool=False, # may a pair that is known be drawn?
+        by_user:bool=False, # a shuffled pass permutes users instead of rows: the rows of a user come one after another
         known:list=None, # `Interactions` whose pairs are never drawn; popularity is that of the first; None: the dataset
         **kwargs # of `RatingDL`
     ):
         super().__init__(dataset, bs=bs, **kwargs)
-        self.n_neg,self.alpha,self.keep_positives = n_neg,alpha,keep_positives
+        self.n_neg,self.alpha,self.keep_positives,self.by_user = n_neg,alpha,keep_positives,by_user
         self.known = [dataset] if known is None else list(known)
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader like this one; over other rows a plain `RatingDL`, which shows the rows it is given and nothing else"
         if dataset is not None and dataset is not self.dataset: return super().new(dataset, RatingDL, **kwargs)
-        mine = dict(n_neg=self.n_neg, alpha=self.alpha, keep_positives=self.keep_positives, known=self.known)
+        mine = dict(n_neg=self.n_neg, alpha=self.alpha, keep_positives=self.keep_positives, by_user=self.by_user, known=self.known)
         return super().new(dataset, cls, **{**mine, **kwargs})
 
-# %% ../../nbs/15_data.implicit.ipynb #d4cb8663
+# %% ../../nbs/15_data.implicit.ipynb #9e88fe0c
 @patch(as_prop=True)
-def sampler(self:ImplicitDL)->NegativeSampler: # made once
+def sampler(self:ImplicitDL)->NegativeSampler: # made once for a device
     "What draws the negatives: items with a training row"
-    if not hasattr(self, '_sampler'):
+    dev = self._draws_on
+    if getattr(self, '_sampler', (None,))[0]!=dev:
         counts = self.known[0].counts('item')
         counts[0] = 0 # row 0 is no item
         users,items = (torch.cat([getattr(o, n) for o in self.known]) for n in ('users','items'))
-        self._sampler = NegativeSampler(counts, None if self.keep_positives else PairSet(users, items, len(counts)), self.alpha)
-    return self._sampler
+        real = (users>0)&(items>0) # row 0 is nobody: who is unknown has no items of their own
+        known = None if self.keep_positives else PairSet(users[real], items[real], len(counts), device=dev)
+        self._sampler = dev,NegativeSampler(counts, known, self.alpha, dev)
+    return self._sampler[1]
+
+@patch(as_prop=True)
+def _draws_on(self:ImplicitDL):
+    dev = torch.device(self.device or 'cpu')
+    return dev if dev.type=='cuda' else torch.device('cpu') # shares are float64, which not every device has
 
 @patch
 def __getstate__(self:ImplicitDL): return {k:v for k,v in RatingDL.__getstate__(self).items() if k!='_sampler'}
 
-# %% ../../nbs/15_data.implicit.ipynb #198dfd8f
+# %% ../../nbs/15_data.implicit.ipynb #789b47be
 @patch
-def _order(self:ImplicitDL): return RatingDL.get_idxs(self) # [N] positions of the positives
+def _order(self:ImplicitDL): # [N] positions of the positives
+    if not (self.shuffle and self.by_user): return RatingDL.get_idxs(self)
+    place = torch.randperm(self.dataset.n_users, generator=torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch)))
+    return place[self.dataset.users.long()].argsort(stable=True)
 
 @patch
 def get_idxs(self:ImplicitDL)->torch.Tensor: # [N*(1+n)]
@@ -63,18 +75,18 @@ def get_idxs(self:ImplicitDL)->torch.Tensor: # [N*(1+n)]
 @patch
 def _pairs(self:ImplicitDL, at, gen):
     "(x [b*(1+n),2], y [b*(1+n),1]) of the positives at `at`"
-    users,items,n = self.dataset.users[at].long(),self.dataset.items[at].long(),1+self.n_neg
+    (users,items),n = (o[at].long() for o in self._on_device(gen.device)[:2]),1+self.n_neg
     items = torch.cat([items[:,None], self.sampler.draw(users, self.n_neg, gen)], 1)
-    return torch.stack([users[:,None].expand_as(items),items], 2).view(-1, 2),torch.eye(1, n).repeat(len(at), 1).view(-1, 1)
+    return torch.stack([users[:,None].expand_as(items),items], 2).view(-1, 2),torch.eye(1, n, device=at.device).repeat(len(at), 1).view(-1, 1)
 
-# %% ../../nbs/15_data.implicit.ipynb #5745f081
+# %% ../../nbs/15_data.implicit.ipynb #2cd61cda
 @patch
 def _blocks(self:ImplicitDL, rows=2**20):
     "Batches from blocks of about `rows` rows"
     n,dev = 1+self.n_neg,self.device or torch.device('cpu')
-    gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch, salt=2**61))
+    gen = torch.Generator(self._draws_on).manual_seed(epoch_seed(self.seed, self.epoch, salt=2**61))
     for at,sizes in self._cuts(self._order(), rows//n):
-        yield from zip(*(o.to(dev).split([b*n for b in sizes]) for o in self._pairs(at, gen)))
+        yield from zip(*(o.to(dev).split([b*n for b in sizes]) for o in self._pairs(at.to(gen.device), gen)))
 
 # %% ../../nbs/15_data.implicit.ipynb #56b41d0c
 @patch(as_prop=True)
@@ -97,25 +109,26 @@ class LabelDataLoaders(CollabDataLoaders):
 
     def __getstate__(self): return {k:v for k,v in CollabDataLoaders.__getstate__(self).items() if k!='_events'}
 
-# %% ../../nbs/15_data.implicit.ipynb #4ed79f02
+# %% ../../nbs/15_data.implicit.ipynb #69f8f184
 @patch(cls_method=True)
 def implicit_from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per event
-    n_neg:int=4, # negatives for each positive
+    n_neg:int=4, # negatives for each positive; 0: none, for a loss over all items (`SoftmaxLoss`)
     alpha:float=0., # negatives by popularity to this power; 0: uniform
     label_name:str=None, # column of labels, 0 for what did not happen: the rows are used as they are and nothing is drawn
     *, keep_positives:bool=False, # may a user's known positive be drawn as a negative?
+    by_user:bool=False, # permute users instead of rows, so that a batch has few users, which makes `SoftmaxLoss` fast
     **kwargs # of `from_df`, but for `rating_name`
 ):
     "Build from events, each a positive; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     known = [o for o in _dl_kwargs if o!='rating_name']
-    check_kwargs([o for o in kwargs if o not in known], [*known,'n_neg','alpha','label_name','keep_positives'], 'CollabDataLoaders.implicit_from_df()')
+    check_kwargs([o for o in kwargs if o not in known], [*known,'n_neg','alpha','label_name','keep_positives','by_user'], 'CollabDataLoaders.implicit_from_df()')
     if label_name is not None: return LabelDataLoaders.from_df(_check_labels(ratings, label_name), rating_name=label_name, **kwargs)
-    if n_neg<1: raise RatingsError(f"n_neg={n_neg}, expected 1 or more: a model that sees only positives learns to say yes")
+    if n_neg<0: raise RatingsError(f"n_neg={n_neg}, expected 1 or more, or 0 for a loss over all items")
     frame = ratings.copy(deep=False)
     frame['rating'] = np.float32(1)
     self = cls.from_df(frame, rating_name='rating', **kwargs)
-    parts,how = (self.train_ds,self.valid_ds),dict(n_neg=n_neg, alpha=alpha, keep_positives=keep_positives)
+    parts,how = (self.train_ds,self.valid_ds),dict(n_neg=n_neg, alpha=alpha, keep_positives=keep_positives, by_user=by_user)
     self.rated = False
     self.loaders = [dl.new(cls=ImplicitDL, known=parts[:n], **how) for dl,n in zip(self.loaders, (1,2))]
     return self

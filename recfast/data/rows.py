@@ -124,7 +124,7 @@ def show_results(self:RowDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **k
     df['mean'],df['mean_pred'] = y.nanmean(1).numpy(),torch.where(y.isnan(), y, out).nanmean(1).numpy()
     return display_df(df) if show else (df,None,None)
 
-# %% ../../nbs/16_data.rows.ipynb #5b3874b0
+# %% ../../nbs/16_data.rows.ipynb #2ffcc4cf
 @patch(cls_method=True)
 def rows_from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per rating
@@ -144,6 +144,7 @@ def rows_from_df(cls:CollabDataLoaders,
                     for ds,b,s,d in ((train,bs,shuffle,drop_last), (valid,val_bs or bs,False,False))]
     n = self.train.n
     if n<bs: raise RatingsError(f"bs={bs}, but only {n} {by}s have training ratings: no full batch. Use bs={max(1,n)} or less.")
+    self.rated = bool((train.values!=1).any())
     self.report = {**self.report, 'rows': n, 'zero_ratings': int((train.values==0).sum())}
     if self.report['zero_ratings']:
         warnings.warn(f"{self.report['zero_ratings']} training ratings are 0, which the input of a row cannot tell from a missing one; "

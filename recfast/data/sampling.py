@@ -45,48 +45,50 @@ def stratified_split(
     for p in (train,valid): rng.shuffle(p)
     return train,valid
 
-# %% ../../nbs/13_data.sampling.ipynb #e6a3b358
+# %% ../../nbs/13_data.sampling.ipynb #da22a128
 class PairSet:
     "Known (user, item) pairs, for looking up many at a time"
     def __init__(self,
         users, items, # [N] rows
         n_items:int, # I
         room:int=2**26, # bytes a table may take; above that the pairs are sorted
+        device=None, # where pairs will be looked up; None: the CPU
     ):
-        users,items = torch.as_tensor(users).long(),torch.as_tensor(items).long()
+        users,items = (torch.as_tensor(o).to(device or 'cpu').long() for o in (users,items))
         self.n_items,self.keys,self.n_users = n_items,users*n_items+items,int(users.max())+1 if len(users) else 0
         self.dense = self.n_users*n_items<=room
-        if self.dense: self.keys = torch.zeros(self.n_users*n_items, dtype=torch.bool).index_fill_(0, self.keys, True)
+        if self.dense: self.keys = torch.zeros(self.n_users*n_items, dtype=torch.bool, device=users.device).index_fill_(0, self.keys, True)
         else: self.keys = self.keys.unique()
 
     def has(self,
         users:torch.Tensor, items:torch.Tensor, # [M] int64 rows
     )->torch.Tensor: # [M] bool
         "Which pairs are known"
-        if not len(self.keys) or not len(users): return torch.zeros(len(users), dtype=torch.bool)
+        if not len(self.keys) or not len(users): return torch.zeros(len(users), dtype=torch.bool, device=users.device)
         q = users*self.n_items+items
         if self.dense: return self.keys[q] if users.max()<self.n_users else (users<self.n_users) & self.keys[q.clamp(max=len(self.keys)-1)]
         return self.keys[torch.searchsorted(self.keys, q).clamp(max=len(self.keys)-1)]==q
 
-# %% ../../nbs/13_data.sampling.ipynb #c706b471
+# %% ../../nbs/13_data.sampling.ipynb #aca70589
 class NegativeSampler:
     "Draws items that users have no rating for, by popularity to the power `alpha`"
     def __init__(self,
         counts, # [I] ratings per item row; rows with none are never drawn
         known:PairSet=None, # pairs that are never drawn; None: any pair may be
         alpha:float=0., # 0 uniform, 1 by popularity
+        device=None, # where to draw, that of `known`; None: the CPU
     ):
-        w = torch.as_tensor(counts).double()
+        w = torch.as_tensor(counts).to(device or 'cpu').double()
         if not (w>0).any(): raise RatingsError("no item has a rating: there is nothing to draw negatives from")
         self.rows,self.w,self.known,self.alpha = w.nonzero()[:,0],w[w>0]**alpha,known,alpha
         self.edges = self.w.cumsum(0)/self.w.sum()
 
     def _draw(self, m, generator):
-        if self.alpha==0: return self.rows[torch.randint(len(self.rows), (m,), generator=generator)]
-        at = torch.searchsorted(self.edges, torch.rand(m, dtype=torch.float64, generator=generator), right=True)
+        if self.alpha==0: return self.rows[torch.randint(len(self.rows), (m,), generator=generator, device=self.rows.device)]
+        at = torch.searchsorted(self.edges, torch.rand(m, dtype=torch.float64, generator=generator, device=self.rows.device), right=True)
         return self.rows[at.clamp(max=len(self.rows)-1)]
 
-# %% ../../nbs/13_data.sampling.ipynb #c2366e87
+# %% ../../nbs/13_data.sampling.ipynb #7be00142
 @patch
 def _sample_rest(self:NegativeSampler, out, bad, flat, generator):
     "For users who have rated nearly everything: draw from what is left"
@@ -106,10 +108,29 @@ def draw(self:NegativeSampler,
     "`n` items for each user; raises `RatingsError` when a user has rated everything"
     flat = users.long().repeat_interleave(n)
     out = self._draw(len(flat), generator)
-    if self.known is None: return out.view(-1, n)
+    if self.known is None: return out.view(len(users), n)
     bad = self.known.has(flat, out).nonzero()[:,0]
     for _ in range(50):
         if not len(bad): break
         out[bad] = self._draw(len(bad), generator)
         bad = bad[self.known.has(flat[bad], out[bad])]
-    return self._sample_rest(out, bad, flat, generator).view(-1, n)
+    return self._sample_rest(out, bad, flat, generator).view(len(users), n)
+
+# %% ../../nbs/13_data.sampling.ipynb #94b1e8d1
+@patch
+def pairs(self:PairSet)->tuple: # (users [M], items [M])
+    "The known pairs, each once"
+    keys = self.keys.nonzero()[:,0] if self.dense else self.keys
+    return keys//self.n_items,keys%self.n_items
+
+@patch
+def log_shares(self:NegativeSampler,
+    n_users:int, n_items:int, # rows of the tables
+)->tuple: # (log weight of each item [I], -inf where never drawn; log weight each user draws from [U]), float32
+    "What gives the log probability of a draw: `items_table[i]-users_table[u]`"
+    w = torch.zeros(n_items, dtype=torch.double, device=self.w.device).index_copy_(0, self.rows, self.w)
+    left = w.sum().repeat(n_users)
+    if self.known is not None:
+        users,items = self.known.pairs()
+        left.index_add_(0, users, -w[items])
+    return w.log().float(),left.clamp(min=0).log().float()

@@ -7,28 +7,32 @@ Docs: https://recfast.github.io/recfast/models.dot.html.md"""
 # %% auto #0
 __all__ = ['DotProduct', 'DotProductBias', 'EmbeddingDotBias']
 
-# %% ../../nbs/21_models.dot.ipynb #5ae503f5
+# %% ../../nbs/21_models.dot.ipynb #e674f282
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from fastai.layers import Embedding,sigmoid_range
 from fastai.torch_core import Module
 from ..core import UnknownIdError
 from .base import register
 
-# %% ../../nbs/21_models.dot.ipynb #62a56e6a
+# %% ../../nbs/21_models.dot.ipynb #13bd018f
 @register(bias=False, paper='Koren et al. 2009')
 class DotProduct(Module):
     "Dot product of a user's and an item's factors"
+    cosine = False
     def __init__(self,
         n_users:int, # rows of the user table, row 0 included
         n_items:int, # rows of the item table
         n_factors:int=50, # K
         y_range:tuple=None, # (low, high) in rating units, e.g. (0, 5.5)
+        cosine:bool=False, # vectors of length one: the score is a cosine
     ):
-        self.y_range = y_range
+        self.y_range,self.cosine = y_range,cosine
         self.u_weight,self.i_weight = Embedding(n_users,n_factors),Embedding(n_items,n_factors)
 
-    def _raw(self, users, items): return (self.u_weight(users)*self.i_weight(items)).sum(1, keepdim=True)
+    def _vectors(self, w): return F.normalize(w, dim=-1) if self.cosine else w
+    def _raw(self, users, items): return (self._vectors(self.u_weight(users))*self._vectors(self.i_weight(items))).sum(1, keepdim=True)
     def _ranged(self, score): return score if self.y_range is None else sigmoid_range(score, *self.y_range)
 
     def forward(self,
@@ -36,7 +40,7 @@ class DotProduct(Module):
     )->torch.Tensor: # [B,1] scores
         return self._ranged(self._raw(x[:,0], x[:,1]))
 
-# %% ../../nbs/21_models.dot.ipynb #bf818f45
+# %% ../../nbs/21_models.dot.ipynb #adc7ed2b
 @patch
 def score_items(self:DotProduct,
     users:torch.Tensor, # [U] user rows
@@ -45,7 +49,7 @@ def score_items(self:DotProduct,
     return self._ranged(self._raw_all(users))
 
 @patch
-def _raw_all(self:DotProduct, users): return self.u_weight(users)@self.i_weight.weight.T
+def _raw_all(self:DotProduct, users): return self._vectors(self.u_weight(users))@self._vectors(self.i_weight.weight).T
 
 # %% ../../nbs/21_models.dot.ipynb #f2deba7e
 @register(paper='Koren et al. 2009')
@@ -64,9 +68,9 @@ class DotProductBias(DotProduct):
     def _raw(self, users, items): return super()._raw(users, items) + self.u_bias(users) + self.i_bias(items)
     def _raw_all(self, users): return super()._raw_all(users) + self.u_bias(users) + self.i_bias.weight.T
 
-# %% ../../nbs/21_models.dot.ipynb #2a6a3c21
+# %% ../../nbs/21_models.dot.ipynb #0dc12abc
 @patch
-def _design(self:DotProduct, items): return self.i_weight.weight[items].double(),0.
+def _design(self:DotProduct, items): return self._vectors(self.i_weight.weight[items].double()),0.
 
 @patch
 def _design(self:DotProductBias, items):
@@ -80,7 +84,9 @@ def linearize(self:DotProduct,
 )->tuple: # (scores [n], derivatives [n,D]), float64 on the CPU
     "Scores of `items` for a user vector, and how they change with it"
     x,offset = self._design(items)
-    z = x@u.to(x.device)+offset
+    p = self._vectors(u.to(x.device))
+    z = x@p+offset
+    if self.cosine: x = (x-z[:,None]*p)/u.norm()
     if self.y_range is None: return z.cpu(),x.cpu()
     (low,high),s = self.y_range,torch.sigmoid(z)
     return (low+(high-low)*s).cpu(),((high-low)*s*(1-s))[:,None].mul(x).cpu()
