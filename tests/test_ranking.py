@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
 from recfast.core import RecfastError
-from recfast.ranking import mask_scores, rank_items, seen_pairs, top_k
+from recfast.ranking import mask_scores, masked_top_k, rank_items, seen_pairs, top_k
 
 def by_sorting(scores, k):
     order = np.argsort(-scores, axis=1, kind='stable')[:,:k]
@@ -106,3 +106,38 @@ def test_nobody_to_rank_for():
 def test_nan_in_the_last_chunk_is_an_error():
     bad = TABLE.clone(); bad[49,3] = float('nan')
     with pytest.raises(RecfastError, match='NaN'): rank_items(lambda u: bad[u], np.arange(50), 5, 40, memory=10_000)
+
+
+# one pass over the scores
+
+@settings(max_examples=300, deadline=None)
+@given(arrays('float32', array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=60), elements=st.sampled_from([-np.inf,-1.,0.,.5,1.,1.,2.,np.inf])),
+       st.integers(1,5), st.integers(0,9999), st.sampled_from([0.,.1,.6,1.]), st.sampled_from([1,2,4]))
+def test_blocks_give_what_a_sort_of_the_masked_scores_gives(scores, k, seed, closed, block):
+    rs,(n,m) = np.random.RandomState(seed),scores.shape
+    only,seen = torch.tensor(rs.rand(m)>=closed),tuple(torch.tensor(rs.randint(0, o, rs.randint(0, 2*m))) for o in (n,m)) if seed%3 else None
+    if seen is not None: seen = tuple(o[:min(map(len, seen))] for o in seen)
+    got,want = (masked_top_k(torch.tensor(scores), k, only, seen, block), by_sorting(mask_scores(torch.tensor(scores), only, seen).numpy(), k))
+    assert np.array_equal(got[0].numpy(), want[0])
+    taken = want[0]>-np.inf
+    assert np.array_equal(got[1].numpy()[taken], want[1][taken])
+
+MANY = torch.randint(0, 50, (7,3001), generator=torch.Generator().manual_seed(1)).float()
+
+@pytest.mark.parametrize('scores', [MANY, torch.zeros(7,3001), torch.full((7,3001), -torch.inf), MANY.int(), MANY.half(), MANY.double(), MANY[:1].expand(7,-1), MANY.T.contiguous().T])
+def test_many_columns_of_any_kind(scores):
+    before,seen = scores.clone(),(torch.arange(7).repeat_interleave(400),MANY[:,:400].argsort(1).flatten())
+    got,want = masked_top_k(scores, 9, None, seen),top_k(mask_scores(scores, None, seen), 9)
+    for a,b in zip(got, want): assert torch.equal(a, b)
+    assert torch.equal(scores, before)
+
+@pytest.mark.parametrize('at', [0, 5, 130, 2999, 3000])
+def test_nan_anywhere_is_an_error_masked_or_not(at):
+    bad = MANY.clone(); bad[3,at] = float('nan')
+    for only,seen in ((None,None), (torch.arange(3001)!=at,None), (torch.arange(3001)==7,None), (None,([3],[at]))):
+        with pytest.raises(RecfastError, match='NaN'): masked_top_k(bad, 3, only, seen)
+
+def test_a_user_who_has_seen_nearly_everything():
+    seen = torch.zeros(2995, dtype=torch.int64),torch.arange(3,2998)
+    vals,rows = masked_top_k(MANY[:1], 9, None, seen)
+    assert sorted(rows[0,:5].tolist())==[1,2,2998,2999,3000] and (vals[0,5:]==-torch.inf).all()
