@@ -8,6 +8,7 @@ from recfast.core import *
 from recfast.testing import *
 from recfast.data.datasets import *
 from recfast.data.ratings import *
+from recfast.data.split import *
 from recfast.data.sampling import *
 from recfast.data.loaders import *
 from recfast.data.implicit import *
@@ -19,6 +20,7 @@ from recfast.models.params import *
 from recfast.models.ncf import *
 from recfast.models.sequence import *
 from recfast.models.autorec import *
+from recfast.models.linear import *
 from recfast.losses import *
 from recfast.ranking import *
 from recfast.metrics import *
@@ -26,4 +28,6 @@ from recfast.evaluate import *
 from recfast.callbacks import *
 from recfast.recommend import *
 from recfast.interpret import *
+from recfast.rerank import *
 from recfast.learner import *
+from recfast.tune import *

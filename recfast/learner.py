@@ -7,13 +7,15 @@ Docs: https://recfast.github.io/recfast/learner.html.md"""
 # %% auto #0
 __all__ = ['FusedAdam', 'Fast', 'CollabLearner', 'collab_learner']
 
-# %% ../nbs/55_learner.ipynb #c633d44a
-import inspect,time
+# %% ../nbs/55_learner.ipynb #4e9441ec
+import inspect,time,warnings
+from copy import copy
 from contextlib import contextmanager
 import numpy as np,torch
 from torch import nn
 from torch.optim.adamw import adamw
 from fastcore.basics import patch
+from fastcore.foundation import L
 from fastcore.meta import delegates
 from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
@@ -23,8 +25,12 @@ from fastai.learner import CastToTensor,Learner,Recorder
 from fastai.losses import MSELossFlat
 from fastai.optimizer import Adam,Optimizer
 from fastai.tabular.model import get_emb_sz
+from fastai.torch_core import to_device
 from . import evaluate as _evaluate, interpret as _interpret
+from .callbacks import SolveModel
+from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
+from .models.base import model_device
 from .models.dot import DotProduct,DotProductBias
 from .models.ncf import EmbeddingNN
 from .recommend import Recommender
@@ -80,7 +86,7 @@ _loop_parts = 'one_batch _do_one_batch _do_grad_opt _backward _step _split _set_
 def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
 _adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
 
-# %% ../nbs/55_learner.ipynb #e9781b08
+# %% ../nbs/55_learner.ipynb #3a637317
 class CollabLearner(Learner):
     "A `Learner` that recommends; made by `collab_learner`"
     fast = Fast(False, 'nothing was fitted yet')
@@ -89,12 +95,19 @@ class CollabLearner(Learner):
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0, *, fast:bool=None):
         "Fit for `n_epoch`; `fast=False` forces fastai's plain loop"
         self._base_epoch = max(self.n_trained-start_epoch, 0)
+        self._note_unused(lr=lr, wd=wd)
         with self._fast_is(fast): super().fit(n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
     @delegates(Learner.fit_one_cycle)
     def fit_one_cycle(self, n_epoch, lr_max=None, *args, fast:bool=None, **kwargs):
         "fastai's one-cycle fit; `fast=False` forces fastai's plain loop"
+        self._note_unused(lr_max=lr_max)
         with self._fast_is(fast): super().fit_one_cycle(n_epoch, lr_max, *args, **kwargs)
+
+    def _note_unused(self, **given):
+        "Warn about what a model that is solved does not use"
+        given = [k for k,v in given.items() if v is not None and hasattr(self.model, 'solve')]
+        if given: warnings.warn(f"{type(self.model).__name__} is solved in closed form: {' and '.join(given)} not used", stacklevel=4)
 
     @contextmanager
     def _fast_is(self, fast):
@@ -103,7 +116,7 @@ class CollabLearner(Learner):
         try: yield
         finally: self._allow_fast = old
 
-# %% ../nbs/55_learner.ipynb #637c2989
+# %% ../nbs/55_learner.ipynb #27466844
 @contextmanager
 def _seeded(seed):
     "Torch draws from `seed` inside, the caller's generators are as they were after; nothing without a seed"
@@ -117,6 +130,7 @@ def _do_epoch_train(self:CollabLearner):
     "One epoch of training, in the order that belongs to its number"
     self.n_trained = nth = self._base_epoch+self.epoch
     if isinstance(self.dls.train, RatingDL): self.dls.train.epoch = nth
+    if hasattr(self.model, 'solve'): self.fast = Fast(False, 'solved in closed form, without batches')
     with _seeded(None if self.seed is None else epoch_seed(self.seed, nth)): Learner._do_epoch_train(self)
     self.n_trained = nth+1 # not reached by an epoch broken off, which comes again
 
@@ -128,14 +142,20 @@ def lr_find(self:CollabLearner, *args, **kwargs):
     try: return Learner.lr_find(self, *args, **kwargs)
     finally: self.n_trained = n_trained
 
-# %% ../nbs/55_learner.ipynb #7a8e48db
+# %% ../nbs/55_learner.ipynb #43da22c0
+@patch
+def _set_device(self:CollabLearner, b):
+    "fastai asks the first parameter where the model is; one that is solved may have buffers only"
+    return Learner._set_device(self, b) if any(True for _ in self.model.parameters()) else to_device(b, model_device(self.model))
+
+# %% ../nbs/55_learner.ipynb #eaaab7d4
 @patch
 def _why_plain(self:CollabLearner)->str: # '' when the fast path may run
     "What asks for fastai's own batch loop"
     if not self._allow_fast: return 'fast=False'
     if not isinstance(self.dl, RatingDL): return f'the loader is a {type(self.dl).__name__}'
     for n in _loop_parts:
-        if getattr(type(self), n) is not getattr(Learner, n) or n in self.__dict__: return f'{n} was changed'
+        if getattr(type(self), n) is not getattr(CollabLearner, n) or n in self.__dict__: return f'{n} was changed'
     for cb in self.cbs:
         if type(cb) not in _known_cbs and any(hasattr(cb, e) for e in _batch_events): return f'{type(cb).__name__} works on every batch'
     return self._why_plain_opt() if self.training else ''
@@ -241,7 +261,7 @@ def _fast_valid(self:CollabLearner):
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
 
-# %% ../nbs/55_learner.ipynb #13606427
+# %% ../nbs/55_learner.ipynb #dc3cca02
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     "The model that `collab_learner`'s arguments describe"
     if isinstance(arch, nn.Module): return arch
@@ -253,7 +273,15 @@ def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     model = (arch or DotProductBias)(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **{'y_range': None, **config})
     return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
 
-# %% ../nbs/55_learner.ipynb #de1f31c4
+def _loss(loss_func, model, dls):
+    "An instance where a class was given; a loss that asks for the model and the loaders gets them, as a copy of its own"
+    if isinstance(loss_func, type): loss_func = loss_func()
+    if hasattr(loss_func, 'attach'):
+        loss_func = copy(loss_func)
+        loss_func.attach(model, dls)
+    return loss_func
+
+# %% ../nbs/55_learner.ipynb #22f16b0e
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
@@ -273,12 +301,13 @@ def collab_learner(
     seed = getattr(dls, 'seed', None) if seed is None else seed
     with _seeded(seed): model = _build(dls, EmbeddingNN if use_nn else arch, n_factors, emb_szs, layers, config, y_range)
     if hasattr(model, 'attach'): model.attach(dls.interactions('train'))
-    if loss_func is None: loss_func = getattr(model, 'default_loss', MSELossFlat)()
+    loss_func = _loss(getattr(model, 'default_loss', MSELossFlat)() if loss_func is None else loss_func, model, dls)
+    if hasattr(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),SolveModel()]
     learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)
     learn.seed = seed
     return learn
 
-# %% ../nbs/55_learner.ipynb #c384ce51
+# %% ../nbs/55_learner.ipynb #d03fdb2f
 @patch(as_prop=True)
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
@@ -295,19 +324,28 @@ def _as_verb(f):
     verb.__name__,verb.__doc__,verb.__signature__ = f.__name__,f.__doc__,inspect.signature(f)
     setattr(CollabLearner, f.__name__, verb)
 
-for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide): _as_verb(f)
+for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide,Recommender.explain): _as_verb(f)
 
-# %% ../nbs/55_learner.ipynb #c252b850
+# %% ../nbs/55_learner.ipynb #787a041c
 @patch
 def evaluate(self:CollabLearner,
-    k=10, # list length, or several
+    test=None, # what to measure on: a frame of your own ids, or `Interactions`; None: the validation rows
+    k=(5,10,20), # list length, or several
+    candidates='all', # 'all', item ids, {'sampled': 99, 'seed': 0} or a frame user_id, item_id
+    relevant:float=None, # rating from which a test row is relevant; None: every row
+    by=None, # 'user', 'item', a column of the test frame, or a Series by id: measure each group too
+    metrics=None, # names such as 'ndcg@10', 'auc'; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
-    **kwargs # of `recfast.ranking.rank_items`
+    **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
-    "Rating and ranking metrics on the validation rows, with their protocol"
-    train,valid = self.dls.interactions('train'),self.dls.interactions('valid')
+    "Rating and ranking metrics with their protocol; only training rows are masked; warns of leakage"
+    train,valid,rated = self.dls.interactions('train'),self.dls.interactions('valid'),getattr(self.dls, 'rated', True)
     note = 'random split; a time column was there' if getattr(self.dls, 'random_split', False) and train.times is not None else ''
-    return _evaluate.evaluate_recommender(self.model, train, valid, k, clip, note, getattr(self.dls, 'rated', True), **kwargs)
+    if test is not None: note = f'the {len(valid)} validation rows are candidates like any other' if len(valid) else ''
+    if test is not None and isinstance(self.dls, LabelDataLoaders): test = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
+    ev = _evaluate.evaluate_recommender(self.model, train, valid if test is None else test, k, candidates, relevant, by, metrics, clip, note, rated, **kwargs)
+    _evaluate.warn_of_leakage([ev])
+    return ev
 
 # %% ../nbs/55_learner.ipynb #ffff2c8f
 @patch

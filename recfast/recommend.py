@@ -68,14 +68,14 @@ def predict(self:Recommender,
 
 _NEW_USER = "For someone the model has never met pass history={item: rating} to recommend."
 
-# %% ../nbs/50_recommend.ipynb #625e2d0a
+# %% ../nbs/50_recommend.ipynb #c3304b47
 @patch
 def _mean_rating(self:Recommender): return float(self.train.values.mean())
 
 @patch
 def _once(self:Recommender, name, make):
     "`make()`, kept for the present weights"
-    key = tuple(p.detach().sum().item() for p in self.model.parameters())
+    key = tuple(p.detach().sum().item() for p in (*self.model.parameters(),*self.model.buffers()))
     if self._made[0]!=key: self._made = key,{}
     if name not in self._made[1]: self._made[1][name] = make()
     return self._made[1][name]
@@ -208,21 +208,29 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
     vals,rows = top_k(mask_scores(scores, ok, seen).cpu(), k)
     return self._list_frame(np.arange(len(vals)), vals, rows)
 
-# %% ../nbs/50_recommend.ipynb #285f14a6
+# %% ../nbs/50_recommend.ipynb #b112cca6
+@patch
+def _similarities(self:Recommender, rows):
+    "[n,I]; -inf where a model with a `similar` of its own knows of no neighbour"
+    if hasattr(self.model, 'similar'):
+        with evaluating(self.model): return self.model.similar(torch.from_numpy(rows)).float().cpu()
+    vecs = F.normalize(item_vectors(self.model, self.n_users, self.n_items), dim=1)
+    return vecs[rows]@vecs.T
+
 @patch
 def similar_items(self:Recommender,
     item_ids, # one id or many
     k:int=5, # neighbours of each
     on_unknown:str='raise', # 'raise', or 'warn' / 'drop' / 'fallback': unknown ids are left out
-)->pd.DataFrame: # query_id, item_id, score (cosine), rank (from 1)
+)->pd.DataFrame: # query_id, item_id, score (cosine, or the model's own), rank (from 1)
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ids = _id_array(item_ids)
     rows = self.items.encode(ids, on_unknown, 'item')
     ids,rows = ids[rows>0],rows[rows>0]
-    vecs = F.normalize(item_vectors(self.model, self.n_users, self.n_items), dim=1)
-    scores = mask_scores(vecs[rows]@vecs.T, self.trained_items(), (torch.arange(len(rows)),torch.from_numpy(rows)))
-    vals,near = top_k(scores, k)
+    sims = self._similarities(rows)
+    scores = mask_scores(sims, self.trained_items(), (torch.arange(len(rows)),torch.from_numpy(rows)))
+    vals,near = top_k(scores.masked_fill(sims==-torch.inf, -torch.inf), k)
     return self._list_frame(ids, vals, near).rename(columns={'user_id':'query_id'})
 
 # %% ../nbs/50_recommend.ipynb #e7622633

@@ -175,4 +175,4 @@ def test_export_and_back(arch, tmp_path):
     again.model.attach(learn.dls.interactions('train'))
     torch.testing.assert_close(score_items(again.model, torch.tensor([3]), 41), score_items(learn.model, torch.tensor([3]), 41))
 
-def test_evaluate_prints_no_error_in_stars(): assert list(learner(NextItem).evaluate(k=3).summary)==['ndcg@3','recall@3']
+def test_evaluate_prints_no_error_in_stars(): assert not {'rmse','mae'} & set(learner(NextItem).evaluate(k=3).summary)
