@@ -31,3 +31,6 @@ from recfast.interpret import *
 from recfast.rerank import *
 from recfast.learner import *
 from recfast.tune import *
+from recfast.bundle import *
+from recfast.files import *
+from recfast.report import *

@@ -1,11 +1,28 @@
+"Commands: what they write, what they say when they cannot, and what a kill leaves"
+import json
+import os
+import random
 import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 from typer.testing import CliRunner
 
-from recfast.cli import app, run_quickstart, write_report
+from recfast.bundle import load_bundle
+from recfast.cli import app, parse_config, parse_range, run_quickstart, run_train, write_report
+from recfast.core import RatingsError
+from recfast.data.loaders import CollabDataLoaders
+from recfast.files import read_table, write_frames
+from recfast.learner import collab_learner
+from recfast.testing import synth_ratings
 
 def run(*args): return CliRunner().invoke(app, list(args))
 
@@ -43,3 +60,227 @@ def test_the_report_replaces_an_older_one(tmp_path):
 def test_quick_start_on_movielens(ml100k_dir, tmp_path):
     got = run_quickstart('ml-100k', tmp_path/'r.html', user=196, epochs=1)
     assert got['metrics'].metric.tolist()==['rmse','mae','ndcg@10','recall@10','rmse of the mean rating'] and Path(got['report']).exists()
+
+# train
+
+@pytest.fixture(scope='module')
+def ratings(tmp_path_factory):
+    "A folder with one table in every form, under column names of its own"
+    d = tmp_path_factory.mktemp('ratings')
+    df = synth_ratings().rename(columns={'user_id': 'userId', 'item_id': 'movieId'})
+    df.to_csv(d/'r.csv', index=False); df.to_csv(d/'r.tsv', sep='\t', index=False); df.to_csv(d/'r.csv.gz', index=False); df.to_parquet(d/'r.parquet')
+    df[['userId','movieId']].to_csv(d/'clicks.csv', index=False)
+    return d
+
+NAMES = ['--user-name','userId','--item-name','movieId']
+def train(file, out, *args): return run('train', str(file), *NAMES, '--out', str(out), '--epochs', '1', '--n-factors', '4', '--bs', '32', *args)
+
+@pytest.mark.parametrize('name', ['r.csv','r.tsv','r.csv.gz','r.parquet'])
+def test_a_bundle_from_the_command_line_is_that_of_python(ratings, tmp_path, name):
+    res = train(ratings/name, tmp_path/'b.recfast', '--rating-name', 'rating', '--arch', 'dotproductbias', '--seed', '1', '--y-range', '0,5.5')
+    assert res.exit_code==0, res.output
+    df = synth_ratings()
+    learn = collab_learner(CollabDataLoaders.from_df(df, seed=1, bs=32), n_factors=4, y_range=(0,5.5))
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 5e-3, wd=.1)
+    assert np.array_equal(load_bundle(tmp_path/'b.recfast').predict(df.user_id, df.item_id), learn.predict(df.user_id, df.item_id))
+    assert {o.name for o in tmp_path.iterdir()}=={'b.recfast','b.html'} and '</html>' in (tmp_path/'b.html').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('args', [('r.csv','--arch','neumf','--config','layers=[8]'), ('r.csv','--arch','AutoRec','--config','by=user'), ('r.csv','--arch','nextitem'),
+    ('clicks.csv',), ('clicks.csv','--arch','gmf','--valid-pct','0'), ('r.csv','--valid-pct','0'), ('clicks.csv','--arch','sasrec','--config','seq_len=5','--valid-pct','0')],
+    ids=lambda a: ' '.join(a))
+def test_every_kind_of_model_and_table_trains_and_recommends(ratings, tmp_path, args):
+    res = train(ratings/args[0], tmp_path/'b.zip', *args[1:])
+    assert res.exit_code==0, res.output
+    out = run('recommend', str(tmp_path/'b.zip'), '--user', '3', '-k', '2', '--out', '-')
+    assert out.exit_code==0 and [o.split(',')[0] for o in out.stdout.splitlines()]==['user_id','3','3']
+    assert run('evaluate', str(tmp_path/'b.zip'), str(ratings/args[0])).exit_code==0
+    assert ('rmse' in run('info', str(tmp_path/'b.zip')).stdout)==(args[0]=='r.csv' and '0' not in args and 'nextitem' not in args)
+
+def test_training_runs_on_the_fast_path(ratings, tmp_path):
+    assert run_train(ratings/'r.csv', tmp_path/'b', user_name='userId', item_name='movieId', epochs=1)['learn'].fast
+
+def test_training_again_replaces_bundle_and_report(ratings, tmp_path):
+    for seed in '1','2': assert train(ratings/'r.csv', tmp_path/'b', '--seed', seed).exit_code==0
+    assert load_bundle(tmp_path/'b').info['training']['seed']==2 and len(list((tmp_path/'b').iterdir()))==4
+
+def test_text_times_are_read(ratings, tmp_path):
+    df = read_table(ratings/'r.csv').assign(timestamp='2020-01-02T03:04:05')
+    df.to_csv(tmp_path/'t.csv', index=False)
+    assert train(tmp_path/'t.csv', tmp_path/'b', '--arch', 'nextitem').exit_code==0
+    df.assign(timestamp='yesterday').to_csv(tmp_path/'t.csv', index=False)
+    res = train(tmp_path/'t.csv', tmp_path/'b')
+    assert res.exit_code==2 and 'yesterday' in res.output
+
+# sentences
+
+def says(res, *parts):
+    assert res.exit_code==2, res.output
+    assert 'Traceback' not in res.output and not isinstance(res.exception, (KeyError,TypeError,AttributeError))
+    for p in parts: assert p in res.output
+
+@pytest.mark.parametrize('args,parts', [
+    (('--user-name','user'), ("no column 'user'","'userId', 'movieId', 'rating'")), (('--rating-name','[/stars]'), ("no column '[/stars]'",)),
+    (('--arch','netflix'), ("'netflix'","dotproductbias")), (('--config','layers'), ("'layers'","key=value")), (('--config','depth=3'), ("depth","n_factors")),
+    (('--y-range','5,1'), ("'5,1'","the lower first")), (('--y-range','x'), ("'x'","low,high")), (('--epochs','0'), ("epochs",)), (('--bs','100000'), ("bs=100000","training rows")),
+    (('--lr','fast'), ("--lr",)), (('--arch','nextitem','--valid-pct','.5'), ("holds out the last row",)), (('--time-name','when'), ("no column 'when'",)),
+    (('--report','no/such/place.html'), ("there is no folder",))], ids=lambda o: ' '.join(o))
+def test_an_argument_of_train_that_cannot_be_used(ratings, tmp_path, args, parts):
+    says(train(ratings/'r.csv', tmp_path/'b', *args), *parts)
+    assert list(tmp_path.iterdir())==[]
+
+@pytest.mark.parametrize('name,data,part', [('e.csv',b'','e.csv is empty'), ('e.csv',b'userId,movieId,rating\n','0 rows'), ('e.csv',b'\xff\xfe\x00','not utf-8'),
+    ('e.parquet',b'PAR1 no','cannot be read as parquet'), ('e.xlsx',b'x','ends in .csv'), ('e.csv',b'userId,movieId,rating\n1,2,3,4\n','more cells than the header'),
+    ('e.csv',b'userId,movieId,rating\n1,2,good\n',"'rating'"), ('e.csv',b'userId,movieId,rating\n1,,3\n','missing ids'), ('e.csv.gz',b'no gzip','cannot be read'),
+    ('e.csv',b'userId,movieId,rating\n"1,2,3\n','cannot be read')])
+def test_a_file_that_is_no_table_of_ratings(tmp_path, name, data, part):
+    (tmp_path/name).write_bytes(data)
+    says(train(tmp_path/name, tmp_path/'b'), part)
+
+def test_files_that_are_not_there_and_folders(ratings, tmp_path):
+    says(train(tmp_path/'no.csv', tmp_path/'b'), 'there is no file')
+    says(train(ratings/'r.csv', tmp_path/'no'/'b'), 'there is no folder')
+    (tmp_path/'d.csv').mkdir()
+    says(train(tmp_path/'d.csv', tmp_path/'b'), 'is a folder')
+    says(train(ratings/'r.csv', ratings), 'which is no bundle')
+    says(train(ratings/'r.csv', ratings/'r.csv'), 'is a file')
+
+@pytest.fixture(scope='module')
+def bundle(ratings, tmp_path_factory):
+    path = tmp_path_factory.mktemp('b')/'b.recfast'
+    assert train(ratings/'r.csv', path).exit_code==0
+    return path
+
+@pytest.mark.parametrize('args,parts', [
+    (('recommend','--user','999'), ("unknown user id: 999",)), (('recommend','--user','Ann'), ("'Ann'","a whole number")), (('recommend',), ("--user, --history or --all",)),
+    (('recommend','--user','1','--all'), ("one of",)), (('recommend','--all'), ("--out FILE",)), (('recommend','--all','--out','x.doc'), ("ends in .csv",)),
+    (('recommend','--user','1','-k','0'), ("-k",)), (('recommend','--user','1','--item','x'), ("'x'",)), (('recommend','--history','3:99'), ("outside the training data",)),
+    (('recommend','--history','x:1'), ("'x'",)), (('recommend','--history','nowhere.csv'), ("nowhere.csv",)), (('similar','--item','12345'), ("unknown item id: 12345",)),
+    (('evaluate','nowhere.csv'), ("there is no file",)), (('export','--out','x.txt'), (".onnx",)), (('export','--out','no/x.onnx'), ("there is no folder",))], ids=lambda o: ' '.join(o))
+def test_an_argument_of_the_other_commands_that_cannot_be_used(bundle, args, parts):
+    says(run(args[0], str(bundle), *args[1:]), *parts)
+
+def test_what_is_no_bundle_is_a_sentence_for_every_command(bundle, ratings, tmp_path):
+    import shutil
+    bad = shutil.copytree(bundle, tmp_path/'bad')
+    next(bad.glob('weights-*')).write_bytes(b'damaged')
+    for args in (['recommend','--user','1'],['similar','--item','1'],['info'],['export','--out',str(tmp_path/'x.onnx')],['evaluate',str(ratings/'r.csv')],['serve']):
+        says(run(args[0], str(bad), *args[1:]), 'does not match its checksum')
+        says(run(args[0], str(tmp_path/'nowhere'), *args[1:]), 'there is no')
+
+def test_an_evaluation_names_the_columns_there_are(bundle, ratings):
+    says(run('evaluate', str(bundle), str(ratings/'r.csv'), '--item-name', 'film'), "no column 'film'", "'movieId'")
+
+def test_serving_without_its_packages_says_what_to_install(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'recfast.serve', None)
+    says(run('serve', str(bundle)), 'pip install recfast[serve]')
+
+def test_ctrl_c_is_130(bundle, monkeypatch):
+    import recfast.bundle
+    def stop(path): raise KeyboardInterrupt
+    monkeypatch.setattr(recfast.bundle, 'load_bundle', stop)
+    res = run('recommend', str(bundle), '--user', '1')
+    assert res.exit_code==130 and res.output.strip()=='recfast recommend: stopped'
+
+@pytest.mark.skipif(sys.platform=='win32', reason='signals')
+def test_ctrl_c_on_a_real_process_leaves_nothing(ratings, tmp_path):
+    args = [sys.executable, '-c', 'from recfast.cli import app; app()', 'train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--epochs', '100000']
+    p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.readline() # the line before training
+    time.sleep(1)
+    p.send_signal(signal.SIGINT)
+    _,err = p.communicate(timeout=60)
+    assert p.returncode==130 and 'Traceback' not in err and list(tmp_path.iterdir())==[]
+
+def test_a_warning_is_a_note_without_a_line_of_code(tmp_path):
+    synth_ratings().assign(rating=lambda d: d.rating-1).to_csv(tmp_path/'r.csv', index=False)
+    res = run('train', str(tmp_path/'r.csv'), '--arch', 'autorec', '--bs', '8', '--epochs', '1', '--out', str(tmp_path/'b'))
+    assert res.exit_code==0 and 'Note: ' in res.stderr and '.py' not in res.stderr
+
+# answers
+
+def test_info_says_what_a_bundle_is(bundle):
+    text = run('info', str(bundle)).stdout
+    for part in ('dotproductbias','n_factors','training rows','ndcg@10','seed','torch'): assert part in text
+    assert json.loads(run('info', str(bundle), '--json').stdout)==load_bundle(bundle).info
+
+def test_items_can_be_named_and_left_out(bundle):
+    out = run('recommend', str(bundle), '--user', '1', '--item', '3', '--item', '4', '--exclude-item', '4', '--include-seen', '--out', '-').stdout
+    assert [o.split(',')[1] for o in out.splitlines()[1:]]==['3']
+
+@pytest.mark.parametrize('name', ['r.parquet','r.csv','r.tsv'])
+def test_lists_of_everybody_come_whole_in_any_chunks(bundle, tmp_path, name):
+    from recfast.files import write_lists
+    rec = load_bundle(bundle)
+    for users in (1,7,1000):
+        assert write_lists(rec, tmp_path/name, k=3, users=users)==150
+        pd.testing.assert_frame_equal(read_table(tmp_path/name), rec.recommend(k=3), check_dtype=False, rtol=1e-5, atol=1e-6)
+
+def test_a_batch_broken_off_leaves_the_file_that_was_there(tmp_path):
+    def frames():
+        yield pd.DataFrame({'a': [1]})
+        raise RatingsError('no more')
+    for name in ('x.parquet','x.csv'):
+        (tmp_path/name).write_text('old')
+        with pytest.raises(RatingsError, match='no more'): write_frames(tmp_path/name, frames())
+        assert (tmp_path/name).read_text()=='old'
+    assert len(list(tmp_path.iterdir()))==2
+
+def test_brackets_in_titles_are_no_markup(capsys):
+    from recfast.cli import show_table
+    show_table(pd.DataFrame({'[b]': ['[/red] Movie','[link]']}), '[/x]')
+    out = capsys.readouterr().out
+    assert '[/red] Movie' in out and '[/x]' in out and '[b]' in out
+
+def test_ids_that_look_like_nothing_are_ids(tmp_path):
+    (tmp_path/'r.csv').write_text('user_id,item_id\nNA,null\nNA,b\nNone,null\n'*20, encoding='utf-8')
+    assert read_table(tmp_path/'r.csv').iloc[2].tolist()==['None','null']
+
+def test_settings_from_text():
+    assert parse_config(['l2=500','by=user','layers=[1,2]','x=a=b','n=null'])==dict(l2=500, by='user', layers=[1,2], x='a=b', n=None)
+    assert parse_range('0,5.5')==(0,5.5) and parse_range(None) is None
+
+# any bytes, any table
+
+CELL = st.one_of(st.integers(-3, 5).map(str), st.sampled_from(['','NaN','inf','1e400','a','김','"','1.5','-0','true','2020-01-01','\x00']))
+TABLE = st.tuples(st.sampled_from(['user_id,item_id,rating','user_id,item_id','user_id,item_id,rating,timestamp','rating,user_id,item_id,rating','a,b','user_id;item_id','']),
+    st.lists(st.lists(CELL, min_size=1, max_size=5).map(','.join), max_size=70)).map(lambda o: '\n'.join([o[0],*o[1]]).encode())
+GOOD = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)).map(lambda o: '{},{},{}'.format(*o)), min_size=5, max_size=70).map(
+    lambda o: '\n'.join(['user_id,item_id,rating',*o]).encode())
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.one_of(st.binary(max_size=200), TABLE, GOOD, st.binary(max_size=60).map(lambda b: b'user_id,item_id,rating\n1,2,3\n'+b)), name=st.sampled_from(['r.csv','r.tsv','r.parquet','r.csv.gz']),
+       bs=st.sampled_from(['1','8']))
+def test_any_file_gives_a_sentence_or_a_bundle(data, name, bs, tmp_path_factory):
+    d = tmp_path_factory.mktemp('any')
+    (d/name).write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        res = run('train', str(d/name), '--out', str(d/'b'), '--epochs', '1', '--n-factors', '2', '--bs', bs)
+    assert res.exit_code in (0,2), (data,res.output,res.exception)
+    if res.exit_code==0: assert len(load_bundle(d/'b').recommend(k=1, exclude_seen=False))
+    else: assert res.stderr.startswith('recfast train: ') and not (d/'b').exists() and not (d/'b.html').exists()
+
+# crashes
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_killed_at_any_moment_training_leaves_a_bundle_or_none(ratings, tmp_path):
+    out,rng,seen = tmp_path/'b',random.Random(5),0
+    args = dict(user_name='userId', item_name='movieId', epochs=1, n_factors=3, bs=200)
+    start = time.perf_counter()
+    run_train(ratings/'r.csv', tmp_path/'warm', **args) # what a run takes
+    wall = time.perf_counter()-start
+    for i in range(50):
+        pid = os.fork()
+        if pid==0:
+            try:
+                sys.stdout = sys.stderr = open(os.devnull, 'w')
+                while True: run_train(ratings/'r.csv', out, seed=i, **args)
+            finally: os._exit(1)
+        time.sleep(rng.uniform(.2, 1.3)*wall)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if (tmp_path/'b.html').exists(): assert (tmp_path/'b.html').read_text(encoding='utf-8').endswith('</html>')
+        if not (out/'config.json').exists(): continue
+        assert len(load_bundle(out).recommend(k=2))==100
+        seen += 1
+    assert seen>10

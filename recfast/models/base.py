@@ -8,8 +8,10 @@ Docs: https://recfast.github.io/recfast/models.base.html.md"""
 __all__ = ['MODELS', 'evaluating', 'model_device', 'pair_scores', 'score_items', 'score_pairs', 'id_tables', 'split_tables',
            'item_vectors', 'UserPrior', 'fold_in', 'score_vector', 'register', 'find_model']
 
-# %% ../../nbs/20_models.base.ipynb #2d5f4c7d
+# %% ../../nbs/20_models.base.ipynb #17e7272f
+import inspect
 from contextlib import contextmanager
+from functools import wraps
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -199,7 +201,7 @@ def score_vector(
         x = torch.stack([torch.zeros_like(items), items], 1)
         return pair_scores(model, x, _as_tables(prior, u.float()[None], 1, items.device))
 
-# %% ../../nbs/20_models.base.ipynb #96d250fd
+# %% ../../nbs/20_models.base.ipynb #b51c2ea3
 MODELS = {} # name -> (class, capabilities)
 
 def register(
@@ -210,8 +212,27 @@ def register(
     caps = dict(predict=predict, recommend=recommend, save=save, similar_items=similar_items, history=history, bias=bias)
     def _inner(cls):
         MODELS[cls.__name__.lower()] = cls,dict(caps, paper=paper)
+        _remember(cls)
         return cls
     return _inner
+
+def _remember(cls):
+    "Instances of `cls` keep what they were made with as `hyper`, so that a bundle can make them again"
+    init,sig = cls.__init__,inspect.signature(cls.__init__)
+    @wraps(init)
+    def __init__(self, *args, **kwargs):
+        if type(self) is cls: self.__dict__['hyper'] = _arguments(sig, self, *args, **kwargs)
+        init(self, *args, **kwargs)
+    cls.__init__ = __init__
+
+def _arguments(sig, *args, **kwargs):
+    "{name: value} of a call, defaults included"
+    bound = sig.bind(*args, **kwargs)
+    bound.apply_defaults()
+    out = dict(list(bound.arguments.items())[1:])
+    for n,p in sig.parameters.items():
+        if p.kind is p.VAR_KEYWORD: out.update(out.pop(n))
+    return out
 
 # %% ../../nbs/20_models.base.ipynb #93d5c790
 def find_model(

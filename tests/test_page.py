@@ -1,0 +1,159 @@
+"The page in a real browser: search, rate, read why; by mouse, by keyboard, at the width of a phone"
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip('fastapi')
+pytest.importorskip('playwright')
+from playwright.sync_api import expect, sync_playwright
+
+from recfast.data.datasets import movie_night
+from recfast.serve import make_app
+from test_serve import fitted, thread_server
+
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium','chromium-browser','google-chrome','chrome'))), None)
+FLAGS = [f'--{o}' for o in ('no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking',
+                            'disable-component-update','disable-sync')]
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason='no Chromium on this machine (Debian: apt-get install chromium)')
+pytestmark = needs_browser
+DESKTOP,PHONE = dict(width=1200, height=900),dict(width=375, height=800)
+
+@pytest.fixture(scope='module')
+def browser():
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield b
+        b.close()
+
+@pytest.fixture(scope='module')
+def learn(): return fitted(movie_night(), item_name='title', valid_pct=0.1)
+
+@pytest.fixture(scope='module')
+def url(learn):
+    with thread_server(make_app(learn.recommender)) as at: yield at
+
+@pytest.fixture
+def visit(browser):
+    "Open a page; at the end nothing was complained of and nothing was asked of anyone else"
+    pages,wrong = [],[]
+    def _visit(url, expected=(), **kwargs):
+        page = browser.new_page(**kwargs)
+        pages.append(page)
+        page.on('console', lambda m: m.type in ('error','warning') and not any(o in m.text for o in expected) and wrong.append(m.text))
+        page.on('pageerror', lambda e: wrong.append(str(e)))
+        page.on('request', lambda r: urlsplit(r.url).netloc==urlsplit(url).netloc or wrong.append(r.url))
+        page.goto(url)
+        return page
+    yield _visit
+    for p in pages: p.close()
+    assert wrong==[]
+
+def pick(page, title):
+    page.get_by_role('combobox').fill(title)
+    page.get_by_role('option', name=title).first.click()
+
+def titles(page, where='#recs'): return [o.strip() for o in page.locator(f'{where} .title').all_inner_texts()]
+def shown(page, n): expect(page.locator('#status')).to_contain_text(f'{n} titles, from')
+def lists(page, want): expect(page.locator('#recs .title')).to_have_text(want) # waits for it
+
+def liked(learn, n=3): return learn.recommender.train.frame().groupby('title').rating.mean().sort_values().index[-n:].tolist()
+def stars(page, title, n): page.get_by_role('group', name=f'Your rating of {title}').get_by_label(f'{n} of 5').check()
+def wanted(learn, history): return learn.recommend(history=history, k=10).item_id.tolist()
+
+@pytest.mark.parametrize('viewport, scheme', [(DESKTOP,'light'),(PHONE,'dark')])
+def test_search_rate_three_and_see_ten(visit, url, learn, viewport, scheme):
+    page,films = visit(url, viewport=viewport, color_scheme=scheme),liked(learn)
+    for f in films: pick(page, f)
+    stars(page, films[0], 2)
+    want = wanted(learn, {films[0]: 2, films[1]: 5, films[2]: 5})
+    lists(page, want)
+    assert titles(page, '#rated')==films[::-1] and titles(page)==want
+    assert page.evaluate('document.documentElement.scrollWidth<=innerWidth')
+    page.get_by_role('button', name=f'Titles similar to {want[0]}').click()
+    page.locator('.near button').first.wait_for()
+    assert page.locator('.near button').all_inner_texts()==learn.similar_items(want[0], k=6).item_id.tolist()
+
+def test_the_page_says_why(visit, url, learn):
+    page,films = visit(url),liked(learn)
+    for f in films: pick(page, f)
+    stars(page, films[0], 1)
+    page.locator('.why', has_text='because you').first.wait_for()
+    shown(page, 10)
+    why = page.locator('.why').all_inner_texts()
+    assert len(why)>5 and all(re.match('because you (liked|did not like) ', o) and any(f in o for f in films) for o in why)
+
+def test_by_keyboard_alone(visit, url, learn):
+    page,(film,*_) = visit(url),liked(learn, 1)
+    press = page.keyboard.press
+    for _ in range(10):
+        press('Tab')
+        if page.evaluate("document.activeElement.id=='q'"): break
+    page.keyboard.type(film[:-7], delay=5)
+    page.get_by_role('option', name=film).first.wait_for()
+    press('ArrowDown')
+    assert page.get_by_role('option').first.get_attribute('aria-selected')=='true'
+    assert page.locator('#q').get_attribute('aria-activedescendant')=='hit0'
+    press('Enter')
+    shown(page, 10)
+    assert titles(page, '#rated')==[film] and titles(page)==wanted(learn, {film: 5})
+    press('Tab') # the stars
+    press('ArrowLeft')
+    lists(page, wanted(learn, {film: 4}))
+    press('Tab')
+    press('Enter') # the cross
+    page.locator('#recs > li').first.wait_for(state='detached')
+    assert titles(page, '#rated')==[] and page.evaluate("document.activeElement.id=='q'")
+
+def test_search_finds_nothing_and_escape_closes(visit, url):
+    page = visit(url)
+    page.get_by_role('combobox').fill('no such title anywhere')
+    page.get_by_text('No title has these words').wait_for()
+    page.keyboard.press('Escape')
+    assert page.locator('#found').is_hidden() and page.get_by_role('combobox').get_attribute('aria-expanded')=='false'
+
+EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script> & {model}'
+def test_titles_are_text_and_never_markup(visit):
+    df = movie_night()
+    df['title'] = df.title.where(df.title!=df.title.value_counts().index[0], EVIL)
+    with thread_server(make_app(fitted(df, item_name='title', valid_pct=0).recommender)) as at:
+        page = visit(at)
+        pick(page, EVIL)
+        shown(page, 10)
+        assert titles(page, '#rated')==[EVIL] and page.title()=='recfast: what next?' and page.locator('#rated img, #rated script').count()==0
+        page.get_by_role('button', name=f'Remove {EVIL}').click()
+
+def test_a_token_is_asked_for_and_kept_by_the_page(visit, learn):
+    with thread_server(make_app(learn.recommender, token='open sesame')) as at:
+        page,(film,*_) = visit(at, expected=('401',)),liked(learn, 1)
+        page.get_by_role('combobox').fill(film)
+        page.get_by_label('This server asks for a token').fill('open sesame')
+        page.keyboard.press('Enter')
+        page.locator('#door').wait_for(state='hidden')
+        pick(page, film)
+        shown(page, 10)
+        assert page.context.cookies()==[] and page.evaluate('localStorage.length+sessionStorage.length')==0
+
+def test_a_scale_without_stars(visit):
+    df = movie_night()
+    df['rating'] = df.rating*10.-30 # -20 to 20
+    learn = fitted(df, item_name='title', y_range=(-21,21))
+    film = liked(learn, 1)[0]
+    with thread_server(make_app(learn.recommender)) as at:
+        page = visit(at)
+        pick(page, film)
+        shown(page, 10)
+        page.get_by_role('slider', name=f'Your rating of {film}').fill('-25')
+        score = learn.recommend(history={film: -25}, k=1).score[0]
+        expect(page.locator('#recs .score').first).to_have_text(f'{score:.2f}')
+        assert abs(score-learn.recommend(history={film: 20}, k=1).score[0])>0.1
+
+def test_the_description_can_be_tried(visit, url, learn):
+    page = visit(url+'/docs', viewport=PHONE)
+    page.locator('summary').first.click()
+    page.get_by_label('Body of /recommend').fill('{"user_ids": 7, "k": 1}')
+    page.get_by_role('button', name='Send').first.click()
+    page.get_by_text('200 OK').wait_for()
+    assert learn.recommend(7, k=1).item_id[0] in page.locator('pre').first.inner_text()
+    assert page.evaluate('document.documentElement.scrollWidth<=innerWidth')
