@@ -286,7 +286,7 @@ def _assemble(config, files, model):
     rec.info = config
     return rec
 
-# %% ../nbs/60_bundle.ipynb #df94c8ef
+# %% ../nbs/60_bundle.ipynb #fc49be7c
 def _numbers(d): return {str(k): None if v is None or not math.isfinite(v) else float(v) for k,v in d.items()}
 
 @patch
@@ -298,7 +298,7 @@ def save_bundle(self:CollabLearner,
     rec,loss = vars(self).get('recorder'),self.loss_func
     rows = [] if rec is None else vars(rec).get('values', [])
     last = _numbers(dict(zip(rec.metric_names[1:], rows[-1]))) if rows else {}
-    facts = dict(n_epoch=self.n_trained, seed=self.seed, loss=getattr(loss, '__name__', type(loss).__name__), data=self.dls.report, last_epoch=last)
+    facts = dict(n_epoch=self.n_trained, seed=self.seed, loss=getattr(loss, '__name__', type(getattr(loss, 'func', loss)).__name__), data=self.dls.report, last_epoch=last)
     if evaluation is not None: facts.update(metrics=_numbers(evaluation.summary), protocol=evaluation.protocol)
     return save_bundle(self.recommender, path, facts)
 

@@ -105,7 +105,7 @@ def show_table(
     for row in df.itertuples(index=False): t.add_row(*(Text('' if o is None or o!=o else f'{o:g}' if isinstance(o, float) else str(o)) for o in row))
     console.print(t)
 
-# %% ../nbs/71_cli.ipynb #bd8c063f
+# %% ../nbs/71_cli.ipynb #be915b6e
 class _Moves:
     "What the training loop calls for each batch"
     comment = ''
@@ -132,6 +132,7 @@ def fit(
     "One-cycle training under a bar, then the table of its epochs"
     solved = hasattr(learn.model, 'solve')
     with learn.no_bar(), learn.no_logging(), Progress(console=errors, disable=not errors.is_terminal, transient=True) as bar:
+        if solved and not learn.model.by_epoch: epochs = 1 # there is one solution
         learn.fit_one_cycle(epochs, lr or (None if solved else 5e-3), wd=wd if wd is not None else None if solved else 0.1, cbs=bar_callback(bar))
     names,rows = learn.recorder.metric_names,learn.recorder.values
     show_table(pd.DataFrame([[i,*(None if v is None else round(float(v), 5) for v in row)] for i,row in enumerate(rows)], columns=['epoch',*names[1:1+len(rows[0])]]), 'Training')

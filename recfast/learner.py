@@ -326,7 +326,7 @@ def _as_verb(f):
 
 for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide,Recommender.explain): _as_verb(f)
 
-# %% ../nbs/55_learner.ipynb #787a041c
+# %% ../nbs/55_learner.ipynb #a662e567
 @patch
 def evaluate(self:CollabLearner,
     test=None, # what to measure on: a frame of your own ids, or `Interactions`; None: the validation rows
@@ -339,7 +339,8 @@ def evaluate(self:CollabLearner,
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
     "Rating and ranking metrics with their protocol; only training rows are masked; warns of leakage"
-    train,valid,rated = self.dls.interactions('train'),self.dls.interactions('valid'),getattr(self.dls, 'rated', True)
+    train,valid = self.dls.interactions('train'),self.dls.interactions('valid')
+    rated = getattr(self.dls, 'rated', True) and not hasattr(self.model, 'solve') # the scores of a model that is solved are no ratings
     note = 'random split; a time column was there' if getattr(self.dls, 'random_split', False) and train.times is not None else ''
     if test is not None: note = f'the {len(valid)} validation rows are candidates like any other' if len(valid) else ''
     if test is not None and isinstance(self.dls, LabelDataLoaders): test = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
