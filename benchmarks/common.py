@@ -51,8 +51,11 @@ def save_result(
     res = dict(system=system, dataset=dataset, seed=seed, metrics=metrics, seconds=round(t.seconds, 3), cpu_seconds=round(t.cpu_seconds, 3),
                peak_memory_mb=peak_memory_mb(), threads=torch.get_num_threads(), protocol=protocol, config=config, **extra,
                versions=versions(), machine=machine())
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS/f'{system}__{dataset}__seed{seed}.json'
+    return write_json(RESULTS/f'{system}__{dataset}__seed{seed}.json', res)
+
+def write_json(path, res:dict)->Path: # the file
+    "A result as text, all of it or nothing"
+    path.parent.mkdir(exist_ok=True)
     tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     tmp.write_text(json.dumps(res, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
     os.replace(tmp, path)

@@ -4,11 +4,11 @@
 
 Beside it: the model trained with those histories, and a user vector that is the mean of the liked items' vectors.
 """
-import contextlib,io,json,os,statistics,time,warnings
+import contextlib,io,statistics,time,warnings
 
 warnings.filterwarnings('ignore', category=FutureWarning)
 import numpy as np,torch
-from common import RESULTS,arguments,machine,versions
+from common import RESULTS,arguments,machine,versions, write_json
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
@@ -68,6 +68,4 @@ if __name__=='__main__':
     res = dict(runs=runs, mean=mean, above_retrained=mean['fold_in']-mean['retrained'], threads=args.threads, machine=machine(), versions=versions(),
                protocol='100 held-out users; half of their ratings at random given, RMSE on the other half, items known to both models; DotProductBias as R1d')
     print(mean)
-    tmp = RESULTS/'fold_in.tmp'
-    tmp.write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')
-    os.replace(tmp, RESULTS/'fold_in.json')
+    write_json(RESULTS/'fold_in.json', res)

@@ -10,7 +10,7 @@ within one process, medians; training steps and validation timed apart. Time to 
 import argparse,contextlib,io,json,os,statistics,subprocess,sys,time,warnings
 
 warnings.filterwarnings('ignore', category=FutureWarning)
-from common import RESULTS,machine,versions
+from common import RESULTS,machine,versions, write_json
 
 SEEDS,CHOOSE_SEEDS = range(5),range(100,103)
 REFERENCE = dict(bs=64, lr=5e-3, epochs=5, wd=0.1)
@@ -134,10 +134,7 @@ def choose():
     return dict(seeds=list(CHOOSE_SEEDS), bs64_valid_mse=statistics.mean(ref), grid=rows)
 
 def save(name, res):
-    RESULTS.mkdir(exist_ok=True)
-    tmp = RESULTS/f'{name}.tmp'
-    tmp.write_text(json.dumps(dict(res, machine=machine(), versions=versions()), indent=1)+'\n', encoding='utf-8')
-    os.replace(tmp, RESULTS/f'{name}.json')
+    write_json(RESULTS/f'{name}.json', dict(res, machine=machine(), versions=versions()))
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,0 +1,116 @@
+"Ranking on MovieLens: settings chosen on a validation part of train, fitted on all of train, tested once; prints both tables"
+import json
+from common import RESULTS, Timer, arguments, load_results, run_jobs, save_result, write_json
+
+# what is chosen among
+def _each(first, **lists): # {'config.l2': [..], 'wd': [..]} -> every combination
+    out = [first]
+    for name,vals in lists.items(): out = [_with(o, name.split('.'), v) for o in out for v in vals]
+    return out
+
+def _with(d, path, v): return {**d, path[0]: v if len(path)==1 else _with(d.get(path[0], {}), path[1:], v)}
+
+SOFTMAX = dict(arch='DotProduct', loss=['SoftmaxLoss',{}], loaders=dict(n_neg=0))
+GRID = {
+    'ml-100k': {
+        'DotProductBias-ratings': _each(dict(arch='DotProductBias', build='from_df', y_range=[0,5.5], loaders=dict(bs=64), n_epoch=5, lr_max=5e-3, wd=.1)),
+        'Popularity': _each(dict(arch='Popularity')),
+        'ItemKNN': _each(dict(arch='ItemKNN'), **{'config.weighting': ['cosine','bm25'], 'config.n_neighbors': [50,100,200], 'config.shrink': [0,20,50]}),
+        'EASE': _each(dict(arch='EASE'), **{'config.l2': [100,200,300,500,700,1000]}),
+        'IALS': _each(dict(arch='IALS', n_epoch=15), **{'n_factors': [32,64,128], 'config.alpha': [.05,.1,.2], 'config.l2': [.01,.02,.03,.05]}),
+        'DotProductBias-BPR': _each(dict(arch='DotProductBias', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=8), n_epoch=20, lr_max=5e-3), wd=[.1,.2,.4]),
+        'DotProduct-softmax': _each({**SOFTMAX, 'n_epoch': 10, 'lr_max': 1e-2}, n_factors=[64,100], wd=[.3,.45,.6]),
+        'AutoRec-multinomial': _each(dict(arch='AutoRec', build='rows_from_df', loss=['MultinomialLoss',{}], loaders=dict(by='user', bs=64), n_factors=200, lr_max=1e-3, wd=.3,
+            config=dict(by='user', act='tanh')), **{'n_epoch': [20,50], 'config.dropout': [.5,.7]})},
+    'ml-1m': {
+        'Popularity': _each(dict(arch='Popularity')),
+        'EASE': _each(dict(arch='EASE'), **{'config.l2': [200,500,1000,2000]}),
+        'IALS': _each(dict(arch='IALS', n_epoch=16, n_factors=192), **{'config.alpha': [.1,.2], 'config.l2': [.02,.03], 'config.nu': [.85,1.]}),
+        'DotProduct-softmax': [{**SOFTMAX, 'n_factors': k, 'loaders': dict(n_neg=0, by_user=True, bs=8192), 'n_epoch': n, 'lr_max': lr, 'wd': wd} for k,n,lr,wd in
+            ((64,30,1e-2,.1),(64,30,2e-2,.2),(64,40,1e-2,.12),(64,40,1e-2,.15),(64,40,1e-2,.2),(80,40,1e-2,.18),(64,60,5e-3,.1))]}}
+PROTOCOL = {
+    'ml-100k': ('ratings sorted by item and a random number (seed 42), the first 75% of each item train; every test row is relevant; all trained items less the '
+        "user's own are candidates, ties by lower item id; NDCG with the ideal list over min(10, relevant), MAP = sum of precision at each hit / relevant, recall / "
+        'relevant, precision / 10. Settings chosen by ndcg@10 on a validation part of train cut by the same rule (seed 1)'),
+    'ml-1m': ('leave-one-out of He et al. 2017: one held-out item of each of 6040 users among its own 99 stored negatives (an item that stands twice counts once), ties by '
+        'lower row; _full: the same events, all trained items less the own ones. Settings chosen by ndcg@10 on one random event of each user of train among 99 drawn '
+        'negatives (seed 1)')}
+
+def parts(dataset, choose):
+    "(train frame, test frame, candidates): the benchmark's, or a validation part of its train"
+    from recfast.all import item_split,ml_100k,ml_1m_ncf,np
+    if dataset=='ml-100k':
+        df = ml_100k()
+        for seed in (42,1)[:1+choose]:
+            train,test = (df.iloc[o].reset_index(drop=True) for o in item_split(df, 0.25, seed=seed))
+            df = train
+        return train,test,'all'
+    train,test,cand = ml_1m_ncf()
+    if choose:
+        order = np.random.default_rng(1).permutation(len(train))
+        held = np.sort(order[~train.user_id.iloc[order].duplicated().to_numpy()])
+        test,train,cand = train.iloc[held].reset_index(drop=True),train.drop(index=held).reset_index(drop=True),{'sampled': 99, 'seed': 1}
+    return train,test,cand
+
+def fit(train, seed, arch, n_factors=50, config=None, loaders=None, loss=None, y_range=None, build='implicit_from_df', **fit):
+    "A fitted learner and what it took"
+    from recfast import all as R
+    if build=='rows_from_df': train = train.assign(rating=1.) # clicks
+    dls = getattr(R.CollabDataLoaders, build)(train, valid_pct=0, seed=seed, **{'bs': 512, **(loaders or {})})
+    loss = loss and getattr(R, loss[0])(**loss[1])
+    learn = R.collab_learner(dls, n_factors=n_factors, arch=R.find_model(arch), config=config, loss_func=loss, y_range=y_range and tuple(y_range))
+    with Timer() as t, learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(**{'n_epoch': 1, **fit})
+    return learn,t
+
+def measure(dataset, learn, test, cand):
+    "Metrics of a protocol and its sentence"
+    from recfast.evaluate import as_interactions,hit_lists
+    from recfast.metrics import average_precision_at_k
+    train = learn.dls.interactions('train')
+    if dataset=='ml-100k':
+        ev = learn.evaluate(test, metrics=['ndcg@10','precision@10','recall@10'])
+        _,hits,n_rel = hit_lists(learn.model, train, as_interactions(test, train), 10)
+        return {'map': float(average_precision_at_k(hits, n_rel, denominator='rel').mean()), **ev.summary},ev.protocol
+    names = ['hit@10','ndcg@10']
+    ev,full = learn.evaluate(test, candidates=cand, metrics=names),learn.evaluate(test, metrics=names)
+    return {**ev.summary, **{f'{k}_full': v for k,v in full.summary.items()}},ev.protocol
+
+def choose(dataset, system):
+    "Measure every setting on the validation part and keep all that was tried"
+    import warnings
+    warnings.simplefilter('ignore')
+    train,test,cand = parts(dataset, True)
+    trials = []
+    for s in GRID[dataset][system]:
+        learn,t = fit(train, 0, **s)
+        trials.append(dict(setting=s, metrics=measure(dataset, learn, test, cand)[0], cpu_seconds=round(t.cpu_seconds, 2)))
+        print(f"  {dataset} {system} {s}: ndcg@10 {trials[-1]['metrics']['ndcg@10']:.4f}, cpu {t.cpu_seconds:.1f} s", flush=True)
+    best = max(trials, key=lambda o: o['metrics']['ndcg@10'])
+    write_json(RESULTS/f'ranking-{system}__{dataset}__choose.json', dict(system=system, dataset=dataset, trials=trials, best=best['setting']))
+    return f"{dataset} {system}: {len(trials)} settings, chosen {best['setting']}"
+
+def run(dataset, system, seed):
+    "Fit the chosen setting on all of train and test it once"
+    import warnings
+    warnings.simplefilter('ignore')
+    s = json.loads((RESULTS/f'ranking-{system}__{dataset}__choose.json').read_text(encoding='utf-8'))['best']
+    train,test,cand = parts(dataset, False)
+    learn,t = fit(train, seed, **s)
+    metrics,words = measure(dataset, learn, test, cand)
+    save_result(f'ranking-{system}', dataset, seed, metrics, t, f'{PROTOCOL[dataset]}. {words}', s, fast=repr(learn.fast))
+    return f"{dataset} {system} seed {seed}: {', '.join(f'{k} {v:.4f}' for k,v in metrics.items())}; cpu {t.cpu_seconds:.1f} s"
+
+def table(dataset):
+    "Mean over the seeds of each system"
+    import pandas as pd
+    runs = pd.DataFrame([dict(system=r['system'][8:], **r['metrics']) for r in load_results(f'ranking-*__{dataset}__seed*.json')]).groupby('system')
+    return runs.mean().assign(seeds=runs.size()).sort_values('ndcg@10').round(4)
+
+def solved(dataset, system): return system in ('Popularity','ItemKNN','EASE') # no seed in them
+
+if __name__=='__main__':
+    args = arguments(__doc__, datasets=list(GRID), systems=sorted({s for g in GRID.values() for s in g}), seeds=[0,1,2], steps=['choose','run'])
+    todo = [(d,s) for d in args.datasets for s in args.systems if s in GRID[d]]
+    if 'choose' in args.steps: run_jobs(choose, todo, args.threads)
+    if 'run' in args.steps: run_jobs(run, [(d,s,seed) for d,s in todo for seed in (args.seeds if not solved(d, s) else args.seeds[:1])], args.threads)
+    for d in args.datasets: print(d, table(d).to_string(), sep='\n')
