@@ -26,7 +26,7 @@ from .models import autorec,dot,linear,ncf,params,sequence # noqa: F401 (a bundl
 from .models.base import MODELS
 from .recommend import Recommender
 
-# %% ../nbs/60_bundle.ipynb #b28b61cb
+# %% ../nbs/60_bundle.ipynb #35489442
 _TO_TEXT = {'datetime64': (pd.Timestamp.isoformat, lambda v,dtype: pd.to_datetime(v, format='ISO8601').astype(dtype)),
             'timedelta64': (pd.Timedelta.isoformat, lambda v,dtype: pd.to_timedelta(v).astype(dtype)),
             'date': (date.isoformat, lambda v,dtype: [date.fromisoformat(o) for o in v])}
@@ -34,6 +34,7 @@ _TO_TEXT = {'datetime64': (pd.Timestamp.isoformat, lambda v,dtype: pd.to_datetim
 def _kind(index):
     "What the values of an index are, in a word that `read_vocab` knows"
     if index.dtype.kind in 'iufb': return 'number'
+    if isinstance(index.dtype, pd.StringDtype): return 'str'
     if index.dtype.kind in 'mM': return {'m': 'timedelta64', 'M': 'datetime64'}[index.dtype.kind]
     kinds = {str: 'str', date: 'date'}
     types = {type(o) for o in index}

@@ -27,14 +27,14 @@ class BundleError(RecfastError):
 class LeakageWarning(UserWarning):
     "A model was trained on events that are later than those it is tested on"
 
-# %% ../nbs/00_core.ipynb #ba2ba8c5
+# %% ../nbs/00_core.ipynb #7608b3a2
 def first_few(
     xs, # any sequence
     n:int=5, # how many to name
 )->str: # 'a', 'b', 'c' ... (12 in all)
     "The first `n` of `xs` for a message, and how many there were"
     xs = list(xs)
-    shown = ', '.join(repr(getattr(x, 'item', lambda: x)()) for x in xs[:n])
+    shown = ', '.join(o if len(o)<=80 else o[:79]+'…' for o in (repr(getattr(x, 'item', lambda: x)()) for x in xs[:n]))
     return shown if len(xs)<=n else f'{shown} ... ({len(xs)} in all)'
 
 # %% ../nbs/00_core.ipynb #f512c645

@@ -148,7 +148,7 @@ def _parquet_frames(path, frames):
     finally:
         if writer is not None: writer.close()
 
-# %% ../nbs/62_files.ipynb #136304fc
+# %% ../nbs/62_files.ipynb #93850c49
 def write_frames(
     path, # csv, tsv or parquet, by its ending
     frames, # iterable of frames with the same columns, at least one
@@ -176,6 +176,6 @@ def write_lists(
     users = users or max(1, min(4096, 16*(2**28//(rec.n_items*24)))) # so few that ranking them shows no bar of its own
     def frames():
         for a in range(0, max(len(ids), 1), users):
-            yield rec.recommend(ids[a:a+users], k=k, **kwargs)
+            yield rec.recommend(ids[a:a+users], k=k, progress=False, **kwargs)
             if progress: progress(len(ids[a:a+users]))
     return write_frames(path, frames())

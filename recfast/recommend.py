@@ -112,7 +112,7 @@ def _list_frame(self:Recommender, user_ids, vals, rows):
     return pd.DataFrame(dict(user_id=user_ids[at], item_id=self.items.decode(rows.flatten().numpy()[keep]),
                              score=vals.flatten().numpy()[keep], rank=np.tile(np.arange(1, k+1), n)[keep]))
 
-# %% ../nbs/50_recommend.ipynb #84f85bae
+# %% ../nbs/50_recommend.ipynb #3e8e3553
 @patch
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every user
@@ -123,6 +123,7 @@ def recommend(self:Recommender,
     exclude_item_ids=None, # deny list
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
     memory:int=2**28, # bytes for a chunk of scores
+    progress:bool=True, # show a bar when there are many chunks
 )->pd.DataFrame: # user_id, item_id, score, rank (from 1)
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
@@ -135,7 +136,7 @@ def recommend(self:Recommender,
     ids = self.users.decode(np.arange(1, self.n_users)) if user_ids is None else _id_array(user_ids)
     users = self.users.encode(ids, on_unknown, 'user', _NEW_USER)
     if on_unknown=='drop': ids,users = ids[users>0],users[users>0]
-    return self._list_frame(ids, *rank_items(self._score, users, k, self.n_items, ok, self.seen.csr() if exclude_seen else None, memory))
+    return self._list_frame(ids, *rank_items(self._score, users, k, self.n_items, ok, self.seen.csr() if exclude_seen else None, memory, progress))
 
 # %% ../nbs/50_recommend.ipynb #e4d2e6e1
 @patch

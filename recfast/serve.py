@@ -103,7 +103,7 @@ class Worker:
 
     def close(self): self.pool.shutdown(wait=True)
 
-# %% ../nbs/61_serve.ipynb #1a6a2f42
+# %% ../nbs/61_serve.ipynb #e72c383d
 def _known(rec, user_ids): return all(rec.users.o2i.get(o, 0)>0 for o in user_ids)
 
 def _take(waiting, n):
@@ -115,7 +115,7 @@ def _lists(rec, asked, exclude_seen, observe):
     "Answer `asked` (future, user_ids, k) by one call, for the longest list that is wanted"
     ids = list(dict.fromkeys(o for _,user_ids,_ in asked for o in user_ids))
     by = {_plain(o): [] for o in ids}
-    for row in json_rows(rec.recommend(ids, max(k for *_,k in asked), exclude_seen=exclude_seen)): by[row['user_id']].append(row)
+    for row in json_rows(rec.recommend(ids, max(k for *_,k in asked), exclude_seen=exclude_seen, progress=False)): by[row['user_id']].append(row)
     observe(len(ids))
     for answer,user_ids,k in asked: answer.set_result([row for o in user_ids for row in by[_plain(o)][:k]])
 
