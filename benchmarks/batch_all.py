@@ -41,7 +41,7 @@ def main():
         size = sum(o.stat().st_size for o in bundle.iterdir())
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         from pyarrow import parquet
-        from common import RESULTS, machine, versions
+        from common import RESULTS, machine, versions, write_json
         n = parquet.read_metadata(out).num_rows
         res = dict(system='recommend --all', users=a.users, items=a.items, training_rows=a.rows, factors=a.factors, k=a.k, lists_rows=n, seconds=round(seconds, 1),
                    cpu_seconds=round(cpu, 1), peak_memory_mb=round(peak, 1), users_per_second=round(a.users/seconds, 1), bundle_mb=round(size/2**20, 1),
@@ -51,7 +51,6 @@ def main():
         assert own < resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(json.dumps(res, indent=1))
     name = 'batch_all.json' if (a.users,a.items)==(160_000,59_000) else f'batch_all__{a.users}x{a.items}.json'
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS/name).write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')
+    write_json(RESULTS/name, res)
 
 if __name__=='__main__': main()

@@ -2,7 +2,7 @@
 
     python benchmarks/serve_load.py --seconds 60 --minutes 10 --peers-python PATH
 
---minutes goes on asking for that long and says whether memory grows; --peers-python names the interpreter of an environment with Cornac and Flask,
+--minutes asks again for that long and says whether memory grows; --peers-python names the interpreter of an environment with Cornac and Flask,
 whose server is then asked for the same lists, served as its documentation says (`flask run`).
 """
 import argparse,asyncio,contextlib,io,json,os,random,signal,socket,subprocess,sys,tempfile,time,warnings
@@ -10,7 +10,7 @@ from pathlib import Path
 
 warnings.filterwarnings('ignore', category=FutureWarning)
 import numpy as np
-from common import RESULTS,machine,versions
+from common import RESULTS,machine,versions,write_json
 
 SERVE = "import sys,warnings; warnings.simplefilter('ignore'); from recfast.serve import serve; serve(sys.argv[1], port=int(sys.argv[2]))"
 PEER = '''
@@ -107,12 +107,12 @@ def running(command, env, port, request):
         try: proc.wait(30)
         except subprocess.TimeoutExpired: proc.kill(); proc.wait()
 
-def measure(name, command, env, port, request, users, args):
+def measure(name, command, env, port, request, users, args, seconds=None):
     "Load one server and print what came of it"
+    seconds = seconds or args.seconds
     with running(command, env, port, request(users[0])) as proc:
-        asyncio.run(load(port, request, users, min(5, args.seconds), args.connections, proc.pid)) # warm up
-        out = facts(*asyncio.run(load(port, request, users, args.seconds, args.connections, proc.pid)))
-        if args.minutes: out['long'] = facts(*asyncio.run(load(port, request, users, 60*args.minutes, args.connections, proc.pid)))
+        asyncio.run(load(port, request, users, min(5, seconds), args.connections, proc.pid)) # warm up
+        out = facts(*asyncio.run(load(port, request, users, seconds, args.connections, proc.pid)))
     print(name, json.dumps(out), flush=True)
     return dict(out, exit_code=proc.returncode)
 
@@ -128,7 +128,7 @@ def recfast_bundle(df, path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seconds', type=float, default=60)
-    p.add_argument('--minutes', type=float, default=0, help='then go on this long, for memory (recfast and Cornac)')
+    p.add_argument('--minutes', type=float, default=0, help='then another run this long, for memory')
     p.add_argument('--connections', type=int, default=16)
     p.add_argument('--threads', type=int, default=1, help='OMP_NUM_THREADS of the servers')
     p.add_argument('--peers-python', help='interpreter with Cornac and Flask')
@@ -140,7 +140,7 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         port = free_port()
         command = [sys.executable, '-c', SERVE, str(recfast_bundle(df, Path(tmp)/'b.recfast')), str(port)]
-        res['recfast'] = measure('recfast', command, env, port, recfast_request, users, args)
+        res['recfast'],again = measure('recfast', command, env, port, recfast_request, users, args),(command, env, port)
         if args.peers_python:
             df.drop_duplicates(['user_id','title'])[['user_id','title','rating']].to_csv(f'{tmp}/rows.csv', index=False)
             made = subprocess.run([args.peers_python, '-c', PEER, f'{tmp}/rows.csv', f'{tmp}/peer'], capture_output=True, text=True)
@@ -150,11 +150,10 @@ def main():
             env = dict(env, FLASK_APP='cornac.serving.app', MODEL_PATH=path.strip(), MODEL_CLASS='cornac.models.MF', PYTHONPATH='')
             command = [args.peers_python, '-m', 'flask', 'run', '--host', '127.0.0.1', '--port', str(port)]
             res['cornac'] = dict(measure('cornac', command, env, port, cornac_request, users, args), version=version)
+        if args.minutes: res['recfast_long'] = measure('recfast', *again, recfast_request, users, args, 60*args.minutes)
     protocol = (f'{args.connections} connections ask for the top 10 unseen of random MovieLens-100k users, each when its last answer has come; '
                 'client and server on one machine; Cornac by flask run, as its documentation shows')
     facts = dict(protocol=protocol, connections=args.connections, threads=args.threads, machine=machine(), versions=versions())
-    tmp = args.out.with_suffix('.tmp')
-    tmp.write_text(json.dumps({**res, **facts}, indent=1)+'\n', encoding='utf-8')
-    os.replace(tmp, args.out)
+    write_json(args.out, {**res, **facts})
 
 if __name__=='__main__': main()
