@@ -173,10 +173,10 @@ def _put(folder, name, data):
         os.replace(tmp, folder/name)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/60_bundle.ipynb #3ab53896
+# %% ../nbs/60_bundle.ipynb #5b3151b2
 def check_target(path): # a bundle to be
     "Raise `BundleError` where saving would overwrite something that is no bundle"
-    if path.suffix=='.zip' and not path.is_dir(): return
+    if path.suffix.lower()=='.zip' and not path.is_dir(): return
     if path.is_file(): raise BundleError(f"{path} is a file: name a folder, or a file that ends in .zip")
     other = [o.name for o in path.iterdir() if not (_DATA.fullmatch(o.name) or o.name=='config.json' or o.name.endswith('.tmp'))] if path.is_dir() else []
     if other: raise BundleError(f"{path} holds {first_few(other)}, which is no bundle: name an empty or a new folder")
@@ -197,13 +197,14 @@ def _write_zip(path, config, files):
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/60_bundle.ipynb #b0a7d0ab
+# %% ../nbs/60_bundle.ipynb #2fada810
 def save_bundle(
     rec:Recommender, # model, ids and interactions
     path, # a folder, or a file that ends in .zip
     training:dict=None, # facts about the training run: JSON values
 )->Path: # where it is
     "Write a bundle; a crash at any moment leaves the one that was there, or this one"
+    if isinstance(rec, CollabLearner): return rec.save_bundle(path)
     path = Path(path)
     weights = {k: v.detach().cpu().contiguous() for k,v in rec.model.state_dict().items()}
     data = {('weights','safetensors'): write_tensors({k: v.clone() for k,v in weights.items()}), ('rows','safetensors'): write_tensors(write_rows(rec)),
@@ -213,7 +214,8 @@ def save_bundle(
                   model=model_spec(rec.model), files={role: name for (role,_),name in zip(data, files)}, n_train=len(rec.train),
                   rating_name=str(rec.seen.rating_name), training=training or {})
     check_target(path)
-    (_write_zip if path.suffix=='.zip' else _write_folder)(path, json.dumps(_signed(config), ensure_ascii=False, indent=1, allow_nan=False).encode(), files)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (_write_zip if path.suffix.lower()=='.zip' else _write_folder)(path, json.dumps(_signed(config), ensure_ascii=False, indent=1, allow_nan=False).encode(), files)
     return path
 
 # %% ../nbs/60_bundle.ipynb #4e11b60e
@@ -287,21 +289,29 @@ def _assemble(config, files, model):
     rec.info = config
     return rec
 
-# %% ../nbs/60_bundle.ipynb #fc49be7c
+# %% ../nbs/60_bundle.ipynb #95771dc5
 def _numbers(d): return {str(k): None if v is None or not math.isfinite(v) else float(v) for k,v in d.items()}
 
 @patch
 def save_bundle(self:CollabLearner,
     path, # a folder, or a file that ends in .zip
-    evaluation=None, # from `learn.evaluate`: goes along with its protocol
+    evaluation=None, # goes along with its protocol; None: the last `learn.evaluate` since the fit
 )->Path: # where it is
     "Write weights, ids, interactions and the facts of training, without a pickle; raises `BundleError`"
     rec,loss = vars(self).get('recorder'),self.loss_func
+    evaluation = self.evaluation if evaluation is None else evaluation
     rows = [] if rec is None else vars(rec).get('values', [])
     last = _numbers(dict(zip(rec.metric_names[1:], rows[-1]))) if rows else {}
     facts = dict(n_epoch=self.n_trained, seed=self.seed, loss=getattr(loss, '__name__', type(getattr(loss, 'func', loss)).__name__), data=self.dls.report, last_epoch=last)
     if evaluation is not None: facts.update(metrics=_numbers(evaluation.summary), protocol=evaluation.protocol)
     return save_bundle(self.recommender, path, facts)
+
+@patch
+def save_bundle(self:Recommender,
+    path, # a folder, or a file that ends in .zip
+)->Path: # where it is
+    "Write the bundle again, with what it says of its training; raises `BundleError`"
+    return save_bundle(self, path, getattr(self, 'info', {}).get('training'))
 
 # %% ../nbs/60_bundle.ipynb #446ee606
 class RankGraph(torch.nn.Module):
@@ -333,7 +343,7 @@ class RankGraph(torch.nn.Module):
         out = self.model(x)
         return (self.model.to_score(out) if hasattr(self.model, 'to_score') else out).reshape(users.shape[0], n)
 
-# %% ../nbs/60_bundle.ipynb #3560eac4
+# %% ../nbs/60_bundle.ipynb #77c3e83e
 def _traced(rec, k, sort):
     "The exported program; raises `NotImplementedError` where there can be none"
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
@@ -351,16 +361,18 @@ def _traced(rec, k, sort):
     raise NotImplementedError(f"torch.export cannot trace {name} for any number of users ({type(why).__name__}: {str(why).splitlines()[0]})") from why
 
 def _put_ids(rec, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
     ids = [dict(column=str(n), **write_vocab(v)) for n,v in rec.seen.classes.items()]
     _put(path.parent, path.with_suffix('.ids.json').name, _json(ids))
 
-# %% ../nbs/60_bundle.ipynb #498548f7
+# %% ../nbs/60_bundle.ipynb #f20eb2a1
 def export_onnx(
     rec:Recommender, # model, ids and candidates
     path, # file to write; the ids go beside it as `.ids.json`
     k:int=10, # list length
 )->Path: # of the graph
     "Write score, mask and top-k as one ONNX graph; raises `NotImplementedError` for a model that has none"
+    rec = getattr(rec, 'recommender', rec)
     try: import onnxscript # noqa: F401 (torch's exporter needs it)
     except ImportError: raise RecfastError("exporting to ONNX needs more packages: pip install recfast[onnx]") from None
     path,program = Path(path),_traced(rec, k, sort=False)
@@ -378,6 +390,7 @@ def export_program(
     k:int=10, # list length
 )->Path: # of the program, for `torch.export.load`
     "Write score, mask and top-k as one program of `torch.export`; raises `NotImplementedError` for a model that has none"
+    rec = getattr(rec, 'recommender', rec)
     path,buf = Path(path),io.BytesIO()
     torch.export.save(_traced(rec, k, sort=True), buf)
     _put_ids(rec, path)

@@ -223,7 +223,7 @@ def parse_range(
     if not -np.inf<low<high<np.inf: raise ValueError(f"--y-range {text!r}: expected two numbers, the lower first")
     return low,high
 
-# %% ../nbs/71_cli.ipynb #94d378dd
+# %% ../nbs/71_cli.ipynb #eebe24f6
 def _find_arch(name):
     "The class called `name`, and what kind of loaders it needs"
     from recfast.models import autorec,dot,ncf,params,sequence # noqa: F401 (they register themselves)
@@ -247,12 +247,20 @@ def _loaders(kind, df, rating, time, valid_pct, config, **kwargs):
     from recfast.data import implicit,rows,sequences # noqa: F401 (they add builders)
     from recfast.data.loaders import CollabDataLoaders as D
     kwargs = {k: v for k,v in kwargs.items() if v is not None}
+    kwargs.setdefault('bs', _batch_size(kind, df, valid_pct, config, **kwargs))
     if kind=='sequences':
         if valid_pct: raise ValueError("--valid-pct: a next-item model holds out the last row of each user; 0 holds out nothing")
         return D.sequences_from_df(df, time_name=time, hold_out=valid_pct is None, **{k: config[k] for k in ('seq_len',) if k in config}, **kwargs)
     kwargs.update(valid_pct=valid_pct, time_name=time)
     if kind=='rows': return D.rows_from_df(df, config.get('by', 'item'), rating_name=rating, **kwargs)
     return D.implicit_from_df(df, **kwargs) if rating is None else D.from_df(df, rating_name=rating, **kwargs)
+
+def _batch_size(kind, df, valid_pct, config, user_name=None, item_name=None, **kwargs):
+    "The builder's own, or what a small table has"
+    if kind=='pairs': return max(1, min(64, int((1-(0.2 if valid_pct is None else valid_pct))*len(df))))
+    by_user = kind=='sequences' or config.get('by', 'item')=='user'
+    n = df[(user_name or 'user_id') if by_user else (item_name or 'item_id')].nunique()
+    return max(1, min(128, n)) if kind=='rows' else max(1, min(64, n//2))
 
 # %% ../nbs/71_cli.ipynb #f0725937
 def _make_learner(dls, arch, kind, n_factors, y_range, config, seed):

@@ -545,10 +545,11 @@ class Comparison:
         ax.set(yticks=range(len(t)), yticklabels=t.index, ylim=(-.5,len(t)-.5), xlabel=f'{self.metric}, 95% interval')
         return ax
 
-# %% ../nbs/42_evaluate.ipynb #a7f7019d
+# %% ../nbs/42_evaluate.ipynb #033fd7cf
 def _named(learners):
     "{name: learner or Evaluation}; a list is named by its models"
     if hasattr(learners, 'items'): return dict(learners)
+    if isinstance(learners, Evaluation) or hasattr(learners, 'evaluate'): learners = [learners]
     out = {}
     for o in learners:
         name = type(getattr(o, 'model', o)).__name__
@@ -583,6 +584,7 @@ def compare(
 def _compared(evs, metric, n_boot, seed, base):
     vals = np.stack([_of_users(e, metric) for e in evs.values()], 1)
     vals = vals[~np.isnan(vals).any(1)]
+    if not len(vals): raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found (seen in training, below relevant=, or of unknown users)")
     means = vals.mean(0)
     if base is not None and base not in evs: raise RatingsError(f"base={base!r}, expected one of {list(evs)}")
     order = np.argsort(means if metric_comp(metric) is np.less else -means, kind='stable')

@@ -86,17 +86,23 @@ _loop_parts = 'one_batch _do_one_batch _do_grad_opt _backward _step _split _set_
 def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
 _adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
 
-# %% ../nbs/55_learner.ipynb #3a637317
+# %% ../nbs/55_learner.ipynb #f2742550
 class CollabLearner(Learner):
     "A `Learner` that recommends; made by `collab_learner`"
     fast = Fast(False, 'nothing was fitted yet')
-    _allow_fast,seed,n_trained = True,None,0 # n_trained: epochs behind this learner, whose orders are used up
+    _allow_fast,seed,n_trained,evaluation = True,None,0,None # n_trained: epochs behind this learner, whose orders are used up; evaluation: of these weights
 
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0, *, fast:bool=None):
         "Fit for `n_epoch`; `fast=False` forces fastai's plain loop"
-        self._base_epoch = max(self.n_trained-start_epoch, 0)
+        self._base_epoch,self.evaluation = max(self.n_trained-start_epoch, 0),None
         self._note_unused(lr=lr, wd=wd)
         with self._fast_is(fast): super().fit(n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
+
+    @delegates(Learner.load)
+    def load(self, *args, **kwargs):
+        "fastai's `load`; what was measured before no longer counts"
+        self.evaluation = None
+        return super().load(*args, **kwargs)
 
     @delegates(Learner.fit_one_cycle)
     def fit_one_cycle(self, n_epoch, lr_max=None, *args, fast:bool=None, **kwargs):
@@ -307,7 +313,7 @@ def collab_learner(
     learn.seed = seed
     return learn
 
-# %% ../nbs/55_learner.ipynb #d03fdb2f
+# %% ../nbs/55_learner.ipynb #1b24d1e8
 @patch(as_prop=True)
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
@@ -316,7 +322,7 @@ def recommender(self:CollabLearner)->Recommender: # over the present model and d
     return self._rec[1]
 
 @patch
-def __getstate__(self:CollabLearner): return {k:v for k,v in Learner.__getstate__(self).items() if k!='_rec'}
+def __getstate__(self:CollabLearner): return {k:v for k,v in Learner.__getstate__(self).items() if k not in ('_rec','evaluation')}
 
 def _as_verb(f):
     "Method of `CollabLearner` that hands over to the Recommender's `f`"
@@ -326,7 +332,7 @@ def _as_verb(f):
 
 for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide,Recommender.explain): _as_verb(f)
 
-# %% ../nbs/55_learner.ipynb #a662e567
+# %% ../nbs/55_learner.ipynb #37e9dd37
 @patch
 def evaluate(self:CollabLearner,
     test=None, # what to measure on: a frame of your own ids, or `Interactions`; None: the validation rows
@@ -346,6 +352,7 @@ def evaluate(self:CollabLearner,
     if test is not None and isinstance(self.dls, LabelDataLoaders): test = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
     ev = _evaluate.evaluate_recommender(self.model, train, valid if test is None else test, k, candidates, relevant, by, metrics, clip, note, rated, **kwargs)
     _evaluate.warn_of_leakage([ev])
+    self.evaluation = ev # goes along into a bundle
     return ev
 
 # %% ../nbs/55_learner.ipynb #ffff2c8f

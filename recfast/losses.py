@@ -31,7 +31,7 @@ class FlatLoss:
     def __call__(self, out, y): return self._reduce(self.rows(out.reshape(-1), y.reshape(-1).float()))
     def _reduce(self, rows): return rows if self.reduction=='none' else rows.sum() if self.reduction=='sum' else rows.mean()
 
-# %% ../nbs/30_losses.ipynb #fb2828e4
+# %% ../nbs/30_losses.ipynb #a82ea99c
 class BCE(FlatLoss):
     "Binary cross-entropy: of logits where `y_range` is None, of probabilities where it is (0,1)"
     def __init__(self,
@@ -43,8 +43,13 @@ class BCE(FlatLoss):
     def rows(self, out, y): return self.func(out.float(), y, reduction='none')
 
     def attach(self, model, dls):
-        "Raises `RatingsError` where the loaders have positives only; `collab_learner` calls it"
+        "Take the model's `y_range`; raises where the targets are no labels or positives only. `collab_learner` calls it"
         if getattr(dls.train, 'n_neg', 1)==0: raise RatingsError("n_neg=0: of positives alone a model learns to say yes. Draw negatives, or take SoftmaxLoss")
+        y,theirs = dls.train_ds.values,getattr(model, 'hyper', {}).get('y_range', getattr(model, 'y_range', None))
+        if y is not None and len(y) and not 0<=float(y.min())<=float(y.max())<=1:
+            raise RatingsError(f"cross-entropy needs labels from 0 to 1, the targets go from {y.min():g} to {y.max():g}: build the loaders with implicit_from_df")
+        if theirs is None and self.y_range is not None and hasattr(model, 'y_range'): raise ValueError("BCE(y_range=(0,1)), but the model ends in raw scores: pass y_range=(0,1) to collab_learner too, or BCE()")
+        if theirs is not None: self.__init__(theirs)
 
 # %% ../nbs/30_losses.ipynb #9f2d0e4f
 class RMSELoss(FlatLoss):

@@ -10,8 +10,8 @@ __all__ = ['log', 'Id', 'OnUnknown', 'HEADERS', 'OPEN', 'STATIC', 'RequestError'
            'add_handlers', 'page', 'add_pages', 'Listed', 'Near', 'Because', 'Found', 'Health', 'add_verbs',
            'add_looks', 'make_app', 'serve']
 
-# %% ../nbs/61_serve.ipynb #d8a584e6
-import asyncio,gc,hmac,html,logging,math,re,signal,threading,time,unicodedata,warnings
+# %% ../nbs/61_serve.ipynb #07a18906
+import asyncio,gc,hmac,html,logging,math,re,signal,socket,threading,time,unicodedata,warnings
 from collections import deque
 from concurrent.futures import Future,ThreadPoolExecutor
 from contextlib import asynccontextmanager,contextmanager
@@ -481,7 +481,7 @@ def make_app(
     app.add_middleware(Guard, meters=meters, token=token, max_bytes=max_bytes)
     return app
 
-# %% ../nbs/61_serve.ipynb #13893d4e
+# %% ../nbs/61_serve.ipynb #f53c8922
 @contextmanager
 def _sigterm_returns():
     "uvicorn stops on SIGTERM and then raises it again: let that second one pass, so that a stop in order ends in order"
@@ -498,7 +498,9 @@ def serve(
     token:str=None, # what clients have to send
     **kwargs # max_k, max_users, max_bytes of `make_app`
 ):
-    "Serve until told to stop; raises `BundleError`"
+    "Serve until told to stop; raises `BundleError`, and `RecfastError` where it cannot listen"
+    try: socket.create_server((host, port), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
+    except OSError as e: raise RecfastError(f"cannot listen at {host}, port {port}: {e.strerror or e}. Take another port or host.") from None
     app = make_app(bundle, token, **kwargs)
     if token is None and host not in ('127.0.0.1','localhost','::1'): log.warning('at %s without a token: whoever reaches this address can ask', host)
     config = uvicorn.Config(app, host, port, access_log=False, server_header=False, timeout_graceful_shutdown=30, limit_concurrency=1000)

@@ -7,17 +7,17 @@ Docs: https://recfast.github.io/recfast/tune.html.md"""
 # %% auto #0
 __all__ = ['draw_params', 'Tuned', 'tune']
 
-# %% ../nbs/56_tune.ipynb #a3416495
+# %% ../nbs/56_tune.ipynb #ccfb6c86
 import numbers,time,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
-from .core import first_few
+from .core import LeakageWarning,first_few
 from .data.loaders import epoch_seed
 from .learner import _seeded
-from .metrics import metric_comp
+from .metrics import metric_comp,parse_metric
 
 # %% ../nbs/56_tune.ipynb #1dbcd1c0
 def _optuna():
@@ -69,7 +69,7 @@ def _draw(trial, name, o):
     ints = all(isinstance(x, numbers.Integral) for x in [low,high,*how.values()])
     return (trial.suggest_int if ints else trial.suggest_float)(name, low, high, **how)
 
-# %% ../nbs/56_tune.ipynb #9921ed3b
+# %% ../nbs/56_tune.ipynb #cf694b1e
 def _measure(learn, monitor, evaluate):
     "The value of `monitor` on the learner's validation rows"
     if not hasattr(learn, 'evaluate'):
@@ -79,7 +79,9 @@ def _measure(learn, monitor, evaluate):
     if rec is not None and not getattr(rec, 'values', []):
         warnings.warn("make_learn returned a learner that was never fitted: fit it inside make_learn")
     k = monitor.partition('@')[2]
-    ev = learn.evaluate(**({'k': int(k)} if k else {}), **evaluate)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', LeakageWarning) # not once per trial; the evaluation at the end says it
+        ev = learn.evaluate(**{**({'k': int(k)} if k else {}), 'metrics': [monitor], **evaluate})
     if monitor not in ev.summary:
         raise ValueError(f"monitor={monitor!r} is not measured by learn.evaluate; there are {first_few(ev.summary, 20)}")
     value = float(ev[monitor])
@@ -205,7 +207,7 @@ def tune(
         return _tuned(optuna, study, space, monitor, comp)
     finally: optuna.logging.set_verbosity(level)
 
-# %% ../nbs/56_tune.ipynb #5664d280
+# %% ../nbs/56_tune.ipynb #8d4358e7
 def _check_arguments(make_learn, space, n_trials, monitor, evaluate):
     if not callable(make_learn):
         raise TypeError(f"make_learn is a {type(make_learn).__name__}, expected a function of the parameters that returns a fitted learner")
@@ -214,6 +216,7 @@ def _check_arguments(make_learn, space, n_trials, monitor, evaluate):
     name,at,k = monitor.partition('@')
     if at and not (k.isdecimal() and int(k)):
         raise ValueError(f"monitor={monitor!r}, expected a metric with a list length, such as 'ndcg@10'")
+    parse_metric(monitor)
     if 'test' in evaluate:
         raise ValueError("evaluate={'test': ...} would choose on the test rows: tune measures on the validation rows of the loaders")
 

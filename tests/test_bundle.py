@@ -182,6 +182,21 @@ def test_a_model_of_ones_own_is_strict(tmp_path):
     assert back.predict(1, 2)==learn.predict(1, 2)
     with pytest.raises(BundleError, match='size mismatch'): load_bundle(path, model=Mine(51, 41, 4))
 
+def test_the_last_evaluation_of_these_weights_goes_along(tmp_path):
+    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1, bs=32), n_factors=3)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    ev = learn.evaluate(k=5)
+    rec = load_bundle(learn.save_bundle(tmp_path/'a'))
+    assert rec.info['training']['metrics']['ndcg@5']==ev['ndcg@5'] and rec.info['training']['protocol']==ev.protocol
+    assert load_bundle(rec.save_bundle(tmp_path/'b')).info['training']==rec.info['training']
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert 'metrics' not in load_bundle(learn.save_bundle(tmp_path/'c')).info['training']
+
+def test_folders_on_the_way_are_made(saved, tmp_path):
+    rec = load_bundle(saved[0])
+    pd.testing.assert_frame_equal(load_bundle(rec.save_bundle(tmp_path/'x'/'y'/'B.ZIP')).recommend(k=5), saved[1])
+    assert (tmp_path/'x'/'y'/'B.ZIP').is_file()
+
 # damage
 
 def corrupt(path, rng):

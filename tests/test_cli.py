@@ -284,3 +284,10 @@ def test_killed_at_any_moment_training_leaves_a_bundle_or_none(ratings, tmp_path
         assert len(load_bundle(out).recommend(k=2))==100
         seen += 1
     assert seen>10
+
+@pytest.mark.parametrize('arch', ['autorec','sasrec','dotproduct','ease'])
+def test_small_tables_train_too(arch, tmp_path):
+    synth_ratings(30, 20).to_csv(tmp_path/'r.csv', index=False)
+    res = run('train', str(tmp_path/'r.csv'), '--arch', arch, '--epochs', '1', '--out', str(tmp_path/'b'))
+    assert res.exit_code==0, res.output
+    assert len(load_bundle(tmp_path/'b').recommend(k=3))

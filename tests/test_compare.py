@@ -104,3 +104,11 @@ def test_it_prints_its_protocol_and_plots():
     assert str(c).startswith('ndcg@10') and str(c).endswith('by hand.') and '| other |' in c._repr_markdown_()
     ax = c.plot()
     assert [o.get_text() for o in ax.get_yticklabels()]==['one','other'] and 'ndcg@10' in ax.get_xlabel()
+
+def test_nobody_has_anything_to_find():
+    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), n_factors=3)
+    with pytest.raises(RatingsError, match='no user has a value of ndcg@10'): compare([learn], relevant=99)
+
+def test_one_learner_is_a_list_of_one():
+    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), n_factors=3)
+    assert list(compare(learn).table.index)==['DotProductBias']

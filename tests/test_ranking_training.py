@@ -237,3 +237,15 @@ def test_rows_of_ones_are_clicks_and_have_no_rating_error():
     learn = learner('multinomial')
     assert not learn.dls.rated and not {'rmse','mae'} & set(learn.evaluate(k=5).summary)
     assert CollabDataLoaders.rows_from_df(LIKED.assign(rating=range(len(LIKED))).assign(rating=lambda d: d.rating+1), bs=8).rated
+
+def test_cross_entropy_asks_the_model_what_it_gives():
+    dls = CollabDataLoaders.implicit_from_df(block_ratings().query('rating==5'), seed=1)
+    learn = collab_learner(dls, 3, arch=DotProduct, y_range=(0,1), loss_func=BCE)
+    x,y = dls.one_batch()
+    p = learn.model(x)
+    assert learn.loss_func(p, y).item()==pytest.approx(nn.functional.binary_cross_entropy(p, y).item())
+    with pytest.raises(ValueError, match='raw scores'): collab_learner(dls, 3, arch=DotProduct, loss_func=BCE((0,1)))
+    with pytest.raises(ValueError, match='needs probabilities'): collab_learner(dls, 3, arch=DotProduct, y_range=(0,5.5), loss_func=BCE())
+
+def test_cross_entropy_of_stars_is_refused():
+    with pytest.raises(RatingsError, match='labels from 0 to 1, the targets go from 1 to 5'): collab_learner(CollabDataLoaders.from_df(synth_ratings()), loss_func=BCE())

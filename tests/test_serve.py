@@ -25,11 +25,11 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from recfast.bundle import load_bundle
-from recfast.core import BundleError
+from recfast.core import BundleError, RecfastError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
-from recfast.serve import RequestError, TitleSearch, make_app
+from recfast.serve import RequestError, TitleSearch, make_app, serve
 
 TOL = dict(rtol=1e-5, atol=1e-6)
 
@@ -335,3 +335,7 @@ def test_nothing_that_the_description_allows_or_forbids_is_a_500(bundle, tmp_pat
         run = subprocess.run([*command, '--checks', checks, '--max-examples', '25', '--seed', '1'], capture_output=True, cwd=tmp_path, env={**os.environ, 'PYTHONIOENCODING': 'utf-8'})
     said = run.stdout.decode('utf-8')
     assert run.returncode==0 and int(re.search(r'(\d+) generated', said)[1])>300, said[-3000:]
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(('127.0.0.1', 0)) as s, pytest.raises(RecfastError, match=f'cannot listen at 127.0.0.1, port {s.getsockname()[1]}'):
+        serve(fitted(movie_night(), item_name='title').recommender, port=s.getsockname()[1])

@@ -201,7 +201,7 @@ def score_vector(
         x = torch.stack([torch.zeros_like(items), items], 1)
         return pair_scores(model, x, _as_tables(prior, u.float()[None], 1, items.device))
 
-# %% ../../nbs/20_models.base.ipynb #b51c2ea3
+# %% ../../nbs/20_models.base.ipynb #3e184369
 MODELS = {} # name -> (class, capabilities)
 
 def register(
@@ -227,7 +227,8 @@ def _remember(cls):
 
 def _arguments(sig, *args, **kwargs):
     "{name: value} of a call, defaults included"
-    bound = sig.bind(*args, **kwargs)
+    try: bound = sig.bind(*args, **kwargs)
+    except TypeError as e: raise TypeError(f"{type(args[0]).__name__}: {e}; it takes {', '.join(list(sig.parameters)[1:])}") from None
     bound.apply_defaults()
     out = dict(list(bound.arguments.items())[1:])
     for n,p in sig.parameters.items():

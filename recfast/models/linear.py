@@ -67,7 +67,7 @@ def _values(self:HistoryModel, ratings, items):
     "What each item of a history counts for"
     return ratings.to(items.device).float() if self.use_ratings else torch.ones(len(items), device=items.device)
 
-# %% ../../nbs/26_models.linear.ipynb #96627541
+# %% ../../nbs/26_models.linear.ipynb #14dd4861
 @register(similar_items=False, bias=False, paper='-')
 class Popularity(ClosedForm):
     "Scores an item by the number of users who met it"
@@ -76,15 +76,15 @@ class Popularity(ClosedForm):
         n_items:int, # rows of items, row 0 included
         n_factors:int=None, # accepted; there are none
         y_range:tuple=None, # accepted; the scores are counts
-    ): super().__init__(n_users, n_items, counts=torch.zeros(n_items))
+    ): super().__init__(n_users, n_items, counts=torch.zeros(0))
 
     def solve(self, interactions, n_epoch=1):
         "Count"
-        self.counts.copy_(torch.as_tensor(interactions.csr().getnnz(0)))
+        self.counts = torch.as_tensor(interactions.csr().getnnz(0)).to(self.counts)
 
-    def forward(self, x): return self.counts[x[:,1]][:,None]
-    def score_items(self, users): return self.counts.repeat(len(users), 1)
-    def score_history(self, items, ratings): return self.counts.clone()
+    def forward(self, x): return self._need_solved(self.counts)[x[:,1]][:,None]
+    def score_items(self, users): return self._need_solved(self.counts).repeat(len(users), 1)
+    def score_history(self, items, ratings): return self._need_solved(self.counts).clone()
 
 # %% ../../nbs/26_models.linear.ipynb #eae6372d
 class NeedsMemoryError(RecfastError, MemoryError):

@@ -367,3 +367,15 @@ def test_a_second_fit_on_other_rows_answers_anew():
     learn.model.l2 = 5.
     fit(learn, 1)
     assert learn.recommender.predict(999, 5, on_unknown='fallback')!=pytest.approx(a)
+
+def test_popularity_does_not_answer_before_it_has_counted():
+    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), arch=Popularity)
+    with pytest.raises(RecfastError, match='not solved yet'): learn.recommend(1)
+
+def test_a_setting_that_does_not_exist_names_those_that_do():
+    with pytest.raises(TypeError, match="EASE: .*'lam'; it takes .*l2"): collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), arch=EASE, config=dict(lam=1))
+
+def test_scores_of_solved_models_are_no_ratings():
+    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), arch=EASE)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert not {'rmse','mae'} & set(learn.evaluate(k=5).summary)
