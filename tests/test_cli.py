@@ -184,11 +184,13 @@ def test_ctrl_c_is_130(bundle, monkeypatch):
 @pytest.mark.skipif(sys.platform=='win32', reason='signals')
 def test_ctrl_c_on_a_real_process_leaves_nothing(ratings, tmp_path):
     args = [sys.executable, '-c', 'from recfast.cli import app; app()', 'train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--epochs', '100000']
-    p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    p.stdout.readline() # the line before training
-    time.sleep(1)
-    p.send_signal(signal.SIGINT)
-    _,err = p.communicate(timeout=60)
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) # a parent in the background may have passed on that it does not
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as p:
+        p.stdout.readline() # the line before training
+        time.sleep(1)
+        p.send_signal(signal.SIGINT)
+        try: _,err = p.communicate(timeout=60)
+        finally: p.kill()
     assert p.returncode==130 and 'Traceback' not in err and list(tmp_path.iterdir())==[]
 
 def test_a_warning_is_a_note_without_a_line_of_code(tmp_path):
