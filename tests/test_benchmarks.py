@@ -116,3 +116,13 @@ def test_ials_is_about_as_fast_as_implicit():
     r = load('ials_speed.json')[0]
     assert (r['config']['interactions'],r['config']['factors'],r['config']['sweeps'],r['config']['threads'])==(1_000_000,64,15,2)
     assert r['ratio']<=1.5 and abs(r['loss_ratio']-1)<=.01
+
+def test_the_service_under_load_made_no_error_and_did_not_grow():
+    r = load('serve_load.json')[0]
+    for o in ('recfast','recfast_long','cornac'): assert r[o]['errors']==0 and r[o]['requests']>0
+    assert r['recfast']['seconds']>=60 and r['recfast_long']['seconds']>=600 and r['recfast']['p99_ms']>=r['recfast']['p50_ms']>0
+    assert abs(r['recfast_long']['memory']['mb_per_minute'])<1 and r['recfast_long']['memory']['largest_mb']-r['recfast_long']['memory']['start_mb']<10
+
+def test_lists_for_everybody_stay_under_two_gigabytes():
+    r = load('batch_all.json')[0]
+    assert (r['users'],r['items'],r['lists_rows'])==(160_000,59_000,1_600_000) and r['peak_memory_mb']<2000
