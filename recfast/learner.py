@@ -267,7 +267,7 @@ def _fast_valid(self:CollabLearner):
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
 
-# %% ../nbs/55_learner.ipynb #dc3cca02
+# %% ../nbs/55_learner.ipynb #4e6ad9d8
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     "The model that `collab_learner`'s arguments describe"
     if isinstance(arch, nn.Module): return arch
@@ -275,7 +275,8 @@ def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     if arch is EmbeddingNN: return EmbeddingNN(get_emb_sz(dls, emb_szs or {}), [n_factors] if layers is None else layers, **config)
     if arch is None: config,layers = {'y_range': config.get('y_range')},None # as in fastai, where they are for the network
     if layers is not None: config['layers'] = layers
-    ds = dls.train_ds
+    ds,by = dls.train_ds,getattr(dls.train, 'by', None)
+    if by and 'by' in inspect.signature(arch or DotProductBias).parameters: config.setdefault('by', by) # what a row of a batch is
     model = (arch or DotProductBias)(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **{'y_range': None, **config})
     return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
 

@@ -112,12 +112,12 @@ def _list_frame(self:Recommender, user_ids, vals, rows):
     return pd.DataFrame(dict(user_id=user_ids[at], item_id=self.items.decode(rows.flatten().numpy()[keep]),
                              score=vals.flatten().numpy()[keep], rank=np.tile(np.arange(1, k+1), n)[keep]))
 
-# %% ../nbs/50_recommend.ipynb #3e8e3553
+# %% ../nbs/50_recommend.ipynb #bdd7273c
 @patch
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every user
     k:int=10, # list length
-    *, history=None, # {item: rating}, a frame or a list of liked items; or a list of several
+    *, history=None, # {item: rating}, a frame, a list of {'item_id', 'rating'} or of liked items; or a list of several
     exclude_seen:bool=True, # leave out what the user has rated
     item_ids=None, # allow list; None: every trained item
     exclude_item_ids=None, # deny list
@@ -146,23 +146,26 @@ def _score(self:Recommender, users):
     if (users==0).any(): scores[users==0] = torch.as_tensor(self._mean_scores(), dtype=scores.dtype, device=scores.device)
     return scores
 
-# %% ../nbs/50_recommend.ipynb #8b454ea9
+# %% ../nbs/50_recommend.ipynb #17e628cf
 _HISTORIES = Mapping,pd.DataFrame,pd.Series,np.ndarray,list,tuple,set,frozenset
 def _numbers(o):
     o = list(o)
     if all(isinstance(x, (int,float,np.integer)) for x in o): return np.array(o, float)
     return pd.to_numeric(pd.Series(o, dtype=object), errors='coerce').to_numpy(float)
 
+def _is_rows(h): return isinstance(h, (list,tuple)) and len(h)>0 and all(isinstance(o, Mapping) and set(o)=={'item_id','rating'} for o in h) # as in JSON
+
 @patch
 def _histories(self:Recommender, history, on_unknown):
     "A list of (item rows, ratings)"
     self.need_rows('a history has no trained users to be compared with')
-    several = isinstance(history, (list,tuple)) and len(history)>0 and all(isinstance(h, _HISTORIES) for h in history)
+    several = isinstance(history, (list,tuple)) and len(history)>0 and all(isinstance(h, _HISTORIES) for h in history) and not _is_rows(history)
     return [self._one_history(h, on_unknown) for h in (history if several else [history])]
 
 @patch
 def _one_history(self:Recommender, h, on_unknown):
     low,high = self.rating_range or (-np.inf,np.inf)
+    if _is_rows(h): h = pd.DataFrame(list(h))
     if isinstance(h, pd.Series) and h.index.name in ('item_id', self.seen.cat_names[1]): h = h.to_dict() # ratings by item
     if isinstance(h, pd.DataFrame):
         item,rating = ('item_id' if 'item_id' in h else self.seen.cat_names[1]),('rating' if 'rating' in h else self.seen.rating_name)

@@ -403,3 +403,12 @@ def test_a_list_for_someone_new_takes_under_5_ms(one_thread):
     seconds(histories[0])
     took = min(np.median([seconds(h) for h in histories[1:]]) for _ in range(3))  # a busy machine only adds
     assert took<.005, f"median of 20 calls {took*1e3:.1f} ms"
+
+def test_a_history_as_rows_of_json_is_one_history():
+    rec = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), n_factors=3, y_range=(0,5.5)).recommender
+    rows = [dict(item_id=4, rating=5), dict(item_id=7, rating=1)]
+    want = rec.recommend(history={4: 5, 7: 1}, k=5)
+    pd.testing.assert_frame_equal(rec.recommend(history=rows, k=5), want)
+    two = rec.recommend(history=[rows,{4: 5, 7: 1}], k=5)
+    pd.testing.assert_frame_equal(two[two.user_id==1].assign(user_id=0).reset_index(drop=True), want)
+    assert len(two)==10

@@ -10,6 +10,8 @@ from recfast.core import RatingsError
 from recfast.data.loaders import CollabDataLoaders, RatingDL
 from recfast.data.ratings import long_to_wide
 from recfast.data.rows import RowDL, SparseRows, rating_csr
+from recfast.learner import collab_learner
+from recfast.models.autorec import AutoRec
 from recfast.testing import synth_ratings
 
 by_both = pytest.mark.parametrize('by', ['user','item'])
@@ -143,3 +145,9 @@ def test_sparse_rows_in_any_order_and_none():
     df = small()
     t = SparseRows(rating_csr(rows(df, valid_pct=0, bs=1).train_ds))
     assert t.dense(torch.tensor([3,1,3])).sum(1).tolist()==[1.,9.,1.] and t.dense(torch.zeros(0, dtype=torch.int64)).shape==(0,4)
+
+@pytest.mark.parametrize('by', ['user','item'])
+def test_a_model_of_rows_reads_the_rows_of_its_loaders(by):
+    learn = collab_learner(CollabDataLoaders.rows_from_df(synth_ratings(), by, bs=8, seed=1), n_factors=4, arch=AutoRec)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert learn.model.by==by
