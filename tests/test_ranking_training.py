@@ -156,7 +156,7 @@ def test_cosines_are_asked_of_a_dot_product():
 def test_a_model_that_does_not_take_pairs(arch, loss):
     with pytest.raises(TypeError, match='MultinomialLoss for rows, NextItemLoss for sequences'): collab_learner(loaders(4), arch=arch, loss_func=loss())
 
-@pytest.mark.parametrize('dls,how', [(lambda: loaders(4), AUTO), (lambda: loaders(None), dict(arch=AutoRec)),
+@pytest.mark.parametrize('dls,how', [(lambda: loaders(4), AUTO), (lambda: loaders(None), dict(arch=AutoRec, config=dict(by='item'))),
     (lambda: CollabDataLoaders.rows_from_df(to_implicit(LIKED), 'item', bs=8), AUTO)])
 def test_multinomial_without_rows_of_users(dls, how):
     with pytest.raises(RatingsError, match="needs rows of users"): collab_learner(dls(), loss_func=MultinomialLoss(), **how)
