@@ -8,8 +8,8 @@ Docs: https://recfast.github.io/recfast/bundle.html.md"""
 __all__ = ['SCHEMA', 'write_vocab', 'read_vocab', 'cast_ids', 'model_spec', 'write_rows', 'read_rows', 'check_target',
            'save_bundle', 'bundle_config', 'check_files', 'load_bundle', 'RankGraph', 'export_onnx', 'export_program']
 
-# %% ../nbs/60_bundle.ipynb #283e6342
-import hashlib,io,json,math,os,re,warnings,zipfile
+# %% ../nbs/60_bundle.ipynb #3b36212d
+import hashlib,io,json,math,re,warnings,zipfile
 from copy import deepcopy
 from datetime import date,datetime
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors, save as write_tensors
 import recfast
-from .core import BundleError,RecfastError,UnknownIdError,first_few
+from .core import BundleError,RecfastError,UnknownIdError,first_few,whole_file
 from .data.loaders import Interactions,Vocab
 from .learner import CollabLearner
 from .models import autorec,dot,linear,ncf,params,sequence # noqa: F401 (a bundle may hold any of them)
@@ -157,7 +157,7 @@ def read_rows(
             raise BundleError(f"the interactions name rows that the {len(voc)-1} ids do not have")
     return Interactions(users, items, rows.get('values'), None if 'order' not in rows else rows['order'].numpy(), classes, rating_name)
 
-# %% ../nbs/60_bundle.ipynb #a2104058
+# %% ../nbs/60_bundle.ipynb #9f95c12e
 SCHEMA = 1
 _DATA = re.compile(r'(weights|rows|ids)-[0-9a-f]{64}\.(safetensors|json)')
 
@@ -166,14 +166,9 @@ def _json(o): return json.dumps(o, ensure_ascii=False, sort_keys=True, allow_nan
 def _signed(config): return {**config, 'checksum': _digest(_json({k: v for k,v in config.items() if k!='checksum'}))}
 
 def _put(folder, name, data):
-    "Write one file, whole or not at all"
-    tmp = folder/f'{name}.{os.getpid()}.tmp'
-    try:
-        with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
-        os.replace(tmp, folder/name)
-    finally: tmp.unlink(missing_ok=True)
+    with whole_file(folder/name) as tmp: tmp.write_bytes(data)
 
-# %% ../nbs/60_bundle.ipynb #5b3151b2
+# %% ../nbs/60_bundle.ipynb #b37b3868
 def check_target(path): # a bundle to be
     "Raise `BundleError` where saving would overwrite something that is no bundle"
     if path.suffix.lower()=='.zip' and not path.is_dir(): return
@@ -189,13 +184,8 @@ def _write_folder(path, config, files):
         if o.name not in files and (_DATA.fullmatch(o.name) or o.name.endswith('.tmp')): o.unlink(missing_ok=True)
 
 def _write_zip(path, config, files):
-    tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        with zipfile.ZipFile(tmp, 'w', zipfile.ZIP_STORED) as z:
-            for name,data in {**files, 'config.json': config}.items(): z.writestr(zipfile.ZipInfo(name), data)
-        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    with whole_file(path) as tmp, zipfile.ZipFile(tmp, 'w', zipfile.ZIP_STORED) as z:
+        for name,data in {**files, 'config.json': config}.items(): z.writestr(zipfile.ZipInfo(name), data)
 
 # %% ../nbs/60_bundle.ipynb #2fada810
 def save_bundle(

@@ -9,7 +9,7 @@ __all__ = ['app', 'console', 'errors', 'main', 'speaking', 'command', 'bounds', 
            'fit', 'run_quickstart', 'quickstart', 'parse_config', 'parse_range', 'run_train', 'train', 'recommend',
            'similar', 'evaluate', 'describe_bundle', 'info', 'export', 'serve']
 
-# %% ../nbs/71_cli.ipynb #ac1720b4
+# %% ../nbs/71_cli.ipynb #d9b6d7b5
 import inspect,json,sys,warnings
 from contextlib import contextmanager
 from functools import wraps
@@ -21,7 +21,9 @@ from rich.table import Table
 from rich.text import Text
 import recfast
 from .core import RecfastError
-from .report import write_report
+with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', category=FutureWarning, module='torch') # of fastai's imports: nothing to a person at a shell
+    from recfast.report import write_report
 
 # %% ../nbs/71_cli.ipynb #fbaf0cb6
 app = typer.Typer(help='Recommenders for people who train with fastai.', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

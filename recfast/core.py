@@ -6,10 +6,13 @@ Docs: https://recfast.github.io/recfast/core.html.md"""
 
 # %% auto #0
 __all__ = ['ON_UNKNOWN', 'RecfastError', 'RatingsError', 'BundleError', 'LeakageWarning', 'first_few', 'UnknownIdError',
-           'check_kwargs', 'check_on_unknown']
+           'check_kwargs', 'whole_file', 'check_on_unknown']
 
-# %% ../nbs/00_core.ipynb #905b1fc2
+# %% ../nbs/00_core.ipynb #6624b044
+import os
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #a4ab9583
 class RecfastError(Exception):
@@ -62,6 +65,19 @@ def check_kwargs(
     for name in kwargs:
         near = get_close_matches(name, list(allowed), 1)
         raise TypeError(f"{where} got an unexpected keyword {name!r}" + (f"; did you mean {near[0]!r}?" if near else ''))
+
+# %% ../nbs/00_core.ipynb #ab468b02
+@contextmanager
+def whole_file(path): # of a file; its folder exists
+    "A name to write to, which becomes `path` when all went well and is gone when not"
+    path = Path(path)
+    if not path.absolute().parent.is_dir(): raise FileNotFoundError(f"there is no folder {path.absolute().parent}")
+    tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        yield tmp
+        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #eac55212
 ON_UNKNOWN = ('raise', 'warn', 'drop', 'fallback')

@@ -51,7 +51,7 @@ def _markdown(df):
     rows = [['',*df.columns], ['---']*(df.shape[1]+1), *([i,*r] for i,r in zip(df.index, df.itertuples(index=False, name=None)))]
     return '\n'.join(f"| {' | '.join(map(show, r))} |" for r in rows)
 
-# %% ../nbs/42_evaluate.ipynb #88df39ff
+# %% ../nbs/42_evaluate.ipynb #63f6d084
 def as_interactions(
     test, # `Interactions`, or a frame with the columns of training or user_id, item_id, rating, timestamp
     train:Interactions, # whose vocabularies name the rows
@@ -83,6 +83,7 @@ def _encode(vocab, ids, what):
     rows = vocab.encode(ids, 'drop', what)
     if len(rows) and not rows.any(): vocab.encode(ids, 'raise', what)
     return rows
+
 def positive_rows(
     test, train, time_name=None, # of `as_interactions`
 )->Interactions: # without the rows whose value is 0

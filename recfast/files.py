@@ -8,14 +8,12 @@ Docs: https://recfast.github.io/recfast/files.html.md"""
 __all__ = ['table_kind', 'read_table', 'encode_column', 'file_interactions', 'parse_history', 'read_histories', 'write_text',
            'write_frames', 'write_lists']
 
-# %% ../nbs/62_files.ipynb #77cecc59
-import os
-from contextlib import contextmanager
+# %% ../nbs/62_files.ipynb #43822a96
 from pathlib import Path
 import numpy as np,pandas as pd,pyarrow as pa
 from pyarrow import parquet
 from .bundle import cast_ids
-from .core import RatingsError,first_few
+from .core import RatingsError,first_few,whole_file
 from .data.loaders import Interactions
 from .data.ratings import validate_ratings
 from .recommend import Recommender
@@ -113,25 +111,13 @@ def read_histories(
     codes,users = pd.factorize(df[user])
     return users,[dict(zip(ids[codes==c], stars[codes==c])) for c in range(len(users))]
 
-# %% ../nbs/62_files.ipynb #3e2180c2
-@contextmanager
-def _whole_file(path):
-    "A name to write to, which becomes `path` when all went well"
-    path = Path(path)
-    if not path.absolute().parent.is_dir(): raise FileNotFoundError(f"there is no folder {path.absolute().parent}")
-    tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        yield tmp
-        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-
+# %% ../nbs/62_files.ipynb #b807c064
 def write_text(
     path, # of a file
     text:str, # for it
 ):
     "Write a text file, whole or not at all"
-    with _whole_file(path) as tmp: tmp.write_text(text, encoding='utf-8')
+    with whole_file(path) as tmp: tmp.write_text(text, encoding='utf-8')
 
 def _csv_frames(path, frames, sep):
     with open(path, 'w', encoding='utf-8', newline='') as f:
@@ -148,7 +134,7 @@ def _parquet_frames(path, frames):
     finally:
         if writer is not None: writer.close()
 
-# %% ../nbs/62_files.ipynb #93850c49
+# %% ../nbs/62_files.ipynb #bb428dbe
 def write_frames(
     path, # csv, tsv or parquet, by its ending
     frames, # iterable of frames with the same columns, at least one
@@ -156,7 +142,7 @@ def write_frames(
 )->int: # rows
     "Append frames to a file, which is there when all are written and not before"
     kind,n = table_kind(path),0
-    with _whole_file(path) as tmp:
+    with whole_file(path) as tmp:
         for rows in (_parquet_frames(tmp, frames) if kind=='parquet' else _csv_frames(tmp, frames, kind)):
             n += rows
             if progress: progress(rows)
@@ -167,13 +153,12 @@ def write_lists(
     path, # csv, tsv or parquet, by its ending
     user_ids=None, # of whom; None: every user
     k:int=10, # list length
-    *, users:int=None, # at a time; None: as many as sixteen chunks of scores hold, 4096 at most
+    *, users:int=4096, # at a time
     progress=None, # called with the number of users whose lists are written
     **kwargs # of `Recommender.recommend`
 )->int: # rows
     "The lists of many users to a file, in bounded memory"
     ids = rec.users.decode(np.arange(1, rec.n_users)) if user_ids is None else pd.Series(user_ids).to_numpy()
-    users = users or max(1, min(4096, 16*(2**28//(rec.n_items*24)))) # so few that ranking them shows no bar of its own
     def frames():
         for a in range(0, max(len(ids), 1), users):
             yield rec.recommend(ids[a:a+users], k=k, progress=False, **kwargs)

@@ -7,10 +7,11 @@ Docs: https://recfast.github.io/recfast/report.html.md"""
 # %% auto #0
 __all__ = ['write_report']
 
-# %% ../nbs/63_report.ipynb #396d750f
-import html,io,os
+# %% ../nbs/63_report.ipynb #de2b7e7b
+import html,io
 from pathlib import Path
 import pandas as pd
+from .files import write_text
 
 # %% ../nbs/63_report.ipynb #f953d2f9
 def _svg(fig):
@@ -27,7 +28,7 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:co
 th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}p{max-width:45rem}svg{max-width:100%;height:auto}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}svg{background:#fff}}'''
 
-# %% ../nbs/63_report.ipynb #5207492d
+# %% ../nbs/63_report.ipynb #4b185fd6
 def write_report(
     path, # where to
     title:str, # of the page
@@ -41,10 +42,5 @@ def write_report(
         elif what is not None: body.append(f'<figure>{_svg(what)}</figure>')
     page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f'<title>{html.escape(title)}</title><style>{_css}</style></head><body>{"".join(body)}</body></html>')
-    path = Path(path)
-    tmp = path.with_name(path.name+'.tmp')
-    try:
-        tmp.write_text(page, encoding='utf-8')
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-    return path
+    write_text(path, page)
+    return Path(path)

@@ -7,14 +7,14 @@ Docs: https://recfast.github.io/recfast/models.autorec.html.md"""
 # %% auto #0
 __all__ = ['MaskedMSE', 'MaskedCrossEntropy', 'AutoRec']
 
-# %% ../../nbs/24_models.autorec.ipynb #9501cf77
+# %% ../../nbs/24_models.autorec.ipynb #5cf91c23
 import torch
 from torch import nn
 from torch.nn import functional as F
 from fastai.layers import sigmoid_range
 from fastcore.basics import patch
 from ..core import RatingsError,RecfastError,first_few
-from ..data.rows import SparseRows,check_by,rating_csr
+from ..data.rows import attached_rows,check_by,rating_csr
 from .base import model_device,register
 from .ncf import make_act
 
@@ -54,11 +54,11 @@ class MaskedCrossEntropy(nn.Module):
     def activation(self, out): return out.softmax(-1)@self.levels.to(out.device)
     def decodes(self, out): return out
 
-# %% ../../nbs/24_models.autorec.ipynb #14a1d3f5
+# %% ../../nbs/24_models.autorec.ipynb #78c680e5
 @register(bias=False, paper='Sedhain et al., 2015')
 class AutoRec(nn.Module):
     "An autoencoder on user or item rows; training loaders come from `rows_from_df` with the same `by`"
-    pairs,seen,shrink = False,None,(15.,10.) # shrink: ratings' worth of doubt about the bias of a user, of an item
+    pairs,seen,_cache,shrink = False,None,None,(15.,10.) # shrink: ratings' worth of doubt about the bias of a user, of an item
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
@@ -159,15 +159,11 @@ def default_loss(self:AutoRec):
     "What `collab_learner` trains with when no loss is given"
     return MaskedCrossEntropy(self.levels.cpu().clone()) if self.n_classes else MaskedMSE()
 
-# %% ../../nbs/24_models.autorec.ipynb #2ee0c62e
+# %% ../../nbs/24_models.autorec.ipynb #cb9baa52
 @patch
 def _rows(self:AutoRec):
     "The attached rows on the model's device"
-    if self.seen is None:
-        raise RecfastError("this AutoRec has no rows to read from: give it the training rows by model.attach(dls.interactions('train'))")
-    dev = model_device(self)
-    if self._cache.get('dev')!=dev: self._cache = dict(dev=dev, rows=SparseRows(self.seen, dev))
-    return self._cache['rows']
+    return attached_rows(self, self.seen, model_device(self), self._cache)
 
 @patch
 def _kept(self:AutoRec, name, make):

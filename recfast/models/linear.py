@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/models.linear.html.md"""
 __all__ = ['ClosedForm', 'HistoryModel', 'Popularity', 'NeedsMemoryError', 'free_memory', 'need_memory', 'gram_blocks', 'EASE',
            'cosine_weight', 'bm25_weight', 'ItemKNN', 'IALS', 'row_blocks']
 
-# %% ../../nbs/26_models.linear.ipynb #4daddc4b
+# %% ../../nbs/26_models.linear.ipynb #7494cd56
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from ..core import RecfastError
-from ..data.rows import SparseRows,rating_csr
+from ..data.rows import attached_rows,rating_csr
 from .base import model_device,register
 
 # %% ../../nbs/26_models.linear.ipynb #0d63babc
@@ -41,7 +41,7 @@ class ClosedForm(nn.Module):
         if not table.numel(): raise RecfastError(f"this {type(self).__name__} is not solved yet: call learn.fit(1) or model.solve(interactions)")
         return table
 
-# %% ../../nbs/26_models.linear.ipynb #768ad26b
+# %% ../../nbs/26_models.linear.ipynb #0da5ea02
 class HistoryModel(ClosedForm):
     "Base of closed-form models that score from the rows of a user, the trained ones or a history"
     pairs,use_ratings = False,False
@@ -56,11 +56,7 @@ def attach(self:HistoryModel,
 @patch
 def _rows(self:HistoryModel):
     "The attached rows on the model's device"
-    if self._seen is None:
-        raise RecfastError(f"this {type(self).__name__} has no rows to read from: give it the training rows by model.attach(dls.interactions('train'))")
-    dev = model_device(self)
-    if self._kept.get('dev')!=dev: self._kept = dict(dev=dev, rows=SparseRows(self._seen, dev))
-    return self._kept['rows']
+    return attached_rows(self, self._seen, model_device(self), self._kept)
 
 @patch
 def _values(self:HistoryModel, ratings, items):
