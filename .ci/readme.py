@@ -18,7 +18,7 @@ def readme():
     for c in json.loads((root/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']:
         src = ''.join(c['source'])
         if src.startswith('#| hide'): continue
-        if c['cell_type']=='markdown': parts.append(src)
+        if c['cell_type']=='markdown': parts.append(re.sub(r'^(#\|.*\n)+', '', src))
         else:
             code = re.sub(r'^#\|.*\n', '', src, flags=re.M)
             parts += [*([] if '#| echo: false' in src else [f'```python\n{code}\n```']), *map(output, c['outputs'])]

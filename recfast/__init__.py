@@ -1,1 +1,58 @@
+"""Recommenders for people who train with fastai: from a table of ratings to measured, explained recommendations
+
+recfast trains recommenders in fastai's manner (`dls`, `Learner`, `fit_one_cycle`) and answers in the ids of your own table. A program written for `fastai.collab` runs with its import line changed. A session:
+
+```python
+from recfast.all import *
+ratings = movie_night() # or your own frame: user_id, item_id, rating, timestamp (other names by user_name= ...)
+dls = CollabDataLoaders.from_df(ratings, item_name='title', bs=64, valid_pct=0.2, seed=42)
+learn = collab_learner(dls, n_factors=50, y_range=(0, 5.5))
+learn.fit_one_cycle(5, 5e-3, wd=0.1)
+learn.evaluate(k=10)                     # metrics, with the protocol they were measured under
+learn.recommend([196, 22], k=10)         # user_id, item_id, score, rank; history={item: rating} for somebody new
+rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers without data or training code
+```
+
+- Data: `CollabDataLoaders.from_df`, `from_csv`, `from_parquet`, `from_wide` (ratings), `implicit_from_df` (clicks), `rows_from_df` (AutoRec), `sequences_from_df` (next item). `splits=` takes a pair of position lists: `user_split`, `item_split`, `leave_last_out`, `global_time_split`, `k_fold`.
+- Models: `collab_learner(dls, arch=)` with `DotProductBias` (default), `DotProduct`, `EmbeddingNN`, `GMF`, `MLP`, `NeuMF`, `AutoRec`, `NextItem`, `SASRec`; solved, by `fit(1)`: `Popularity`, `ItemKNN`, `EASE`, `IALS`; or any `Module` with `forward(x)`, `x:[B,2]`.
+- Losses: `loss_func=BPRLoss()`, `SoftmaxLoss()`, `BCE()` ... To rank well, train on what was chosen, not on stars.
+- Verbs of a learner: `recommend`, `predict`, `similar_items`, `explain`, `evaluate`, `item_bias`, `item_factors`, `plot_factors`, `plot_bias`, `fill_wide`, `save_bundle`, `export_onnx`. Beside them: `compare`, `tune`, `mmr`, `calibrate`, `blend`.
+- From a shell: `recfast quickstart | train | evaluate | recommend | similar | info | export | serve`.
+- Ids that no training row has raise `UnknownIdError`; a table that cannot be used raises `RatingsError`. `recommend` leaves out what the user has seen; `evaluate` ranks every trained item.
+
+Modules:
+
+- `recfast.bundle`: A trained recommender as a folder of plain files
+- `recfast.callbacks`: Ranking metrics after every epoch, and trackers that know which way a metric should go
+- `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
+- `recfast.core`: The conventions every page of recfast follows, and the errors it raises
+- `recfast.data.datasets`: Ratings to start with: a table to see through, films that never were, and MovieLens
+- `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
+- `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
+- `recfast.data.ratings`: A table of ratings, checked before anything learns from it
+- `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
+- `recfast.data.sampling`: Negatives: the items a user did not choose
+- `recfast.data.sequences`: What comes next: histories in order, cut into windows
+- `recfast.data.split`: Which rows train, which rows test
+- `recfast.evaluate`: A number with the protocol it was measured under
+- `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
+- `recfast.interpret`: What a model has learned, as tables and maps
+- `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
+- `recfast.losses`: What a model is asked to make small
+- `recfast.metrics`: What a metric measures, with its formula and its denominator
+- `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
+- `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
+- `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
+- `recfast.models.linear`: Solved, not trained: popularity, neighbours, EASE and implicit ALS, which every network must beat
+- `recfast.models.ncf`: Let a network decide how a user and an item go together
+- `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
+- `recfast.models.sequence`: What this person takes next, from what they took before
+- `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
+- `recfast.recommend`: Lists for people the model knows and people it has never met
+- `recfast.report`: One page of results that opens anywhere
+- `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
+- `recfast.serve`: HTTP and a page over a bundle
+- `recfast.testing`: Data with a known answer, and the contract every recommender signs
+- `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test"""
+
 __version__ = "0.1.0"

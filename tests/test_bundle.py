@@ -1,6 +1,7 @@
 "Bundles: every registered model comes back in a new process, damage is found, and a crash loses nothing"
 import json
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -189,6 +190,7 @@ def test_the_last_evaluation_of_these_weights_goes_along(tmp_path):
     rec = load_bundle(learn.save_bundle(tmp_path/'a'))
     assert rec.info['training']['metrics']['ndcg@5']==ev['ndcg@5'] and rec.info['training']['protocol']==ev.protocol
     assert load_bundle(rec.save_bundle(tmp_path/'b')).info['training']==rec.info['training']
+    assert learn.last_evaluation is ev and pickle.loads(pickle.dumps(learn)).last_evaluation is None
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
     assert 'metrics' not in load_bundle(learn.save_bundle(tmp_path/'c')).info['training']
 

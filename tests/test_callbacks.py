@@ -1,6 +1,7 @@
 "Trackers that know which way is better, and that run nothing from a file"
 import pickle
 import random
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -282,6 +283,11 @@ def test_it_may_measure_a_fixed_sample_of_users(tmp_path):
 def test_a_sample_larger_than_there_are_users_is_all_of_them(tmp_path):
     cb = RankingMetrics('recall@5', n_users=999)
     assert fit(learn := ranker(tmp_path, cb), 1)[-1][2]==direct(learn, 'recall@5') and 'sample' not in cb.evaluation.protocol
+
+def test_it_hides_nothing_of_the_learner(tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', 'You are shadowing an attribute')
+        run(collab_learner(clicks(tmp_path), n_factors=3, cbs=RankingMetrics()), 1)
 
 def test_metrics_of_training_have_no_ranking(tmp_path):
     learn = ranker(tmp_path, RankingMetrics('ndcg@10'))

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from typer.testing import CliRunner
 
 from recfast.bundle import load_bundle
-from recfast.cli import app, parse_config, parse_range, run_quickstart, run_train, write_report
+from recfast.cli import app, describe_bundle, parse_config, parse_range, run_quickstart, run_train, write_report
 from recfast.core import RatingsError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.files import read_table, write_frames
@@ -204,6 +204,24 @@ def test_info_says_what_a_bundle_is(bundle):
     text = run('info', str(bundle)).stdout
     for part in ('dotproductbias','n_factors','training rows','ndcg@10','seed','torch'): assert part in text
     assert json.loads(run('info', str(bundle), '--json').stdout)==load_bundle(bundle).info
+
+def test_info_counts_ids_and_rounds(bundle):
+    facts,config = describe_bundle(bundle).set_index('what').value,load_bundle(bundle).info
+    assert (facts['users'],facts['items'])==('50','40') and 'n_users' not in facts
+    assert config['model']['config']['n_users']==51 # row 0 is nobody
+    last = config['training']['last_epoch']
+    assert facts['last_epoch']==f"train_loss {last['train_loss']:.4g}, valid_loss {last['valid_loss']:.4g}"
+    assert facts['y_range']=='[0, 5.5]'
+
+def test_a_model_without_a_table_of_users_has_users_too(ratings, tmp_path):
+    assert train(ratings/'r.csv', tmp_path/'b', '--arch', 'ease', '--config', 'l2=0.00001').exit_code==0
+    facts = describe_bundle(tmp_path/'b').set_index('what').value
+    assert (facts['users'],facts['items'],facts['l2'])==('50','40','1e-05')
+
+def test_an_unknown_user_at_the_shell_is_shown_the_way_of_the_shell(bundle):
+    res = run('recommend', str(bundle), '--user', '999')
+    says(res, 'unknown user id: 999. The model knows 50 users', '--history item:rating')
+    assert 'history={' not in res.output
 
 def test_items_can_be_named_and_left_out(bundle):
     out = run('recommend', str(bundle), '--user', '1', '--item', '3', '--item', '4', '--exclude-item', '4', '--include-seen', '--out', '-').stdout

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 
 from recfast.core import RatingsError
 from recfast.data.datasets import ml_100k
-from recfast.data.ratings import count_duplicates, long_to_wide, validate_ratings, wide_to_long
+from recfast.data.ratings import count_duplicates, k_core, long_to_wide, validate_ratings, wide_to_long
 
 
 def frame(**kw): return pd.DataFrame({'user_id':[1,2,3], 'item_id':['a','b','c'], 'rating':[4.,5.,1.], **kw})
@@ -222,3 +222,40 @@ def test_junk_in_a_wide_table(cols):
     wide = pd.DataFrame({n: pd.Series(c) for n,c in zip('abcd', cols)})
     try: assert len(wide_to_long(wide))
     except RatingsError: pass
+
+# 2-core by hand: c has one row; without it w has one; without that d has one, and x with it. What is left: u and v, a and b.
+@pytest.fixture
+def chain():
+    return pd.DataFrame({'user_id': list('uuvvwwxu'), 'item_id': list('abbacdda'), 'note': range(8)}, index=[9,9,8,7,6,5,4,3])
+
+def test_what_falls_with_a_rare_item(chain):
+    before = chain.copy()
+    out = k_core(chain, 2)
+    pd.testing.assert_frame_equal(out, before.iloc[[0,1,2,3,7]])
+    pd.testing.assert_frame_equal(chain, before)
+
+def test_a_pair_that_stands_twice_is_two_rows(chain):
+    assert k_core(chain, 3).empty and k_core(chain.iloc[[0,7,0]], 3).note.tolist()==[0,7,0]
+
+def test_every_row_has_a_core_of_one(chain): pd.testing.assert_frame_equal(k_core(chain, 1), chain)
+
+def test_columns_by_other_names(chain):
+    out = k_core(chain.rename(columns={'user_id': 0, 'item_id': 'title'}), 2, user_name=0, item_name='title')
+    assert out.note.tolist()==[0,1,2,3,7]
+
+@pytest.mark.parametrize('bad,kw,match', [([1], {}, 'expected a pandas DataFrame'), (frame(), dict(item_name='item'), "Did you mean item_name='item_id'"),
+    (frame(user_id=[1,None,2]), {}, "'user_id' has missing ids"), (frame()[:0], {}, '0 rows'), (frame(), dict(k=0), 'k=0, expected 1 or more')])
+def test_what_has_no_core(bad, kw, match):
+    with pytest.raises(RatingsError, match=match): k_core(bad, **kw)
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0,6), st.sampled_from('abcdef')), min_size=1, max_size=60), st.integers(1,6))
+def test_the_core_is_the_largest_part_with_k_rows_each(pairs, k):
+    df = pd.DataFrame(pairs, columns=['user_id','item_id'])
+    out,want = k_core(df, k),df
+    while len(few := want[(want.groupby('user_id').item_id.transform('size')<k)|(want.groupby('item_id').user_id.transform('size')<k)]):
+        want = want.drop(few.index[0]) # one row at a time
+    pd.testing.assert_frame_equal(out, want)
+    if len(out):
+        assert min(out[o].value_counts().min() for o in out)>=k
+        pd.testing.assert_frame_equal(k_core(out, k), out)

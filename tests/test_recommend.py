@@ -231,6 +231,14 @@ def test_a_history_frame_with_the_names_of_the_training_table():
 def test_ratings_outside_the_scale(learn, bad):
     with pytest.raises(RatingsError, match='outside the training data'): learn.recommend(history=bad)
 
+def test_stars_for_a_model_of_clicks(learn):
+    clicks = trained(synth_ratings().assign(rating=1.))
+    for stars in ({2: 5., 4: 1.}, pd.DataFrame({'item_id': [2], 'rating': [5.]})):
+        with pytest.raises(RatingsError, match='trained on clicks: pass a list of item ids'): clicks.recommend(history=stars)
+    assert len(clicks.recommend(history=[2,4], k=3))==3
+    with pytest.raises(RatingsError) as e: learn.recommend(history={2: 9.})
+    assert 'clicks' not in str(e.value)
+
 @pytest.mark.parametrize('several', [[np.array([2,4]),np.array([5])], [{2,4},{5}], [pd.Series([2,4]),pd.Series([5])]])
 def test_several_lists_of_other_kinds(learn, several):
     assert learn.recommend(history=several, k=3).item_id.tolist()==learn.recommend(history=[[2,4],[5]], k=3).item_id.tolist()

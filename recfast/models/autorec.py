@@ -1,4 +1,10 @@
-"""Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
+r"""Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
+
+AutoRec (Sedhain et al., 2015) has no table of users and no table of items. Its input is a whole row of the rating matrix with its holes, its output the same row without them:
+
+$$ \hat r = f\big(V\,g(W r + a) + b\big) $$
+
+U-AutoRec reads the row of a user, I-AutoRec the row of an item, that is, one number per user. The second is the better one on MovieLens: an item has more ratings than a user, so there is more to read. The batches come from `CollabDataLoaders.rows_from_df(by=)`.
 
 Docs: https://recfast.github.io/recfast/models.autorec.html.md"""
 

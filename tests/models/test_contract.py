@@ -1,4 +1,5 @@
 "Every registered model, a hand-written one and fastai's argument order under the same contract"
+import pandas as pd
 import pytest
 import torch
 from fastai.layers import Embedding, sigmoid_range
@@ -65,6 +66,16 @@ def test_scores_of_all_items_are_those_of_its_forward(name):
     pairs = torch.stack([users.repeat_interleave(n_items), torch.arange(n_items).repeat(4)], 1)
     torch.testing.assert_close(score_items(learn.model, users, n_items), score_pairs(learn.model, pairs).reshape(4,n_items), rtol=1e-5,
         atol=1e-6)
+
+@pytest.mark.parametrize('name', [n for n,(_,caps) in ALL.items() if caps['history']])
+def test_someone_of_whom_nothing_is_known_gets_the_list_of_an_unknown_user(name):
+    learn = fit(learner(name, synth_ratings()), 1)
+    want = learn.recommend(999, on_unknown='fallback').assign(user_id=0)
+    assert len(want)==10
+    pd.testing.assert_frame_equal(learn.recommend(history=[]), want)
+    pd.testing.assert_frame_equal(learn.recommend(history={777: 5.}, on_unknown='drop'), want)
+    two = learn.recommend(history=[{3: 5.},{}])
+    pd.testing.assert_frame_equal(two[two.user_id==1].assign(user_id=0).reset_index(drop=True), want)
 
 @every_rating_model
 def test_it_finds_the_answer_of_the_blocks(name):

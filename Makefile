@@ -1,0 +1,3 @@
+.PHONY: docs
+docs:  # the documentation site, into _docs; needs pip install -e ".[docs]"
+	python docs/build.py

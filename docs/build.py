@@ -1,0 +1,65 @@
+"Build the documentation site into _docs: nbdev processes the notebooks, `pages` makes them MyST, Sphinx renders them, links are checked"
+import json,os,re,shutil,sys
+from nbdev.serve import proc_nbs
+from sphinx.cmd.build import main as sphinx
+import links,pages
+
+root = pages.root
+proc,src,out = root/'_proc',root/'_proc/.pages',root/'_docs'
+LAYERS = {'0': 'Conventions', '1': 'Data', '2': 'Models', '3': 'Losses', '4': 'Ranking and evaluation', '5': 'Learner and recommendations',
+          '6': 'Bundles and services', '7': 'Command line'}
+TOP = {'start': 'Start', 'tutorials': 'Tutorials', 'guides': 'Guides', 'api': 'API', 'benchmarks': 'Results', 'gallery': 'Gallery',
+       'design': 'Design', 'changelog': 'Changelog'}
+
+def write(path, text):
+    "Only what is new, so that Sphinx reads only that again"
+    if path.exists() and path.read_text(encoding='utf-8')==text: return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+
+def head(nb):
+    "Title and subtitle of a page"
+    lines = nb['cells'][0]['source'].splitlines()
+    return lines[0][2:].removeprefix('Tutorial: '),lines[-1]
+
+def contents(names, nbs, hidden=False, caption=''):
+    "A table of contents, and where it is not hidden, cards for its pages"
+    toc = '\n'.join(f'{head(nbs[o])[0]} <{o}>' for o in names)
+    text = '```{toctree}\n:hidden:\n'+(f':caption: {caption}\n' if caption else '')+f'\n{toc}\n```'
+    if hidden: return text
+    cards = '\n'.join(f':::{{grid-item-card}} {head(nbs[o])[0]}\n:link: {o}\n:link-type: doc\n{head(nbs[o])[1]}\n:::' for o in names)
+    return f'{text}\n\n::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::'
+
+def sections(nbs, files):
+    "The pages that list others"
+    by = lambda pattern: [name for name,file in files.items() if re.match(pattern, file)]
+    api = '\n\n'.join(f'## {title}\n\n{contents(by(f"{d}[0-9]_"), nbs, caption=title)}' for d,title in LAYERS.items())
+    return {'tutorials': f'# Tutorials\n\n{contents(by("8"), nbs)}', 'guides': f'# Guides\n\n{contents(by("9.*guide"), nbs)}',
+            'api': f'# API\n\n{{.lead}}\nEvery public name, by layer: a module imports only from those above it\n\n{api}',
+            'changelog': (root/'CHANGELOG.md').read_text(encoding='utf-8')}
+
+def read(path): return json.loads(path.read_text(encoding='utf-8'))
+
+def main():
+    os.chdir(root)
+    proc_nbs(n_workers=2)
+    files = {pages.page_name(p): p.name for p in sorted(proc.glob('*.ipynb'))}
+    nbs = {name: pages.page(read(proc/file), name, pages.exported_module(root/'nbs'/file), read(root/'nbs'/file)['cells'][0]) for name,file in files.items()}
+    lists = sections(nbs, files)
+    nbs['start']['cells'].append(dict(pages.md_cell(contents([o for o in nbs if o.startswith('from_')], nbs, hidden=True)), id='contents'))
+    toc = '\n'.join(f'{title} <{o}>' for o,title in TOP.items())
+    nbs['index']['cells'].append(dict(pages.md_cell(f'```{{toctree}}\n:hidden:\n\n{toc}\n```'), id='contents'))
+    for name,nb in nbs.items(): write(src/f'{name}.ipynb', json.dumps(nb, ensure_ascii=False, indent=1))
+    for name,text in lists.items(): write(src/f'{name}.md', text)
+    write(src/'sources.json', json.dumps(files))
+    for o in [*src.glob('*.ipynb'),*out.glob('*.html')]: # pages that are no more
+        if o.stem not in (*nbs,*lists,'search','genindex'): o.unlink()
+    for o in ('docs/images','nbs/images'): shutil.copytree(root/o, src/'images', dirs_exist_ok=True)
+    if failed := sphinx(['-W','--keep-going','-q','-c',str(root/'docs'),'-d',str(src/'.doctrees'),str(src),str(out)]):
+        shutil.rmtree(src/'.doctrees') # else the next build would not warn again
+        return failed
+    for name,nb in nbs.items(): write(out/f'{name}.html.md', pages.markdown(nb))
+    for o in links.dead(out): print('dead link:', o, file=sys.stderr); failed = 1
+    return failed
+
+if __name__=='__main__': sys.exit(main())

@@ -1,0 +1,219 @@
+"The documentation site: built without a warning, every public name in it, every link alive, every page at home in a browser"
+import contextlib
+import functools
+import http.server
+import importlib
+import json
+import os
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('sphinx')
+pytest.importorskip('playwright')
+import recfast
+from recfast.data.datasets import movie_night
+from test_page import DESKTOP, PHONE, browser, needs_browser, visit  # noqa: F401
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT/'_docs'
+sys.path.insert(0, str(ROOT/'docs'))
+import links
+import pages
+from run_page import examples
+
+NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+TUTORIALS = [o for o in NOTEBOOKS if o.name.startswith('8')]
+MODULES = [o.name for o in pkgutil.walk_packages(recfast.__path__, 'recfast.') if not o.ispkg and o.name.split('.')[-1] not in ('_modidx','all')]
+
+def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+def make(): return subprocess.run([sys.executable, str(ROOT/'docs/build.py')], capture_output=True, text=True, encoding='utf-8', cwd=ROOT)
+
+@pytest.fixture(scope='module')
+def site():
+    "The folder of the site, built where it is not up to date"
+    res = make()
+    assert res.returncode==0 and 'WARNING' not in res.stderr, res.stderr
+    return OUT
+
+@pytest.fixture(scope='module')
+def html(site): return {o.stem: links.read(o) for o in site.glob('*.html')}
+
+@pytest.fixture
+def at(site):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1',0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_address[1]}'
+    server.shutdown()
+    server.server_close()
+
+# the build
+def test_a_second_build_writes_nothing_again(site):
+    stamps = lambda: {o.name: o.stat().st_mtime_ns for o in site.glob('*.html')}
+    before,start = stamps(),time.perf_counter()
+    assert make().returncode==0
+    after = stamps()
+    assert {k for k in before if before[k]!=after[k]}<={'genindex','search.html','genindex.html'}
+    assert time.perf_counter()-start<60
+
+def test_one_changed_page_is_one_page_written(site):
+    page = ROOT/'nbs/40_ranking.ipynb'
+    before = {o.name: o.stat().st_mtime_ns for o in site.glob('*.html')}
+    os.utime(page)
+    assert make().returncode==0 # touched, not changed: Sphinx has nothing to read
+    assert (site/'ranking.html').stat().st_mtime_ns==before['ranking.html']
+
+def test_every_notebook_is_a_page(html):
+    assert {pages.page_name(o) for o in NOTEBOOKS}<=set(html)
+
+# names
+def public(module):
+    "What a module offers: the names of `__all__`, and the public methods that recfast defines on its classes"
+    mod = importlib.import_module(module)
+    yield from mod.__all__
+    for name in mod.__all__:
+        cls = getattr(mod, name)
+        if isinstance(cls, type) and cls.__module__==module:
+            for k,v in vars(cls).items():
+                f = getattr(v, '__func__', getattr(v, 'fget', v))
+                handed_over = getattr(f, '__qualname__', '').startswith('_as_verb') # to a method of the Recommender, which has the entry
+                if k[0]!='_' and callable(f) and not isinstance(f, type) and getattr(f, '__module__', '').startswith('recfast') and f.__doc__: yield f'{"Recommender" if handed_over else name}.{k}'
+
+@pytest.mark.parametrize('module', MODULES)
+def test_every_public_name_has_an_entry(module, html):
+    anywhere = set().union(*(o.ids for o in html.values()))
+    here = html[module.removeprefix('recfast.')].ids
+    mod = importlib.import_module(module)
+    missing = [o for o in public(module) if o.lower() not in (anywhere if '.' in o else here)]
+    assert mod.__all__ and not missing
+
+def test_a_missing_name_would_be_seen(html): assert 'dotproductbia' not in html['models.dot'].ids and 'dotproductbias' in html['models.dot'].ids
+
+def test_an_entry_says_what_goes_in_and_what_comes_out(site):
+    text = re.sub('<[^>]+>', '', (site/'recommend.html').read_text(encoding='utf-8'))
+    for o in ('# list length','raises UnknownIdError','Source','line'): assert o in text
+
+def test_the_index_of_objects_can_be_linked_from_other_sites(site):
+    from sphinx.util.inventory import InventoryFile
+    inv = InventoryFile.loads((site/'objects.inv').read_bytes(), uri='').data
+    assert 'recfast.models.dot.DotProductBias' in inv['py:class'] and 'recfast.learner.CollabLearner.evaluate' in inv['py:method']
+
+# links
+def test_no_link_is_dead(site): assert links.dead(site)==[]
+
+def test_a_dead_link_would_be_seen(tmp_path):
+    (tmp_path/'b.html').write_text('<h1 id="there">b</h1>', encoding='utf-8')
+    (tmp_path/'a.html').write_text('<a href="b.html#there">1</a><a href="b.html#gone">2</a><a href="c.html">3</a><img src="p.png"><a href="https://x.org">4</a>', encoding='utf-8')
+    assert links.dead(tmp_path)==['a.html: b.html#gone','a.html: c.html','a.html: p.png']
+
+def test_no_id_stands_twice(site):
+    for o in site.glob('*.html'):
+        ids = re.findall(r'\sid="([^"]+)"', o.read_text(encoding='utf-8'))
+        assert len(ids)==len(set(ids)), (o.name, [i for i in ids if ids.count(i)>1][:3])
+
+def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
+    for module in MODULES:
+        last = importlib.import_module(module).__doc__.strip().splitlines()[-1]
+        assert (site/last.removeprefix('Docs: https://recfast.github.io/recfast/')).is_file(), last
+    llms = (site/'llms.txt').read_text(encoding='utf-8')
+    for url in re.findall(r'\((https://recfast[^)]+)\)', llms): assert (site/url.removeprefix('https://recfast.github.io/recfast/')).is_file(), url
+    assert all(o in llms for o in MODULES) and 'collab_learner' in llms
+
+def test_names_lead_to_where_they_are_described(site):
+    text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle'))
+    for o in ('models.linear.html#ease','models.autorec.html#autorec','recommend.html#recommender.recommend','learner.html#collablearner.evaluate',
+              'https://docs.fast.ai/learner.html#learner','https://pytorch.org/docs/'): assert f'href="{o}' in text, o
+
+# Start and tutorials
+@pytest.mark.parametrize('path', TUTORIALS, ids=lambda o: o.stem)
+def test_a_tutorial_opens_in_colab_and_installs_recfast(path):
+    first,code = cells(path)[0],next(c for c in cells(path) if c['cell_type']=='code')
+    assert f'https://colab.research.google.com/github/recfast/recfast/blob/main/nbs/{path.name}' in ''.join(first['source'])
+    assert ''.join(code['source']).startswith('#| eval: false') and 'pip install' in ''.join(code['source'])
+
+def fenced(path):
+    return [o for c in cells(path) for o in examples(c)]
+
+@pytest.mark.parametrize('path', [o for o in NOTEBOOKS if fenced(o) and (o.stem[0] in '89i')], ids=lambda o: o.stem)
+def test_every_example_between_fences_runs(path, tmp_path): # cells are run by nbdev-test
+    here = tmp_path/'nbs'
+    here.mkdir()
+    (tmp_path/'benchmarks').symlink_to(ROOT/'benchmarks')
+    if path.stem=='index': movie_night().rename(columns=dict(user_id='userId', item_id='movieId')).to_csv(here/'ratings.csv', index=False)
+    env = dict(os.environ, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", MPLBACKEND='Agg')
+    with open(tmp_path/'said.txt', 'w', encoding='utf-8') as said:
+        proc = subprocess.Popen([sys.executable, str(ROOT/'tests/run_page.py'), str(path)], cwd=here, env=env, stdout=said, stderr=said, start_new_session=True)
+        try: failed = proc.wait(300)
+        finally: end_group(proc.pid) # and with it a server that a broken page has left
+    assert not failed, (tmp_path/'said.txt').read_text(encoding='utf-8')[-3000:]
+
+def end_group(pid):
+    with contextlib.suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)
+
+def test_the_readme_has_only_absolute_links_and_one_picture():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    assert all(o.startswith('https://') for o in re.findall(r'\]\(([^)]+)\)', text))
+    assert len(re.findall(r'!\[', text))==1
+
+# in a browser
+PAGES = [*(pages.page_name(o) for o in NOTEBOOKS),'tutorials','guides','api','changelog','search','genindex']
+
+@needs_browser
+@pytest.mark.parametrize('size', [DESKTOP,PHONE], ids=['desktop','phone'])
+def test_every_page_loads_whole_fits_and_asks_nobody_else(at, visit, size): # noqa: F811
+    page = visit(f'{at}/index.html', viewport=size)
+    for name in PAGES:
+        page.goto(f'{at}/{name}.html')
+        page.evaluate('window.MathJax && MathJax.startup.promise')
+        assert page.locator('h1').first.is_visible() or name=='genindex'
+        wide = page.evaluate('document.documentElement.scrollWidth-document.documentElement.clientWidth')
+        assert wide<=0, f'{name}: {wide} pixels too wide'
+        assert page.evaluate('[...document.images].filter(o => !o.complete || !o.naturalWidth).map(o => o.src)')==[]
+
+@needs_browser
+@pytest.mark.parametrize('word,page_of_it', [('DotProductBias','models.dot.html'),('recommend','recommend.html'),('NDCG','metrics.html')])
+def test_the_search_box_finds(at, visit, word, page_of_it): # noqa: F811
+    page = visit(f'{at}/index.html', viewport=DESKTOP)
+    page.keyboard.press('Control+k')
+    page.locator('dialog input[type=search], .search-button__search-container input[type=search]').first.fill(word)
+    page.keyboard.press('Enter')
+    page.wait_for_url('**/search.html*')
+    page.wait_for_function("document.querySelector('#search-results p.search-summary')?.textContent.match(/found/)")
+    found = page.locator('#search-results ul.search li a').evaluate_all('os => os.map(o => o.getAttribute("href"))')
+    assert any(page_of_it in o for o in found[:5]), found[:5]
+
+@needs_browser
+def test_dark_mode_follows_the_reader(at, visit): # noqa: F811
+    shade = lambda scheme: visit(f'{at}/start.html', color_scheme=scheme).evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]')
+    assert shade('light')>200>60>shade('dark')
+
+@needs_browser
+def test_a_button_changes_the_shade(at, visit): # noqa: F811
+    page = visit(f'{at}/start.html', viewport=DESKTOP, color_scheme='light')
+    page.locator('.theme-switch-button').first.click()
+    page.get_by_text('Dark', exact=True).first.click()
+    assert page.evaluate('document.documentElement.dataset.theme')=='dark'
+
+@needs_browser
+def test_formulas_are_drawn_and_code_can_be_copied(at, visit): # noqa: F811
+    page = visit(f'{at}/metrics.html', viewport=DESKTOP)
+    page.wait_for_selector('mjx-container svg, mjx-container mjx-math')
+    assert page.locator('mjx-merror').count()==0 and page.locator('button.copybtn').count()>10
+
+@needs_browser
+def test_the_menu_opens_on_a_phone(at, visit): # noqa: F811
+    page = visit(f'{at}/models.dot.html', viewport=PHONE)
+    page.locator('button.primary-toggle').click()
+    page.get_by_role('link', name='Tutorials').last.wait_for(state='visible')
+
+def test_the_page_says_where_to_mend_it(site):
+    assert 'github.com/recfast/recfast/edit/main/nbs/21_models.dot.ipynb' in (site/'models.dot.html').read_text(encoding='utf-8')
