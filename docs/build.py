@@ -1,10 +1,14 @@
 "Build the documentation site into _docs: nbdev processes the notebooks, `pages` makes them MyST, Sphinx renders them, links are checked"
-import json,os,re,shutil,sys
+import json,os,re,shutil,sys,warnings
+from pathlib import Path
+warnings.filterwarnings("ignore", category=FutureWarning, module="torch") # of fastai's imports
 from nbdev.serve import proc_nbs
 from sphinx.cmd.build import main as sphinx
-import links,pages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import check,pages
+from entries import root
+from links import page_name
 
-root = pages.root
 proc,src,out = root/'_proc',root/'_proc/.pages',root/'_docs'
 LAYERS = {'0': 'Conventions', '1': 'Data', '2': 'Models', '3': 'Losses', '4': 'Ranking and evaluation', '5': 'Learner and recommendations',
           '6': 'Bundles and services', '7': 'Command line'}
@@ -43,8 +47,9 @@ def read(path): return json.loads(path.read_text(encoding='utf-8'))
 def main():
     os.chdir(root)
     proc_nbs(n_workers=2)
-    files = {pages.page_name(p): p.name for p in sorted(proc.glob('*.ipynb'))}
-    nbs = {name: pages.page(read(proc/file), name, pages.exported_module(root/'nbs'/file), read(root/'nbs'/file)['cells'][0]) for name,file in files.items()}
+    files = {page_name(p): p.name for p in sorted(proc.glob('*.ipynb'))}
+    written = {name: read(root/'nbs'/file) for name,file in files.items()}
+    nbs = {name: pages.page(read(proc/file), name, pages.exported_module(written[name]), written[name]['cells'][0]) for name,file in files.items()}
     lists = sections(nbs, files)
     nbs['start']['cells'].append(dict(pages.md_cell(contents([o for o in nbs if o.startswith('from_')], nbs, hidden=True)), id='contents'))
     toc = '\n'.join(f'{title} <{o}>' for o,title in TOP.items())
@@ -59,7 +64,7 @@ def main():
         shutil.rmtree(src/'.doctrees') # else the next build would not warn again
         return failed
     for name,nb in nbs.items(): write(out/f'{name}.html.md', pages.markdown(nb))
-    for o in links.dead(out): print('dead link:', o, file=sys.stderr); failed = 1
+    for o in check.dead(out): print('dead link:', o, file=sys.stderr); failed = 1
     return failed
 
 if __name__=='__main__': sys.exit(main())

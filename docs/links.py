@@ -1,38 +1,52 @@
-"Every link inside the built site leads somewhere"
-import sys
-from functools import cache
-from html.parser import HTMLParser
+"Names and links of a page: from what nbdev and the notebooks write to what Sphinx has"
+import re
 from pathlib import Path
-from urllib.parse import unquote,urlsplit
+from nbdev.doclinks import NbdevLookup
+from recfast.models import autorec # nbdev leaves every notebook with 'auto' in its name out of its index
 
-class Page(HTMLParser):
-    "The ids of a page, and what it points to"
-    def __init__(self, text):
-        super().__init__()
-        self.ids,self.refs = set(),set()
-        self.feed(text)
-    def handle_starttag(self, tag, attrs):
-        for k,v in attrs:
-            if k in ('id','name') and v: self.ids.add(v)
-            elif k in ('href','src') and v: self.refs.add(v)
+site,raw = 'https://recfast.github.io/recfast/','https://raw.githubusercontent.com/recfast/recfast/main/nbs/'
+colab = 'https://colab.research.google.com/assets/colab-badge.svg'
+OWNERS = {'learn': ('CollabLearner','Recommender','Learner'), 'rec': ('Recommender',), 'dls': ('CollabDataLoaders',), 'pd': ('pandas',), 'nn': ('torch.nn',)}
 
-@cache
-def read(path): return Page(path.read_text(encoding='utf-8'))
+def page_name(notebook):
+    "The name on the site of a notebook: '21_models.dot.ipynb' is 'models.dot', as nbdev has it"
+    return re.sub(r'^\d+[a-zA-Z0-9]*_', '', Path(notebook).stem)
 
-def dead(
-    out, # folder of the site
-)->list: # 'page: link', sorted
-    "Links and pictures inside the site that lead nowhere"
-    found = []
-    for path in sorted(Path(out).glob('*.html')):
-        for ref in read(path).refs:
-            url = urlsplit(ref)
-            if url.scheme or url.netloc: continue
-            to = (path.parent/unquote(url.path)).resolve() if url.path else path
-            if not to.is_file() or url.fragment and to.suffix=='.html' and unquote(url.fragment) not in read(to).ids: found.append(f'{path.name}: {ref}')
-    return sorted(found)
+def first_doc(name, prefixes):
+    "Where the first of several names with `name` at the end is described; None where none is"
+    return next((o for p in prefixes if (o:=NbdevLookup().doc(f'{p}.{name}'))), None)
 
-if __name__=='__main__':
-    found = dead(sys.argv[1])
-    print('\n'.join(found) or 'every link leads somewhere')
-    sys.exit(bool(found))
+def where(code):
+    "Where a name is described that nbdev has not linked, such as `learn.recommend(k=3)`, `ValueError`, `pd.Series`"
+    name = code.split('(')[0]
+    owner,_,method = name.rpartition('.')
+    if owner in OWNERS: return first_doc(method, OWNERS[owner])
+    if name in autorec.__all__: return f'{site}models.autorec.html#{name.lower()}'
+    if re.fullmatch('[A-Z][a-z]+[A-Za-z]+', name): return first_doc(name, ('builtins','pandas','torch','torch.nn'))
+
+def linked(code, url, page):
+    "A name that nbdev linked; not to a command of the shell where the verb is meant, nor to what only shares its name"
+    if url.startswith(f'{site}cli.html') and page!='cli': url = first_doc(code.removesuffix('()'), OWNERS['learn'][:2])
+    return f'`{code}`' if url is None or code[0]=='_' or '/vision.' in url else f'[`{code}`]({url})'
+
+def name_or_link(m, page):
+    text,url,code = m.groups()
+    if text is None: return f'[`{code}`]({url})' if (url:=where(code)) else m[0]
+    return linked(text.strip('`'), url, page) if re.fullmatch('`[^`]+`', text) and url.startswith('http') else m[0]
+
+def rewrite(line, page):
+    "One line of prose"
+    line = re.sub(r'\[\[(`[^`]+`)\]\([^)]+\)\]\(([^)]+)\)', r'[\1](\2)', line) # nbdev links inside of links too
+    line = re.sub(r'\[([^\]]*)\]\(([^)]+)\)|`([^`]+)`', lambda m: name_or_link(m, page), line)
+    line = line.replace(colab, 'images/colab.svg').replace(raw, '')
+    line = re.sub(rf'\]\({re.escape(site)}([\w.]+\.html#[^)]+)', r'](page:\1', line) # `page:` is an address that Sphinx leaves as it is
+    line = re.sub(rf'\]\({re.escape(site)}(?:([\w.]+)\.html)?\)', lambda m: f'](<{m[1] or "index"}.ipynb>)', line)
+    return re.sub(r'\]\((?![a-z]+:)([\w.]+\.ipynb)', lambda m: f']({page_name(m[1])}.ipynb', line)
+
+def local_links(md, page):
+    "Links and pictures of a page of the site; code between fences stays as it is"
+    lines,fence = md.splitlines(),False
+    for i,o in enumerate(lines):
+        fence ^= o.lstrip().startswith('```')
+        if not fence: lines[i] = rewrite(o, page)
+    return '\n'.join(lines)

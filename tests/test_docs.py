@@ -23,10 +23,11 @@ from recfast.data.datasets import movie_night
 from test_page import DESKTOP, PHONE, browser, needs_browser, visit  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
+URL = 'https://recfast.github.io/recfast/'
 OUT = ROOT/'_docs'
 sys.path.insert(0, str(ROOT/'docs'))
-import links
-import pages
+import check
+from links import local_links, page_name
 from run_page import examples
 
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
@@ -44,7 +45,7 @@ def site():
     return OUT
 
 @pytest.fixture(scope='module')
-def html(site): return {o.stem: links.read(o) for o in site.glob('*.html')}
+def html(site): return {o.stem: check.read(o) for o in site.glob('*.html')}
 
 @pytest.fixture
 def at(site):
@@ -73,7 +74,7 @@ def test_one_changed_page_is_one_page_written(site):
     assert (site/'ranking.html').stat().st_mtime_ns==before['ranking.html']
 
 def test_every_notebook_is_a_page(html):
-    assert {pages.page_name(o) for o in NOTEBOOKS}<=set(html)
+    assert {page_name(o) for o in NOTEBOOKS}<=set(html)
 
 # names
 def public(module):
@@ -108,12 +109,12 @@ def test_the_index_of_objects_can_be_linked_from_other_sites(site):
     assert 'recfast.models.dot.DotProductBias' in inv['py:class'] and 'recfast.learner.CollabLearner.evaluate' in inv['py:method']
 
 # links
-def test_no_link_is_dead(site): assert links.dead(site)==[]
+def test_no_link_is_dead(site): assert check.dead(site)==[]
 
 def test_a_dead_link_would_be_seen(tmp_path):
     (tmp_path/'b.html').write_text('<h1 id="there">b</h1>', encoding='utf-8')
     (tmp_path/'a.html').write_text('<a href="b.html#there">1</a><a href="b.html#gone">2</a><a href="c.html">3</a><img src="p.png"><a href="https://x.org">4</a>', encoding='utf-8')
-    assert links.dead(tmp_path)==['a.html: b.html#gone','a.html: c.html','a.html: p.png']
+    assert check.dead(tmp_path)==['a.html: b.html#gone','a.html: c.html','a.html: p.png']
 
 def test_no_id_stands_twice(site):
     for o in site.glob('*.html'):
@@ -127,6 +128,20 @@ def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
     llms = (site/'llms.txt').read_text(encoding='utf-8')
     for url in re.findall(r'\((https://recfast[^)]+)\)', llms): assert (site/url.removeprefix('https://recfast.github.io/recfast/')).is_file(), url
     assert all(o in llms for o in MODULES) and 'collab_learner' in llms
+
+@pytest.mark.parametrize('md,want', [
+    ('see [models](21_models.dot.ipynb#dotproduct)', 'see [models](models.dot.ipynb#dotproduct)'),
+    (f'[`EASE`]({URL}models.linear.html#ease)', '[`EASE`](page:models.linear.html#ease)'),
+    (f'[`_put`]({URL}bundle.html#_put)', '`_put`'), # private: it has no entry
+    (f'[`recommend`]({URL}cli.html#recommend)', '[`recommend`](page:recommend.html#recommender.recommend)'), # the verb, not the command
+    ('[`solve`](https://docs.fast.ai/vision.augment.html#solve)', '`solve`'), # of another trade
+    (f'[[`tune`]({URL}tune.html#tune)](56_tune.ipynb)', '[`tune`](tune.ipynb)'),
+    ('`learn.evaluate(k=10)`', '[`learn.evaluate(k=10)`](page:learner.html#collablearner.evaluate)'),
+    ('`AutoRec` and `ValueError`', '[`AutoRec`](page:models.autorec.html#autorec) and [`ValueError`](https://docs.python.org/3/library/exceptions.html#ValueError)'),
+    ('`ratings` and [the `x` of y](z.ipynb)', '`ratings` and [the `x` of y](z.ipynb)'),
+    ('```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```', '```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```'),
+    ('![p](https://raw.githubusercontent.com/recfast/recfast/main/nbs/images/p.png)', '![p](images/p.png)')], ids=lambda o: o[:20])
+def test_a_link_of_a_notebook_becomes_one_of_the_site(md, want): assert local_links(md, 'start')==want
 
 def test_names_lead_to_where_they_are_described(site):
     text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle'))
@@ -165,7 +180,7 @@ def test_the_readme_has_only_absolute_links_and_one_picture():
     assert len(re.findall(r'!\[', text))==1
 
 # in a browser
-PAGES = [*(pages.page_name(o) for o in NOTEBOOKS),'tutorials','guides','api','changelog','search','genindex']
+PAGES = [*(page_name(o) for o in NOTEBOOKS),'tutorials','guides','api','changelog','search','genindex']
 
 @needs_browser
 @pytest.mark.parametrize('size', [DESKTOP,PHONE], ids=['desktop','phone'])

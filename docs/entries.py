@@ -1,0 +1,96 @@
+"An entry of the API: what nbdev's `show_doc` says of a name, with an anchor, a line in the index of objects, and the source"
+import ast,inspect,re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from textwrap import dedent
+from nbdev.doclinks import NbdevLookup
+
+root = Path(__file__).resolve().parent.parent
+repo = 'https://github.com/recfast/recfast'
+
+def md_cell(source): return dict(cell_type='markdown', metadata={}, source=source)
+
+def find(name, module):
+    "What a dotted name of a module is; a method as the function that was written"
+    obj = import_module(module)
+    for o in name.split('.'): obj = getattr(obj, o)
+    return inspect.unwrap(getattr(obj, '__func__', getattr(obj, 'fget', None)) or obj)
+
+@cache
+def source(name, module):
+    "(code, first line) of a function, a class, a method or a constant"
+    obj = find(name, module)
+    if inspect.isfunction(obj) or isinstance(obj, type):
+        lines,line = inspect.getsourcelines(obj)
+        return dedent(''.join(lines)).rstrip(),line
+    text = Path(import_module(module).__file__).read_text(encoding='utf-8')
+    node = next(o for o in ast.parse(text).body if isinstance(o, ast.Assign) and name in {n.id for n in ast.walk(o) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
+    return ast.get_source_segment(text, node),node.lineno
+
+def kind(name, module):
+    obj = find(name, module)
+    return 'class' if isinstance(obj, type) else 'data' if not inspect.isfunction(obj) else 'method' if '.' in name else 'function'
+
+def entry(name, module, level, signature, doc=''):
+    "Anchor and index entry, heading, signature, description, source"
+    code,line = source(name, module)
+    path = module.replace('.', '/')+'.py'
+    return md_cell(f"""```{{symbol}} {module}.{name}
+:kind: {kind(name, module)}
+:anchor: {name.lower()}
+```
+
+{'#'*level} `{name}`
+
+```python
+{signature}
+```
+
+{doc}
+
+````{{dropdown}} Source
+:class-container: recfast-source
+
+[{path}, line {line}]({repo}/blob/main/{path}#L{line})
+
+```python
+{code}
+```
+````""")
+
+def head_of(code):
+    "A definition without decorators and body"
+    node = ast.parse(code).body[0]
+    return '\n'.join(code.splitlines()[node.lineno-1:max(node.lineno, node.body[0].lineno-1)])
+
+def signature(name, module, shown):
+    "The signature that nbdev shows; as it is written in the source where nbdev's says nothing"
+    code,obj = source(name, module)[0],find(name, module)
+    if isinstance(obj, type) and '__init__' not in vars(obj): # an error, a schema: its bases and fields
+        node = ast.parse(code).body[0]
+        return '\n'.join([code.splitlines()[node.lineno-1], *('    '+ast.get_source_segment(code, o) for o in node.body if isinstance(o, ast.AnnAssign))])
+    if ' object at 0x' in shown: return head_of(code)
+    if isinstance(obj, type): shown = re.sub(r'\Adef ', 'class ', shown)
+    return shown.replace(':NoneType=None', '=None').replace('__main__.', '')
+
+def shown_name(cell):
+    "The name that a `show_doc` cell is about, or None"
+    m = re.search(r'^show_doc\(([\w.]+)', cell['source'], re.M) if cell['cell_type']=='code' else None
+    return m and m[1]
+
+def show_doc(cell, module, level):
+    "A `show_doc` cell as an entry, and an entry for each method in the body of a class (those patched on have cells of their own)"
+    name = shown_name(cell)
+    shown,doc = re.search(r'```python\n(.*?)\n```\s*(.*)', ''.join(cell['outputs'][0]['data']['text/markdown']), re.S).groups()
+    yield entry(name, module, level, signature(name, module, shown), re.sub(r'\A\*(.+?)\*$', r'\1', doc, flags=re.M))
+    body = ast.parse(source(name, module)[0]).body[0].body if kind(name, module)=='class' else []
+    for o in body:
+        if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef)) and o.name[0]!='_' and (doc:=ast.get_docstring(o)):
+            method = f'{name}.{o.name}'
+            yield entry(method, module, level+1, head_of(source(method, module)[0]), NbdevLookup().linkify(doc))
+
+def constants(names, module):
+    "Public names that are no function and no class"
+    if names: yield md_cell('## Constants')
+    for o in names: yield entry(o, module, 3, source(o, module)[0])
