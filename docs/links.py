@@ -17,12 +17,12 @@ def first_doc(name, prefixes):
     return next((o for p in prefixes if (o:=NbdevLookup().doc(f'{p}.{name}'))), None)
 
 def where(code):
-    "Where a name is described that nbdev has not linked, such as `learn.recommend(k=3)`, `ValueError`, `pd.Series`"
+    "Where a name is described that nbdev has not linked, such as `learn.recommend(k=3)`, `DataFrame`, `pd.Series`"
     name = code.split('(')[0]
     owner,_,method = name.rpartition('.')
     if owner in OWNERS: return first_doc(method, OWNERS[owner])
     if name in autorec.__all__: return f'{site}models.autorec.html#{name.lower()}'
-    if re.fullmatch('[A-Z][a-z]+[A-Za-z]+', name): return first_doc(name, ('builtins','pandas','torch','torch.nn'))
+    if re.fullmatch('[A-Z][a-z]+[A-Za-z]+', name): return first_doc(name, ('pandas','torch','torch.nn'))
 
 def linked(code, url, page):
     "A name that nbdev linked; not to a command of the shell where the verb is meant, nor to what only shares its name"

@@ -137,7 +137,7 @@ def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
     ('[`solve`](https://docs.fast.ai/vision.augment.html#solve)', '`solve`'), # of another trade
     (f'[[`tune`]({URL}tune.html#tune)](56_tune.ipynb)', '[`tune`](tune.ipynb)'),
     ('`learn.evaluate(k=10)`', '[`learn.evaluate(k=10)`](page:learner.html#collablearner.evaluate)'),
-    ('`AutoRec` and `ValueError`', '[`AutoRec`](page:models.autorec.html#autorec) and [`ValueError`](https://docs.python.org/3/library/exceptions.html#ValueError)'),
+    ('`AutoRec`, `pd.Series`', '[`AutoRec`](page:models.autorec.html#autorec), [`pd.Series`](https://pandas.pydata.org/docs/reference/api/pandas.Series.html#pandas.Series)'),
     ('`ratings` and [the `x` of y](z.ipynb)', '`ratings` and [the `x` of y](z.ipynb)'),
     ('```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```', '```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```'),
     ('![p](https://raw.githubusercontent.com/recfast/recfast/main/nbs/images/p.png)', '![p](images/p.png)')], ids=lambda o: o[:20])
