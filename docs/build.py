@@ -2,12 +2,13 @@
 import json,os,re,shutil,sys,warnings
 from pathlib import Path
 warnings.filterwarnings("ignore", category=FutureWarning, module="torch") # of fastai's imports
+from nbdev.doclinks import NbdevLookup
 from nbdev.serve import proc_nbs
 from sphinx.cmd.build import main as sphinx
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import check,pages
 from entries import root
-from links import page_name
+from links import local_links,page_name
 
 proc,src,out = root/'_proc',root/'_proc/.pages',root/'_docs'
 LAYERS = {'0': 'Conventions', '1': 'Data', '2': 'Models', '3': 'Losses', '4': 'Ranking and evaluation', '5': 'Learner and recommendations',
@@ -24,7 +25,8 @@ def write(path, text):
 def head(nb):
     "Title and subtitle of a page"
     lines = nb['cells'][0]['source'].splitlines()
-    return lines[0][2:].removeprefix('Tutorial: '),lines[-1]
+    title = re.sub('^(Tutorial|Guide): ', '', lines[0][2:])
+    return title.removeprefix('recfast.') if title.startswith('recfast.') else title[0].upper()+title[1:],lines[-1]
 
 def contents(names, nbs, hidden=False, caption=''):
     "A table of contents, and where it is not hidden, cards for its pages"
@@ -40,7 +42,7 @@ def sections(nbs, files):
     api = '\n\n'.join(f'## {title}\n\n{contents(by(f"{d}[0-9]_"), nbs, caption=title)}' for d,title in LAYERS.items())
     return {'tutorials': f'# Tutorials\n\n{contents(by("8"), nbs)}', 'guides': f'# Guides\n\n{contents(by("9.*guide"), nbs)}',
             'api': f'# API\n\n{{.lead}}\nEvery public name, by layer: a module imports only from those above it\n\n{api}',
-            'changelog': (root/'CHANGELOG.md').read_text(encoding='utf-8')}
+            'changelog': local_links(NbdevLookup().linkify((root/'CHANGELOG.md').read_text(encoding='utf-8')), 'changelog')}
 
 def read(path): return json.loads(path.read_text(encoding='utf-8'))
 

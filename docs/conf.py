@@ -30,15 +30,25 @@ myst_heading_anchors,myst_url_schemes = 4,{'http': None, 'https': None, 'mailto'
 sphinx_ext.OUTPUT_FOLDER = '_proc/.pages/.outputs'
 nb_execution_mode,nb_render_markdown_format,nb_merge_streams = 'off','myst',True
 nb_code_prompt_show,nb_code_prompt_hide = 'Show the code','Hide the code'
-copybutton_exclude = '.linenos, .gp, .go'
+copybutton_exclude,copybutton_prompt_text,copybutton_only_copy_prompt_lines = '.linenos, .gp, .go','! ',False
 
 class Symbol(SphinxDirective):
     "The anchor that nbdev links to, entered into Sphinx's index of Python objects"
     required_arguments,option_spec = 1,dict(kind=directives.unchanged, anchor=directives.unchanged)
     def run(self):
         anchor,ids = self.options['anchor'],self.state.document.ids
-        target = nodes.target('', '', ids=[anchor])
+        target = nodes.target('', '', ids=[f'entry-{anchor}' if anchor in ids else anchor])
         self.env.get_domain('py').note_object(self.arguments[0], self.options['kind'], anchor, location=target)
-        return [] if anchor in ids else [ids.setdefault(anchor, target)] # a heading of that name is right above
+        return [ids.setdefault(target['ids'][0], target)]
 
-def setup(app): app.add_directive('symbol', Symbol)
+def take_anchors(app, doctree):
+    "An anchor that a heading of prose has too, perhaps far above, is the entry's"
+    held = [o for o in doctree.findall(nodes.Element) if o.get('ids')]
+    mine = {i[6:] for o in held for i in o['ids'] if i.startswith('entry-')}
+    for o in held: o['ids'] = [i.removeprefix('entry-') if i.startswith('entry-') else f'about-{i}' if i in mine else i for i in o['ids']]
+    for o in doctree.findall(nodes.target):
+        if 'refid' in o: o['refid'] = o['refid'].removeprefix('entry-')
+
+def setup(app):
+    app.add_directive('symbol', Symbol)
+    app.connect('doctree-read', take_anchors, priority=100)

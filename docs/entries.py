@@ -32,16 +32,17 @@ def kind(name, module):
     obj = find(name, module)
     return 'class' if isinstance(obj, type) else 'data' if not inspect.isfunction(obj) else 'method' if '.' in name else 'function'
 
-def entry(name, module, level, signature, doc=''):
-    "Anchor and index entry, heading, signature, description, source"
+def entry(name, module, level, signature, doc='', anchor=None):
+    "Anchor and index entry, heading (none where level is 0: the one above says it), signature, description, source"
     code,line = source(name, module)
     path = module.replace('.', '/')+'.py'
+    heading = f"{'#'*level} `{name}`" if level else ''
     return md_cell(f"""```{{symbol}} {module}.{name}
 :kind: {kind(name, module)}
-:anchor: {name.lower()}
+:anchor: {anchor or name.lower()}
 ```
 
-{'#'*level} `{name}`
+{heading}
 
 ```python
 {signature}
@@ -70,27 +71,49 @@ def signature(name, module, shown):
     if isinstance(obj, type) and '__init__' not in vars(obj): # an error, a schema: its bases and fields
         node = ast.parse(code).body[0]
         return '\n'.join([code.splitlines()[node.lineno-1], *('    '+ast.get_source_segment(code, o) for o in node.body if isinstance(o, ast.AnnAssign))])
-    if ' object at 0x' in shown: return head_of(code)
     if isinstance(obj, type): shown = re.sub(r'\Adef ', 'class ', shown)
-    return shown.replace(':NoneType=None', '=None').replace('__main__.', '')
+    elif '<lambda>' in shown: return head_of(code)
+    return re.sub(r':(NoneType|function)=', '=', shown).replace('__main__.', '')
+
+def command(name):
+    "Usage and options of a command of the shell, as Typer has them; None where `name` is none"
+    from recfast.cli import app
+    from typer.main import get_command
+    cmd = get_command(app).commands.get(name)
+    if cmd is None: return
+    rows = [' or '.join(f'`{x}`' for x in o.opts)+' | '+('required' if o.required else '' if o.default in (None,[],()) else f'`{o.default}`')+f" | {o.help or ''}"
+            if o.param_type_name=='option' else f"`{o.name}` | {'required' if o.required else ''} | {o.help or ''}" for o in cmd.params]
+    return '\n'.join(['| option | default | what it does |','|---|---|---|',*(f'| {o} |' for o in rows)])
 
 def shown_name(cell):
     "The name that a `show_doc` cell is about, or None"
     m = re.search(r'^show_doc\(([\w.]+)', cell['source'], re.M) if cell['cell_type']=='code' else None
     return m and m[1]
 
-def show_doc(cell, module, level):
-    "A `show_doc` cell as an entry, and an entry for each method in the body of a class (those patched on have cells of their own)"
+def show_doc(cell, module, level, heading):
+    "A `show_doc` cell as an entry below `heading`, and one for each method in the body of a class (those patched on have cells of their own)"
     name = shown_name(cell)
     shown,doc = re.search(r'```python\n(.*?)\n```\s*(.*)', ''.join(cell['outputs'][0]['data']['text/markdown']), re.S).groups()
-    yield entry(name, module, level, signature(name, module, shown), re.sub(r'\A\*(.+?)\*$', r'\1', doc, flags=re.M))
+    doc = re.sub(r'\A\*(.+?)\*$', r'\1', doc, flags=re.M)
+    sig,options = signature(name, module, shown),command(name) if module=='recfast.cli' else None
+    if options: sig,doc = f'recfast {name}',f'{doc}\n\n{options}'
+    named = heading in (name,name.split('.')[-1]) # by the heading above
+    yield entry(name, module, 0 if named else level, sig, doc)
     body = ast.parse(source(name, module)[0]).body[0].body if kind(name, module)=='class' else []
     for o in body:
         if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef)) and o.name[0]!='_' and (doc:=ast.get_docstring(o)):
             method = f'{name}.{o.name}'
-            yield entry(method, module, level+1, head_of(source(method, module)[0]), NbdevLookup().linkify(doc))
+            yield entry(method, module, level+(not named), head_of(source(method, module)[0]), NbdevLookup().linkify(doc))
 
-def constants(names, module):
-    "Public names that are no function and no class"
+def comment(code, line, module):
+    "What stands beside or above an assignment"
+    lines = Path(import_module(module).__file__).read_text(encoding='utf-8').splitlines()
+    last = lines[line-1+code.count('\n')].partition(' # ')[2]
+    return last or (lines[line-2][2:] if lines[line-2].startswith('# ') and not lines[line-2].startswith('# %%') else '')
+
+def constants(names, module, shown):
+    "Public names that are no function and no class; `shown` have an entry already"
     if names: yield md_cell('## Constants')
-    for o in names: yield entry(o, module, 3, source(o, module)[0])
+    for o in names:
+        code,line = source(o, module)
+        yield entry(o, module, 3, code, comment(code, line, module), anchor=o if o.lower() in {n.lower() for n in shown} else None)

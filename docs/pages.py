@@ -1,6 +1,7 @@
 "What stands between nbdev and Sphinx: a notebook as nbdev processed it becomes a page of MyST"
 import re,yaml
 from importlib import import_module
+from itertools import count
 from nbdev.doclinks import NbdevLookup
 from entries import constants,md_cell,show_doc,shown_name
 from links import local_links
@@ -19,32 +20,58 @@ def without_directives(cell):
 def below_title(cell):
     "What stands in the first cell of a notebook under title and subtitle; nbdev leaves it out"
     text = re.sub(r'\A# .*\n+(> .*\n*)*', '', ''.join(cell['source'])).strip()
-    return [md_cell(text)] if text else []
+    return [md_cell(NbdevLookup().linkify(text))] if text else []
 
 def title_cell(front, name, module):
     "Title and subtitle, from the front matter that nbdev made of them"
     head = yaml.safe_load(''.join(front['source']).strip().strip('-'))
-    return md_cell(f"# {name if module else head['title']}\n\n{{.lead}}\n{NbdevLookup().linkify(head.get('description', ''))}")
+    return md_cell(f"# {module or head['title']}\n\n{{.lead}}\n{NbdevLookup().linkify(head.get('description', ''))}")
+
+NUMBER = re.compile(r'\s*([-+]?[\d.,]+(e[-+]?\d+)?%?|nan|None|)\s*', re.I)
+
+def align_text(html):
+    "A frame's columns of text get the class `text`, to stand to the left; numbers stay to the right"
+    rows = [re.findall(r'<t[hd]\b[^>]*>.*?</t[hd]>', o, re.S) for o in re.findall(r'<tr.*?</tr>', html, re.S)]
+    text = {j for row in rows for j,o in enumerate(row) if o.startswith('<td') and not NUMBER.fullmatch(re.sub('<[^>]+>', '', o))}
+    def mark(row):
+        place = count()
+        return re.sub(r'<t[hd]\b', lambda m: f'{m[0]} class="text"' if next(place) in text else m[0], row[0])
+    return re.sub(r'<tr.*?</tr>', mark, html, flags=re.S)
+
+def as_on_a_screen(text):
+    "What a terminal shows in the end: of a line written over and over only the last, and no bar that was left behind"
+    lines = [o.rstrip('\r').rsplit('\r', 1)[-1] for o in text.split('\n')]
+    return '\n'.join(o for o in lines if o.strip()!='█').strip('\n')
+
+def mend_outputs(cell, name, heading):
+    "Links and tables of what a cell shows, and a text for its figures; what was said on stderr is left out"
+    for o in cell['outputs']:
+        if o['output_type']=='stream': o['text'] = as_on_a_screen(''.join(o['text']))
+    cell['outputs'] = [o for o in cell['outputs'] if o.get('name')!='stderr' and o.get('text')!='']
+    cell['metadata']['mystnb'] = dict(image=dict(alt=f'Figure: {heading}'))
+    for data in (o['data'] for o in cell['outputs'] if 'data' in o):
+        if 'text/markdown' in data: data['text/markdown'] = local_links(''.join(data['text/markdown']), name)
+        if 'text/html' in data: data['text/html'] = align_text(''.join(data['text/html']))
 
 def page(nb, name, module, first):
     "A processed notebook as one for MyST-NB; `module` is what it exports, or None; `first` is its first cell as it was written"
     front,*cells = nb['cells']
-    out,shown,level = [title_cell(front, name, module), *below_title(first)],set(),1
+    out,shown,level,heading = [title_cell(front, name, module), *below_title(first)],set(),1,name
     for cell in cells:
         cell['source'] = ''.join(cell['source'])
         if cell['source'].startswith('<!-- WARNING'): continue
         if symbol:=shown_name(cell):
             shown.add(symbol)
-            out += show_doc(cell, module, min(level+1, 3))
+            if '.__' not in symbol: out += show_doc(cell, module, min(level+1, 3), heading)
+            heading = None
         elif cell:=without_directives(cell):
-            if cell['cell_type']=='markdown': level = ([level]+[len(o) for o in re.findall(r'^(#+) ', cell['source'], re.M)])[-1]
+            if cell['cell_type']=='code': mend_outputs(cell, name, heading)
+            for marks,text in re.findall(r'^(#+) (.+)', cell['source'], re.M) if cell['cell_type']=='markdown' else []: level,heading = len(marks),text.strip('`')
             out.append(cell)
-    if module: out += constants([o for o in import_module(module).__all__ if o not in shown], module)
+    if module: out += constants([o for o in import_module(module).__all__ if o not in shown], module, shown)
     for i,cell in enumerate(out):
         cell['id'] = f'cell-{i}'
         if cell['cell_type']=='markdown': cell['source'] = local_links(cell['source'], name)
-        for data in (o['data'] for o in cell.get('outputs', []) if 'data' in o):
-            if 'text/markdown' in data: data['text/markdown'] = local_links(''.join(data['text/markdown']), name)
     return dict(nbformat=4, nbformat_minor=5, cells=out, metadata=METADATA)
 
 def exported_module(nb):

@@ -13,7 +13,7 @@ __all__ = ['app', 'console', 'errors', 'main', 'speaking', 'command', 'bounds', 
            'fit', 'run_quickstart', 'quickstart', 'parse_config', 'parse_range', 'run_train', 'train', 'recommend',
            'similar', 'evaluate', 'describe_bundle', 'info', 'export', 'serve']
 
-# %% ../nbs/71_cli.ipynb #d9b6d7b5
+# %% ../nbs/71_cli.ipynb #11e051fe
 import inspect,json,sys,warnings
 from contextlib import contextmanager
 from functools import wraps
@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 import recfast
-from .core import RecfastError
+from .core import RecfastError,first_few
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', category=FutureWarning, module='torch') # of fastai's imports: nothing to a person at a shell
     from recfast.report import write_report
@@ -229,7 +229,7 @@ def parse_range(
     if not -np.inf<low<high<np.inf: raise ValueError(f"--y-range {text!r}: expected two numbers, the lower first")
     return low,high
 
-# %% ../nbs/71_cli.ipynb #eebe24f6
+# %% ../nbs/71_cli.ipynb #2d814f1d
 def _find_arch(name):
     "The class called `name`, and what kind of loaders it needs"
     from recfast.models import autorec,dot,ncf,params,sequence # noqa: F401 (they register themselves)
@@ -240,13 +240,20 @@ def _find_arch(name):
 
 def _read_ratings(file, user_name, item_name, rating_name, time_name):
     "The checked table, and the names of its rating and time columns, None where it has none"
-    from recfast.data.ratings import validate_ratings
+    from recfast.data.ratings import parse_times,validate_ratings
     from recfast.files import read_table
     df = read_table(file)
     rating = rating_name or ('rating' if 'rating' in df else None)
     time = time_name or ('timestamp' if 'timestamp' in df else None)
-    if time in df and not pd.api.types.is_numeric_dtype(df[time]): df[time] = pd.to_datetime(df[time], format='ISO8601')
+    if time is not None: df = parse_times(df, time)
     return validate_ratings(df, user_name=user_name, item_name=item_name, rating_name=rating, time_name=time),rating,time
+
+def _note_clicks(df, y_range):
+    "Say that a table without ratings is one of clicks; raises `ValueError` for a range, which clicks have none of"
+    said = ("no column 'rating', so every row counts as a click. Where ratings have another name pass --rating-name; "
+            f"the columns are {first_few(df.columns, 10)}")
+    if y_range not in (None,(0,1)): raise ValueError(f'--y-range: {said}') # cross-entropy may have (0,1)
+    warnings.warn(said, stacklevel=3)
 
 def _loaders(kind, df, rating, time, valid_pct, config, **kwargs):
     "Loaders of the kind an architecture needs"
@@ -283,7 +290,7 @@ def _guess_range(kind, df, rating):
     low,high = float(df[rating].min()),float(df[rating].max())
     return low-(high-low)/4,high+(high-low)/8
 
-# %% ../nbs/71_cli.ipynb #cdb01f8e
+# %% ../nbs/71_cli.ipynb #69c655c5
 def run_train(
     file, # csv, tsv or parquet
     out, # the bundle
@@ -305,6 +312,7 @@ def run_train(
     for o in (out,report):
         if not o.absolute().parent.is_dir(): raise FileNotFoundError(f"{o}: there is no folder {o.absolute().parent}")
     df,rating,time = _read_ratings(file, user_name, item_name, rating_name, time_name)
+    if rating is None: _note_clicks(df, y_range)
     dls = _loaders(kind, df, rating, time, valid_pct, config, user_name=user_name, item_name=item_name, bs=bs, seed=seed)
     y_range = _guess_range(kind, df, rating) if y_range is None else y_range
     learn = _make_learner(dls, cls, kind, n_factors, y_range, config, seed)
@@ -335,7 +343,7 @@ def _train_parts(learn, ev):
     parts.append(('For the first three users', 'What the model recommends, less what they have seen.', learn.recommend(first, k=5).round({'score': 3})))
     return parts
 
-# %% ../nbs/71_cli.ipynb #71f83fa6
+# %% ../nbs/71_cli.ipynb #1e88a1cd
 @command
 def train(
     file: Path = typer.Argument(help='Ratings or clicks: csv, tsv or parquet.'),
@@ -344,7 +352,7 @@ def train(
     user_name: str = typer.Option('user_id', help='Column of user ids.'),
     item_name: str = typer.Option('item_id', help='Column of item ids.'),
     rating_name: str = typer.Option(None, help="Column of ratings; 'rating' where it is there, else the table is one of clicks."),
-    time_name: str = typer.Option(None, help="Column of times; 'timestamp' where it is there."),
+    time_name: str = typer.Option(None, help="Column of times, numbers or text such as 2024-05-17; 'timestamp' where it is there."),
     epochs: int = typer.Option(5, min=1, help='Passes over the training rows.'),
     lr: float = typer.Option(None, min=0, help='Highest learning rate; 0.005.'),
     wd: float = typer.Option(None, min=0, help='Weight decay; 0.1.'),

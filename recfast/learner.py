@@ -9,10 +9,11 @@ Docs: https://recfast.github.io/recfast/learner.html.md"""
 # %% auto #0
 __all__ = ['FusedAdam', 'Fast', 'CollabLearner', 'collab_learner']
 
-# %% ../nbs/55_learner.ipynb #4e9441ec
+# %% ../nbs/55_learner.ipynb #cea4948b
 import inspect,time,warnings
 from copy import copy
 from contextlib import contextmanager
+from difflib import get_close_matches
 import numpy as np,torch
 from torch import nn
 from torch.optim.adamw import adamw
@@ -32,7 +33,7 @@ from . import evaluate as _evaluate, interpret as _interpret
 from .callbacks import SolveModel
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
-from .models.base import model_device
+from .models.base import MODELS,model_device
 from .models.dot import DotProduct,DotProductBias
 from .models.ncf import EmbeddingNN
 from .recommend import Recommender
@@ -269,7 +270,7 @@ def _fast_valid(self:CollabLearner):
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
 
-# %% ../nbs/55_learner.ipynb #4e6ad9d8
+# %% ../nbs/55_learner.ipynb #bdc67e92
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     "The model that `collab_learner`'s arguments describe"
     if isinstance(arch, nn.Module): return arch
@@ -282,6 +283,14 @@ def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     model = (arch or DotProductBias)(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **{'y_range': None, **config})
     return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
 
+def _class_to_pass(name):
+    "The message for a name where a class is expected"
+    from recfast.models import autorec,linear,params,sequence # noqa: F401 (they register themselves)
+    known = {k: cls for k,(cls,_) in MODELS.items()}
+    near = [known[o] for o in get_close_matches(name.lower(), known, 1)]
+    hint = f"Pass arch={near[0].__name__}, from {near[0].__module__}." if near else f"Registered are {', '.join(o.__name__ for o in known.values())}."
+    return f"arch={name!r} is text, expected a class. {hint}"
+
 def _loss(loss_func, model, dls):
     "An instance where a class was given; a loss that asks for the model and the loaders gets them, as a copy of its own"
     if isinstance(loss_func, type): loss_func = loss_func()
@@ -290,7 +299,7 @@ def _loss(loss_func, model, dls):
         loss_func.attach(model, dls)
     return loss_func
 
-# %% ../nbs/55_learner.ipynb #22f16b0e
+# %% ../nbs/55_learner.ipynb #adec20dc
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
@@ -307,6 +316,7 @@ def collab_learner(
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for `use_nn` together with `arch`"
     if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
+    if isinstance(arch, str): raise TypeError(_class_to_pass(arch))
     seed = getattr(dls, 'seed', None) if seed is None else seed
     with _seeded(seed): model = _build(dls, EmbeddingNN if use_nn else arch, n_factors, emb_szs, layers, config, y_range)
     if hasattr(model, 'attach'): model.attach(dls.interactions('train'))

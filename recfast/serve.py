@@ -14,7 +14,7 @@ __all__ = ['log', 'Id', 'OnUnknown', 'HEADERS', 'OPEN', 'STATIC', 'RequestError'
            'add_handlers', 'page', 'add_pages', 'Listed', 'Near', 'Because', 'Found', 'Health', 'add_verbs',
            'add_looks', 'make_app', 'serve']
 
-# %% ../nbs/61_serve.ipynb #07a18906
+# %% ../nbs/61_serve.ipynb #403a0f75
 import asyncio,gc,hmac,html,logging,math,re,signal,socket,threading,time,unicodedata,warnings
 from collections import deque
 from concurrent.futures import Future,ThreadPoolExecutor
@@ -27,7 +27,7 @@ import recfast
 from fastcore.basics import patch
 from .bundle import cast_ids,load_bundle
 from .core import RecfastError,UnknownIdError
-from .recommend import Recommender
+from .recommend import _NEW_USER,Recommender
 
 # %% ../nbs/61_serve.ipynb #4367c9e7
 try:
@@ -358,12 +358,14 @@ class Meters:
 
     def text(self)->str: return generate_latest(self.registry).decode()
 
-# %% ../nbs/61_serve.ipynb #8127a902
+# %% ../nbs/61_serve.ipynb #95e32a2d
 def _sentence(e):
     "Of the forms an argument may have, the complaint of the one that came nearest: of the right type, or else the deepest"
     best = max(e.errors(), key=lambda o: (not o['type'].endswith('_type'), len(o['loc'])))
     where = '.'.join(str(o) for o in best['loc'][1:] if not re.search(r'[^\w]|^[A-Z]|^(bool|int|float|str)$', str(o)))
     return f"{where}: {best['msg']}" if where else best['msg']
+
+_NEW_HERE = 'For someone the model has never met send "history": [{"item_id": ..., "rating": ...}] to /recommend.' # `_NEW_USER` is Python
 
 def _problem(status, text): return JSONResponse(dict(detail=text.encode('utf-8', 'replace').decode()[:1000]), status)
 
@@ -373,7 +375,7 @@ def add_handlers(
     "Errors as `{'detail': why}`"
     on = app.exception_handler
     @on(UnknownIdError)
-    async def unknown(request, e): return _problem(404, str(e))
+    async def unknown(request, e): return _problem(404, str(e).replace(_NEW_USER, _NEW_HERE))
     @on(RecfastError)
     async def ours(request, e): return _problem(422, str(e))
     @on(NotImplementedError)

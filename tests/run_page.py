@@ -1,4 +1,4 @@
-"usage: run_page.py NOTEBOOK: run a page in the current folder as a reader would, cells and shell examples from top to bottom"
+"usage: run_page.py NOTEBOOK [--cells]: run the fenced examples of a page in the current folder from top to bottom, with --cells the cells between them too"
 import json
 import re
 import subprocess
@@ -28,13 +28,13 @@ def start(line):
     proc.kill()
     sys.exit(f'{line}: no answer')
 
-def run(path):
-    "Every cell that nbdev-test runs, every example; leaves with an error at the first that fails"
+def run(path, cells):
+    "Every example, and every cell that nbdev-test runs; leaves with an error at the first that fails"
     shell,servers = CaptureShell(),[]
     try:
         for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
             source = ''.join(cell['source'])
-            if cell['cell_type']=='code' and '#| eval: false' not in source:
+            if cells and cell['cell_type']=='code' and '#| eval: false' not in source:
                 shell.run(source)
                 if shell.exc: sys.exit(f'{path.name}: {shell.exc!r} in\n{source}')
             for lang,code in examples(cell):
@@ -49,4 +49,4 @@ def run(path):
     finally:
         for o in servers: o.kill(); o.wait()
 
-if __name__=='__main__': run(Path(sys.argv[1]))
+if __name__=='__main__': run(Path(sys.argv[1]), '--cells' in sys.argv)

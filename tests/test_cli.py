@@ -109,7 +109,25 @@ def test_text_times_are_read(ratings, tmp_path):
     assert train(tmp_path/'t.csv', tmp_path/'b', '--arch', 'nextitem').exit_code==0
     df.assign(timestamp='yesterday').to_csv(tmp_path/'t.csv', index=False)
     res = train(tmp_path/'t.csv', tmp_path/'b')
-    assert res.exit_code==2 and 'yesterday' in res.output
+    says(res, "recfast train: column 'timestamp' has times that cannot be read: 'yesterday'")
+
+def test_a_file_is_read_as_from_csv_reads_it(tmp_path):
+    df = synth_ratings().assign(item_id=lambda d: d.item_id.map({1: 'NA', 2: 'null'}).fillna(d.item_id.astype(str)), timestamp=lambda d: pd.to_datetime(d.timestamp, unit='s').astype(str))
+    df.to_csv(tmp_path/'r.csv', index=False, encoding='utf-8-sig')
+    dls = CollabDataLoaders.from_csv(tmp_path/'r.csv', seed=1)
+    ours = run_train(tmp_path/'r.csv', tmp_path/'b', epochs=1, n_factors=2, seed=1)['learn'].dls
+    assert [*dls.classes['item_id']]==[*ours.classes['item_id']] and {'NA','null'}<={*dls.classes['item_id']}
+    assert (dls.train_ds.times==ours.train_ds.times).all() and dls.train_ds.times.dtype==ours.train_ds.times.dtype
+
+def test_a_table_taken_for_clicks_is_said(ratings, tmp_path):
+    stars = read_table(ratings/'r.csv').rename(columns=dict(rating='stars'))
+    stars.to_csv(tmp_path/'s.csv', index=False)
+    res = train(tmp_path/'s.csv', tmp_path/'b')
+    said = "no column 'rating', so every row counts as a click. Where ratings have another name pass --rating-name; the columns are 'userId', 'movieId', 'stars'"
+    assert res.exit_code==0 and f'Note: {said}' in res.stderr
+    assert 'click' not in train(tmp_path/'s.csv', tmp_path/'b', '--rating-name', 'stars').stderr
+    says(train(tmp_path/'s.csv', tmp_path/'c', '--y-range', '0,5.5'), f'recfast train: --y-range: {said}')
+    assert train(tmp_path/'s.csv', tmp_path/'b', '--y-range', '0,1').exit_code==0
 
 # sentences
 
@@ -130,7 +148,8 @@ def test_an_argument_of_train_that_cannot_be_used(ratings, tmp_path, args, parts
 
 @pytest.mark.parametrize('name,data,part', [('e.csv',b'','e.csv is empty'), ('e.csv',b'userId,movieId,rating\n','0 rows'), ('e.csv',b'\xff\xfe\x00','not utf-8'),
     ('e.parquet',b'PAR1 no','cannot be read as parquet'), ('e.xlsx',b'x','ends in .csv'), ('e.csv',b'userId,movieId,rating\n1,2,3,4\n','more cells than the header'),
-    ('e.csv',b'userId,movieId,rating\n1,2,good\n',"'rating'"), ('e.csv',b'userId,movieId,rating\n1,,3\n','missing ids'), ('e.csv.gz',b'no gzip','cannot be read'),
+    ('e.csv',b'userId,movieId,rating\n1,2,good\n',"'rating'"),
+    ('e.csv',b'userId,movieId,rating\n1,2,3\n1,3,"4,5"\n2,2,n/a\n',"column 'rating' has ratings that are not numbers: '4,5', 'n/a' at row positions 1, 2"), ('e.csv',b'userId,movieId,rating\n1,,3\n','missing ids'), ('e.csv.gz',b'no gzip','cannot be read'),
     ('e.csv',b'userId,movieId,rating\n"1,2,3\n','cannot be read')])
 def test_a_file_that_is_no_table_of_ratings(tmp_path, name, data, part):
     (tmp_path/name).write_bytes(data)

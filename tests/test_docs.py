@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 pytest.importorskip('sphinx')
@@ -27,6 +28,7 @@ URL = 'https://recfast.github.io/recfast/'
 OUT = ROOT/'_docs'
 sys.path.insert(0, str(ROOT/'docs'))
 import check
+import pages
 from links import local_links, page_name
 from run_page import examples
 
@@ -72,6 +74,13 @@ def test_one_changed_page_is_one_page_written(site):
     os.utime(page)
     assert make().returncode==0 # touched, not changed: Sphinx has nothing to read
     assert (site/'ranking.html').stat().st_mtime_ns==before['ranking.html']
+
+def test_a_frame_has_its_text_to_the_left():
+    html = pages.align_text(pd.DataFrame(dict(title=['Fargo','Heat'], score=[1.5,-2e-7])).to_html())
+    assert html.count('class="text"')==3 and '<td class="text">Fargo</td>' in html and '<td>1.5' in html and '<th>score' in html
+
+@pytest.mark.parametrize('text,shown', [('a\nb\n','a\nb'), ('█\repoch  loss\n█\r\rEpoch 1/2 |--\r0  0.5\n█\r','epoch  loss\n0  0.5'), ('█\r',''), ('50%\r100%','100%')])
+def test_an_output_is_what_a_terminal_shows_in_the_end(text, shown): assert pages.as_on_a_screen(text)==shown
 
 def test_every_notebook_is_a_page(html):
     assert {page_name(o) for o in NOTEBOOKS}<=set(html)
@@ -137,11 +146,18 @@ def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
     ('[`solve`](https://docs.fast.ai/vision.augment.html#solve)', '`solve`'), # of another trade
     (f'[[`tune`]({URL}tune.html#tune)](56_tune.ipynb)', '[`tune`](tune.ipynb)'),
     ('`learn.evaluate(k=10)`', '[`learn.evaluate(k=10)`](page:learner.html#collablearner.evaluate)'),
+    ('`recfast train --help`', '[`recfast train --help`](page:cli.html#train)'),
+    ('`CollabDataLoaders.rows_from_df`, `implicit_from_df`, `recfast.metrics`', '`CollabDataLoaders.rows_from_df`, [`implicit_from_df`](page:data.implicit.html#collabdataloaders.implicit_from_df), [`recfast.metrics`](<metrics.ipynb>)'),
     ('`AutoRec`, `pd.Series`', '[`AutoRec`](page:models.autorec.html#autorec), [`pd.Series`](https://pandas.pydata.org/docs/reference/api/pandas.Series.html#pandas.Series)'),
     ('`ratings` and [the `x` of y](z.ipynb)', '`ratings` and [the `x` of y](z.ipynb)'),
     ('```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```', '```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```'),
     ('![p](https://raw.githubusercontent.com/recfast/recfast/main/nbs/images/p.png)', '![p](images/p.png)')], ids=lambda o: o[:20])
 def test_a_link_of_a_notebook_becomes_one_of_the_site(md, want): assert local_links(md, 'start')==want
+
+def test_no_page_shows_what_only_its_author_saw(site):
+    for o in site.glob('*.html'):
+        text = o.read_text(encoding='utf-8')
+        for junk in ('site-packages','ipython-input','█\r','Traceback','IPython.core.display', str(ROOT)): assert junk not in text, (o.name, junk)
 
 def test_names_lead_to_where_they_are_described(site):
     text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle'))
@@ -159,14 +175,13 @@ def fenced(path):
     return [o for c in cells(path) for o in examples(c)]
 
 @pytest.mark.parametrize('path', [o for o in NOTEBOOKS if fenced(o) and (o.stem[0] in '89i')], ids=lambda o: o.stem)
-def test_every_example_between_fences_runs(path, tmp_path): # cells are run by nbdev-test
+def test_every_example_between_fences_runs(path, tmp_path): # cells are run by nbdev-test; here where the examples build on them
     here = tmp_path/'nbs'
     here.mkdir()
-    (tmp_path/'benchmarks').symlink_to(ROOT/'benchmarks')
     if path.stem=='index': movie_night().rename(columns=dict(user_id='userId', item_id='movieId')).to_csv(here/'ratings.csv', index=False)
     env = dict(os.environ, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", MPLBACKEND='Agg')
     with open(tmp_path/'said.txt', 'w', encoding='utf-8') as said:
-        proc = subprocess.Popen([sys.executable, str(ROOT/'tests/run_page.py'), str(path)], cwd=here, env=env, stdout=said, stderr=said, start_new_session=True)
+        proc = subprocess.Popen([sys.executable, str(ROOT/'tests/run_page.py'), str(path), *(['--cells'] if path.stem=='91_start' else [])], cwd=here, env=env, stdout=said, stderr=said, start_new_session=True)
         try: failed = proc.wait(300)
         finally: end_group(proc.pid) # and with it a server that a broken page has left
     assert not failed, (tmp_path/'said.txt').read_text(encoding='utf-8')[-3000:]

@@ -1,6 +1,7 @@
 import inspect
 import io
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders, Interactions, RatingDL, Vocab, find_columns, resolve_splits
+from recfast.data.split import global_time_split, leave_last_out, user_split
 from recfast.testing import synth_ratings
 
 FRAME = synth_ratings()
@@ -179,11 +181,18 @@ def test_column_labels_that_are_numbers():
     assert torch.equal(loaders(df, user_name=0, item_name=1, rating_name=2).train_ds.users, loaders().train_ds.users)
 
 def test_too_few_columns():
-    with pytest.raises(RatingsError, match="no column 'rating' and no column number 3.*rating_name="): loaders(FRAME[['user_id','item_id']])
+    with pytest.raises(RatingsError, match="no rating_name was given and there is no column 'rating'.*Pass rating_name=.*implicit_from_df"): loaders(FRAME[['user_id','item_id']])
+    with pytest.raises(RatingsError, match="no item_name was given and there is no column 'item_id'; the columns are 'user_id'"): loaders(FRAME[['user_id']])
 
 def test_a_position_that_is_taken_already():
-    with pytest.warns(UserWarning, match='taken by position'), pytest.raises(RatingsError, match='two roles'):
+    with pytest.raises(RatingsError, match="no user_name was given and there is no column 'user_id'"):
         loaders(FRAME[['rating','user_id','item_id']].rename(columns={'user_id':'u'}))
+
+@pytest.mark.parametrize('cols,kw', [(['cooked on','cook','dish'], {}), (['cook','dish','cooked on'], dict(time_name='cooked on')), (['cook','dish','timestamp'], {})])
+def test_a_table_without_a_rating_column(cols, kw):
+    df = FEW[['user_id','item_id','timestamp']].set_axis(['cook','dish',({*cols}-{'cook','dish'}).pop()], axis=1)[cols]
+    with pytest.raises(RatingsError, match="no rating_name was given and there is no column 'rating'.*implicit_from_df"):
+        loaders(df, user_name='cook', item_name='dish', **kw)
 
 # splits
 
@@ -211,6 +220,18 @@ def test_a_fastai_splitter(splitter):
     tr,va = splitter(df)
     dls = loaders(df, splits=splitter)
     assert dls.valid_ds.values.tolist()==df.rating.iloc[list(va)].tolist() and len(dls.train_ds)==len(tr)
+
+@pytest.mark.parametrize('split', [global_time_split, leave_last_out, user_split, partial(global_time_split, valid_pct=.3)])
+def test_a_split_function_is_told_the_columns(split):
+    df = FRAME.rename(columns=dict(user_id='cook', item_id='dish', timestamp='cooked on'))
+    kw = dict(seed=0) if split is user_split else {}
+    want = FRAME.rating.iloc[split(FRAME, **kw)[1]].tolist()
+    assert loaders(df, user_name='cook', item_name='dish', time_name='cooked on', splits=partial(split, **kw)).valid_ds.values.tolist()==want
+
+def test_a_split_function_keeps_what_partial_bound():
+    df = FRAME.assign(backwards=-FRAME.timestamp)
+    dls = loaders(df, time_name='timestamp', splits=partial(global_time_split, time_name='backwards'))
+    assert dls.train_ds.times.min()>dls.valid_ds.times.max()
 
 @pytest.mark.parametrize('dtype', ['bool','boolean','bool[pyarrow]'])
 def test_a_boolean_column(dtype):
@@ -317,6 +338,33 @@ def test_from_csv_is_utf_8(tmp_path):
 
 def test_from_csv_of_a_buffer():
     assert CollabDataLoaders.from_csv(io.StringIO(FRAME.to_csv(index=False)), seed=42).report==loaders().report
+
+def test_from_csv_takes_only_an_empty_cell_for_missing():
+    dls = CollabDataLoaders.from_csv(io.StringIO('user_id,item_id,rating\nNA,null,3\nNone,NA,4\n'), valid_pct=0, bs=2)
+    assert list(dls.classes['item_id'])==['#na#','NA','null'] and list(dls.classes['user_id'])==['#na#','NA','None']
+    with pytest.raises(RatingsError, match="column 'item_id' has missing ids: nan at row position 1"):
+        CollabDataLoaders.from_csv(io.StringIO('user_id,item_id,rating\n1,NA,3\n1,,4\n'), valid_pct=0, bs=1)
+
+def test_from_csv_of_a_file_with_a_byte_order_mark(tmp_path):
+    FEW.to_csv(tmp_path/'r.csv', index=False, encoding='utf-8-sig')
+    assert list(CollabDataLoaders.from_csv(tmp_path/'r.csv', valid_pct=0, bs=2).classes)==['user_id','item_id']
+
+@pytest.mark.parametrize('name', ['timestamp','cooked on'])
+@pytest.mark.parametrize('form', ['csv','parquet'])
+def test_text_times_of_a_file_are_read(tmp_path, name, form):
+    df = FEW.assign(timestamp=[f'2024-05-0{d}' for d in FEW.timestamp]).rename(columns=dict(timestamp=name))
+    getattr(df, f'to_{form}')(tmp_path/'r', index=False)
+    dls = getattr(CollabDataLoaders, f'from_{form}')(tmp_path/'r', valid_pct=0, bs=2, time_name=name)
+    assert sorted(pd.Series(dls.train_ds.times).dt.day)==[2,5,5,6,9]
+    with pytest.raises(RatingsError, match='Expected seconds or datetimes'): loaders(df, time_name=name)
+
+def test_text_times_of_a_file_that_cannot_be_read(tmp_path):
+    FEW.assign(timestamp='yesterday').to_csv(tmp_path/'r.csv', index=False)
+    with pytest.raises(RatingsError, match="column 'timestamp' has times that cannot be read: 'yesterday'"): CollabDataLoaders.from_csv(tmp_path/'r.csv')
+
+def test_ids_of_a_file_may_look_like_times():
+    csv = io.StringIO('timestamp,who,rating\nmonday,1,3\ntuesday,1,4\n')
+    assert list(CollabDataLoaders.from_csv(csv, user_name='who', item_name='timestamp', valid_pct=0, bs=1).classes['timestamp'])==['#na#','monday','tuesday']
 
 def test_from_parquet_is_the_frame(tmp_path):
     FRAME.to_parquet(tmp_path/'r.parquet')

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 
 from recfast.core import RatingsError
 from recfast.data.datasets import ml_100k
-from recfast.data.ratings import count_duplicates, k_core, long_to_wide, validate_ratings, wide_to_long
+from recfast.data.ratings import count_duplicates, k_core, long_to_wide, parse_times, validate_ratings, wide_to_long
 
 
 def frame(**kw): return pd.DataFrame({'user_id':[1,2,3], 'item_id':['a','b','c'], 'rating':[4.,5.,1.], **kw})
@@ -21,6 +21,10 @@ def test_something_other_than_a_frame(bad):
 def test_a_missing_column_names_the_nearest_and_lists_the_rest():
     with pytest.raises(RatingsError, match="no column 'user_id'.*'userId', 'item_id'.*Did you mean user_name='userId'"):
         validate_ratings(frame().rename(columns={'user_id':'userId'}))
+
+def test_a_column_that_is_not_near_is_not_suggested():
+    df = frame().rename(columns={'user_id':'cooked on'})
+    with pytest.raises(RatingsError, match='Pass user_name= with the name of your column'): validate_ratings(df, user_name='Cook e-mail')
 
 def test_an_integer_column_label_can_be_named():
     df = pd.DataFrame({0:[1], 1:[2], 2:[3.]})
@@ -59,6 +63,11 @@ def test_infinite_ratings_and_ids(inf):
 @pytest.mark.parametrize('dtype', ['str', object, 'string', 'category'])
 def test_ratings_that_are_strings(dtype):
     with pytest.raises(RatingsError, match=r"pd.to_numeric\(ratings\['rating'\]\)"): validate_ratings(frame(rating=pd.Series(['5','4','1'], dtype=dtype)))
+
+@pytest.mark.parametrize('dtype', ['str', object, 'string', 'category'])
+def test_ratings_of_which_some_are_no_numbers(dtype):
+    with pytest.raises(RatingsError, match="column 'rating' has ratings that are not numbers: '4,5', 'n/a' at row positions 1, 2, of 3 rows"):
+        validate_ratings(frame(rating=pd.Series(['3','4,5','n/a'], dtype=dtype)))
 
 def test_complex_ratings():
     with pytest.raises(RatingsError, match='complex'): validate_ratings(frame(rating=[1j,2,3]))
@@ -111,6 +120,27 @@ def test_a_range_that_is_none(bad):
 
 def test_times_as_text():
     with pytest.raises(RatingsError, match='pd.to_datetime'): validate_ratings(frame(t=['9','10','11']), time_name='t')
+
+@pytest.mark.parametrize('dtype', ['str', object, 'string', 'category', 'string[pyarrow]'])
+def test_text_times_become_datetimes(dtype):
+    df = frame(t=pd.Series(['2024-05-17','2024-05-17T18:30','2024-05-17T18:30:00+02:00'], dtype=dtype))
+    times = parse_times(df, 't').t
+    assert times.tolist()==[pd.Timestamp('2024-05-17'),pd.Timestamp('2024-05-17 18:30'),pd.Timestamp('2024-05-17 16:30')]
+    assert times.dtype.kind=='M' and df.t.dtype!=times.dtype
+
+@pytest.mark.parametrize('t,named', [(['2024-05-17','yesterday','17/05/2024'],"'yesterday', '17/05/2024' at row positions 1, 2"),
+                                     (['881250949','n/a','881250950'],"'n/a' at row position 1,"), (['9','10','11'],"'9', '10', '11' at row")])
+def test_text_that_is_no_time(t, named):
+    with pytest.raises(RatingsError, match=f"column 't' has times that cannot be read: {named}"): parse_times(frame(t=t), 't')
+
+def test_a_hole_among_text_times_stays_one():
+    df = parse_times(frame(t=['2024-05-17',None,'2024-05-18']), 't')
+    with pytest.raises(RatingsError, match="column 't' has missing times"): validate_ratings(df, time_name='t')
+
+@pytest.mark.parametrize('t', [[1,2,3], pd.to_datetime(['2020']*3), pd.to_datetime(['2020']*3, utc=True)])
+def test_times_that_are_no_text_stay(t):
+    df = frame(t=t)
+    assert parse_times(df, 't') is df
 
 @pytest.mark.parametrize('t', [[1,2,3], [1.,2.,3.], pd.to_datetime(['2020']*3), pd.to_datetime(['2020']*3, utc=True), pd.array([1,2,3], dtype='Int64')])
 def test_times_that_have_an_order(t):

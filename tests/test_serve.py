@@ -213,6 +213,13 @@ def test_bad_input_is_refused_with_a_reason(web, rec, path, body, status, why):
     got = web.post(f'/{path}', content=json.dumps(body).replace('FILM', str(rec.items.index[0])), headers={'content-type': 'application/json'})
     assert got.status_code==status and why in got.json()['detail']
 
+@pytest.mark.parametrize('path, body', [('recommend', dict(user_ids=999_999)), ('recommend', dict(user_ids=999_999, item_ids=['FILM'])),
+                                        ('predict', dict(user_ids=999_999, item_ids='FILM')), ('explain', dict(user_id=999_999, item_ids='FILM'))])
+def test_an_unknown_user_is_shown_the_way_of_http(web, rec, path, body):
+    film = str(rec.items.index[0])
+    said = web.post(f'/{path}', json={k: json.loads(json.dumps(v).replace('FILM', film)) for k,v in body.items()}).json()['detail']
+    assert said.endswith('send "history": [{"item_id": ..., "rating": ...}] to /recommend.') and 'history={' not in said
+
 NINES = '9'*4000
 STRANGE = {'{': 400, '['*10_000: 400, b'\xff\xfe{': 400, '{"user_ids": 9%s%s}'%(NINES, NINES): 400, '': 422, 'null': 422, '"x"': 422,
     '{"user_ids": NaN}': 404, '{"user_ids": Infinity}': 404, '{"user_ids": 1e400}': 404, '{"user_ids": "%s"}'%NINES: 404,

@@ -10,8 +10,9 @@ Docs: https://recfast.github.io/recfast/data.loaders.html.md"""
 __all__ = ['Vocab', 'Interactions', 'RatingDL', 'epoch_seed', 'CollabDataLoaders', 'find_columns', 'resolve_splits',
            'data_report']
 
-# %% ../../nbs/14_data.loaders.ipynb #9b0bafbf
-import random,warnings
+# %% ../../nbs/14_data.loaders.ipynb #92c74ba5
+import inspect,random,warnings
+from functools import partial
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -20,7 +21,7 @@ from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device,display_df
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,UnknownIdError,check_kwargs,check_on_unknown,first_few
-from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
+from .ratings import CSV_FORM,DUPLICATES,count_duplicates,parse_times,validate_ratings,wide_to_long
 from .split import random_split
 
 # %% ../../nbs/14_data.loaders.ipynb #5c4271bf
@@ -322,7 +323,7 @@ class CollabDataLoaders(DataLoaders):
 
     def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='_all'}
 
-# %% ../../nbs/14_data.loaders.ipynb #c4810b9a
+# %% ../../nbs/14_data.loaders.ipynb #d16d0213
 def find_columns(
     ratings:pd.DataFrame, # the table
     user_name:str=None, # None: 'user_id', else the first column
@@ -330,17 +331,19 @@ def find_columns(
     rating_name:str=None, # None: 'rating', else the third
     time_name:str=None, # None: 'timestamp' where there is one
 )->tuple: # (user_name, item_name, rating_name, time_name)
-    "The columns to use; raises `RatingsError` when there are too few"
+    "The columns to use; raises `RatingsError` where a position is not there or has another role"
+    roles = dict(user_name=(user_name,'user_id'), item_name=(item_name,'item_id'), rating_name=(rating_name,'rating'))
+    known = {arg: default if given is None and default in ratings.columns else given for arg,(given,default) in roles.items()}
+    other = [*known.values(),'timestamp' if time_name is None else time_name] # no position of these is taken for another role
     names,took = [],[]
-    for pos,(given,default) in enumerate([(user_name,'user_id'),(item_name,'item_id'),(rating_name,'rating')]):
-        name = given if given is not None else default if default in ratings.columns else None
+    for pos,(arg,name) in enumerate(known.items()):
         if name is None:
-            arg = f"{default.split('_')[0]}_name="
-            if len(ratings.columns)<=pos:
-                raise RatingsError(f"no column {default!r} and no column number {pos+1}; there are {list(ratings.columns)}. "
-                                   f"Name it with {arg}.")
+            if len(ratings.columns)<=pos or ratings.columns[pos] in other:
+                clicks = ', or build from clicks, which have none, with implicit_from_df' if arg=='rating_name' else ''
+                raise RatingsError(f"no {arg} was given and there is no column {roles[arg][1]!r}; the columns are {first_few(ratings.columns, 10)}. "
+                                   f"Pass {arg}= with the name of yours{clicks}.")
             name = ratings.columns[pos]
-            took.append(arg+first_few([name]))
+            took.append(f'{arg}={first_few([name])}')
         names.append(name)
     if took: warnings.warn(f"taken by position: {', '.join(took)}", stacklevel=3)
     if time_name is None and 'timestamp' in ratings.columns and 'timestamp' not in names: time_name = 'timestamp'
@@ -358,12 +361,21 @@ def _positions(o, n, what):
     if len(bad): raise RatingsError(f"splits: {what} positions out of range: {first_few(bad)}; the frame has {n} rows (0 to {n-1})")
     return o.astype(np.int64)
 
-# %% ../../nbs/14_data.loaders.ipynb #f8f0493d
+# %% ../../nbs/14_data.loaders.ipynb #014c1777
+def _asked(f, names):
+    "Those of `names` that are parameters of `f` and not bound by `partial`"
+    try: params = inspect.signature(f).parameters
+    except (ValueError,TypeError): return {} # a builtin may have none to show
+    bound = f.keywords if isinstance(f, partial) else {}
+    return {k: v for k,v in names.items() if v is not None and k in params and k not in bound}
+
+# %% ../../nbs/14_data.loaders.ipynb #08b65b91
 def resolve_splits(
     ratings:pd.DataFrame, # the frame as given
-    splits=None, # (train, valid) positions, a fastai splitter, or a boolean column's name
+    splits=None, # (train, valid) positions, a function of the frame such as a fastai splitter, or a boolean column's name
     valid_pct:float=None, # share of validation rows for a random split; None: 0.2
     seed:int=None, # of the random split
+    **names # user_name, item_name, time_name: passed to a function that has them as parameters and not yet bound by `partial`
 )->tuple: # (train [N], valid [M]) int64 positions
     "Positions of the training and validation rows; raises `RatingsError` on overlap or positions out of range"
     n = len(ratings)
@@ -376,7 +388,7 @@ def resolve_splits(
             raise RatingsError(f"splits={splits!r}: column of {mask.dtype}, expected bool without holes (True: validation row)")
         mask = mask.to_numpy(bool)
         return np.flatnonzero(~mask),np.flatnonzero(mask)
-    if callable(splits): splits = splits(ratings)
+    if callable(splits): splits = splits(ratings, **_asked(splits, names))
     if not hasattr(splits, '__len__') or len(splits)!=2:
         got = f'{len(splits)} parts' if hasattr(splits, '__len__') else repr(splits)
         raise RatingsError(f"splits: expected a pair (train, valid) of position lists, got {got}")
@@ -408,7 +420,7 @@ def _dedupe(ratings, pos, how, names):
 _dl_kwargs = ('valid_pct user_name item_name rating_name seed path time_name splits vocab duplicates bs val_bs shuffle drop_last device '
     'num_workers pin_memory verbose').split()
 
-# %% ../../nbs/14_data.loaders.ipynb #9c198308
+# %% ../../nbs/14_data.loaders.ipynb #090ed3aa
 @patch(cls_method=True)
 def from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per rating
@@ -419,7 +431,7 @@ def from_df(cls:CollabDataLoaders,
     seed:int=None, # of the split and of every epoch's order
     path='.', # where the Learner keeps models
     *, time_name:str=None, # column of times; None: 'timestamp' where there is one
-    splits=None, # (train, valid) positions, a fastai splitter or a boolean column; see `resolve_splits`
+    splits=None, # (train, valid) positions, a function (`global_time_split`, a fastai splitter) or a boolean column; see `resolve_splits`
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row; every training id needs one
     duplicates:str='keep', # repeated (user, item) pairs: 'keep', 'raise', 'last' or 'mean', within each split
     bs:int=64, # batch size
@@ -437,7 +449,7 @@ def from_df(cls:CollabDataLoaders,
     names = find_columns(ratings, user_name, item_name, rating_name, time_name)
     validate_ratings(ratings, *names, duplicates='raise' if duplicates=='raise' else 'keep')
     if duplicates not in DUPLICATES: raise RatingsError(f"duplicates={duplicates!r}, expected one of {DUPLICATES}")
-    split = resolve_splits(ratings, splits, valid_pct, seed)
+    split = resolve_splits(ratings, splits, valid_pct, seed, user_name=names[0], item_name=names[1], time_name=names[3])
     parts = [_dedupe(ratings, pos, duplicates, names) for pos in split]
     if min(bs, val_bs or bs)<1: raise RatingsError(f"bs={bs}, val_bs={val_bs}: expected 1 or more")
     n_train = len(parts[0][0])
@@ -491,18 +503,24 @@ def data_report(
     return dict(n_train=len(train), n_valid=len(valid), users=train.n_users-1, items=train.n_items-1, duplicates=int(duplicates),
                 cold_user_rows=int(cold_u.sum()), cold_item_rows=int(cold_i.sum()), cold_rows=int((cold_u|cold_i).sum()))
 
-# %% ../../nbs/14_data.loaders.ipynb #0afe8801
+# %% ../../nbs/14_data.loaders.ipynb #031bd9dc
+def _with_times(ratings, user_name=None, item_name=None, rating_name=None, time_name=None, **kwargs):
+    "The table of a file with its text times as datetimes"
+    free = 'timestamp' in ratings.columns and 'timestamp' not in (user_name,item_name,rating_name)
+    if time_name is None and free: time_name = 'timestamp'
+    return ratings if time_name is None else parse_times(ratings, time_name)
+
 @patch(cls_method=True)
 def from_csv(cls:CollabDataLoaders, csv, # path or buffer, utf-8
              **kwargs): # passed to `from_df`
     "Build from a csv file"
-    return cls.from_df(pd.read_csv(csv, encoding='utf-8'), **kwargs)
+    return cls.from_df(_with_times(pd.read_csv(csv, **CSV_FORM), **kwargs), **kwargs)
 
 @patch(cls_method=True)
 def from_parquet(cls:CollabDataLoaders, file, # path or buffer
                  **kwargs): # passed to `from_df`
     "Build from a parquet file"
-    return cls.from_df(pd.read_parquet(file), **kwargs)
+    return cls.from_df(_with_times(pd.read_parquet(file), **kwargs), **kwargs)
 
 @patch(cls_method=True)
 def from_wide(cls:CollabDataLoaders, wide:pd.DataFrame, # users by items, empty cells NaN
