@@ -4,7 +4,7 @@ from importlib import import_module
 from itertools import count
 from nbdev.doclinks import NbdevLookup
 from entries import constants,md_cell,show_doc,shown_name
-from links import local_links
+from links import local_links,site
 
 TAGS = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'code-fold': 'hide-input'} # of MyST-NB, for the directives of nbdev and Quarto
 METADATA = dict(language_info=dict(name='python', pygments_lexer='ipython3'), kernelspec=dict(name='python3', display_name='python3', language='python'))
@@ -87,5 +87,6 @@ def markdown(nb):
         else:
             if 'remove-input' not in c['metadata']['tags']: parts.append(f"```python\n{c['source']}\n```")
             texts = [o.get('text') or o.get('data', {}).get('text/markdown') or o.get('data', {}).get('text/plain') for o in c['outputs']]
-            parts += [f"```text\n{''.join(o).rstrip()}\n```" for o in texts if o]
-    return '\n\n'.join(o for o in parts if o.strip())+'\n'
+            parts += [f"```text\n{''.join(o).rstrip()}\n```" for o in texts if o and not ''.join(o).startswith('<IPython')]
+    text = '\n\n'.join(o for o in parts if o.strip())+'\n'
+    return re.sub(r'```\{symbol\}.*?```\n+|^\{\.lead\}\n', '', text, flags=re.S|re.M).replace('](page:', f']({site}')
