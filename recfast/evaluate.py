@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/evaluate.html.md"""
 __all__ = ['Evaluation', 'as_interactions', 'positive_rows', 'cold_rows', 'truth', 'find_candidates', 'rank_lists', 'hit_lists',
            'evaluate_recommender', 'rating_errors', 'describe_protocol', 'warn_of_leakage', 'Comparison', 'compare']
 
-# %% ../nbs/42_evaluate.ipynb #82e9c52f
+# %% ../nbs/42_evaluate.ipynb #f4fcaea1
 import warnings,weakref
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,torch
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from fastcore.foundation import L
 from scipy.sparse import csr_matrix
 from .core import LeakageWarning,RatingsError,RecfastError,first_few
 from .data.loaders import Interactions
-from .data.ratings import validate_ratings
+from .data.ratings import parse_times,validate_ratings
 from .data.split import leaking_rows
 from .metrics import LIST_METRICS,RANKING_METRICS,WHOLE_METRICS,auc_from_ranks,metric_comp,parse_metric
 from .models.base import item_vectors,score_items,score_pairs
@@ -53,7 +53,7 @@ def _markdown(df):
     rows = [['',*df.columns], ['---']*(df.shape[1]+1), *([i,*r] for i,r in zip(df.index, df.itertuples(index=False, name=None)))]
     return '\n'.join(f"| {' | '.join(map(show, r))} |" for r in rows)
 
-# %% ../nbs/42_evaluate.ipynb #63f6d084
+# %% ../nbs/42_evaluate.ipynb #084b3e7d
 def as_interactions(
     test, # `Interactions`, or a frame with the columns of training or user_id, item_id, rating, timestamp
     train:Interactions, # whose vocabularies name the rows
@@ -66,6 +66,7 @@ def as_interactions(
     if not isinstance(test, pd.DataFrame): raise RatingsError(f"test={test!r:.60}, expected a frame of your own ids or Interactions")
     user,item,rating,time = _columns(test, train, time_name)
     validate_ratings(test, user, item, rating)
+    if time is not None and train.times is not None: test = parse_times(test, time)
     users,items = (_encode(v, test[c], what) for v,c,what in ((train.user_vocab,user,'user'),(train.item_vocab,item,'item')))
     values,times = (None if c is None else test[c].to_numpy() for c in (rating,time))
     new = Interactions(users, items, values, times, train.classes, train.rating_name)

@@ -345,7 +345,7 @@ def _as_verb(f):
 
 for f in (Recommender.predict,Recommender.recommend,Recommender.similar_items,Recommender.fill_wide,Recommender.explain): _as_verb(f)
 
-# %% ../nbs/55_learner.ipynb #8ea971d9
+# %% ../nbs/55_learner.ipynb #884f4d3e
 @patch
 def evaluate(self:CollabLearner,
     test=None, # what to measure on: a frame of your own ids, or `Interactions`; None: the validation rows
@@ -362,6 +362,7 @@ def evaluate(self:CollabLearner,
     rated = getattr(self.dls, 'rated', True) and not hasattr(self.model, 'solve') # the scores of a model that is solved are no ratings
     note = 'random split; a time column was there' if getattr(self.dls, 'random_split', False) and train.times is not None else ''
     if test is not None: note = f'the {len(valid)} validation rows are candidates like any other' if len(valid) else ''
+    if self.dls.time_name in getattr(test, 'columns', ()): kwargs.setdefault('time_name', self.dls.time_name)
     if test is not None and isinstance(self.dls, LabelDataLoaders): test = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
     ev = _evaluate.evaluate_recommender(self.model, train, valid if test is None else test, k, candidates, relevant, by, metrics, clip, note, rated, **kwargs)
     _evaluate.warn_of_leakage([ev])

@@ -463,3 +463,14 @@ def test_a_large_catalogue_is_that_of_a_dense_reference(ties):
     scores = np.floor(rs.randn(U,I)*ties)+3*ties*test
     got = evaluate_recommender(Table(scores), *(rows(np.argwhere(o), U, I) for o in (train,test)), metrics=['ndcg@10','recall@20'], rated=False, memory=I*4*6*7)
     assert got.summary==pytest.approx(dense(scores, train, test)) and 0<got['recall@20']<1
+
+@pytest.mark.parametrize('name', ['timestamp','read on'])
+def test_a_frame_of_dates_as_text_is_tested_like_the_file_it_came_from(tmp_path, name):
+    df = synth_ratings(40, 30, seed=1).drop(columns='timestamp', errors='ignore')
+    df[name] = pd.Timestamp('2024-01-01')+pd.to_timedelta(np.arange(len(df)), 'D')
+    df.to_csv(tmp_path/'r.csv', index=False)
+    dls = CollabDataLoaders.from_csv(tmp_path/'r.csv', user_name='user_id', item_name='item_id', rating_name='rating', time_name=name, valid_pct=0, bs=8)
+    learn = collab_learner(dls, 4)
+    early = pd.read_csv(tmp_path/'r.csv').head(20)
+    with pytest.warns(LeakageWarning): said = learn.evaluate(early, k=3).protocol
+    assert 'leakage: 20 test rows' in said and isinstance(early[name].iloc[0], str)

@@ -303,10 +303,10 @@ def show_results(self:RatingDL, b, out, max_n:int=9, ctxs=None, show:bool=True, 
     df[f'{self.dataset.rating_name}_pred'] = out[:max_n].detach().cpu().reshape(len(df), -1)[:,0].numpy()
     return display_df(df) if show else (df,None,None)
 
-# %% ../../nbs/14_data.loaders.ipynb #a75511d4
+# %% ../../nbs/14_data.loaders.ipynb #186ba6b5
 class CollabDataLoaders(DataLoaders):
     "Training and validation `RatingDL`s with their vocabularies; build it with `from_df` and its siblings"
-    report,random_split,rest,rated = None,False,None,True # rest: rows of the table in neither part; rated: the values are ratings, not clicks
+    report,random_split,rest,rated,time_name = None,False,None,True,None # rest: rows of the table in neither part; rated: the values are ratings, not clicks
 
     @property
     def seed(self): return getattr(self, '_seed', None)
@@ -462,7 +462,7 @@ def from_df(cls:CollabDataLoaders,
     if len(rest): self.rest = _interactions(ratings, rest, ratings[names[2]].iloc[rest], classes, names, 'drop')
     return self
 
-# %% ../../nbs/14_data.loaders.ipynb #c7f38f79
+# %% ../../nbs/14_data.loaders.ipynb #aaf18d97
 def _interactions(ratings, pos, y, classes, names, on_unknown):
     "The rows at `pos`; unknown ids are an error or row 0"
     hint = "Add them to vocab=, or leave their rows out of the training split."
@@ -485,7 +485,7 @@ def _from_dsets(cls:CollabDataLoaders, dsets, ratings, names, random_split, seed
     dls = [RatingDL(ds, bs=b, shuffle=s, seed=order, drop_last=d, pin_memory=pin_memory)
            for ds,b,s,d in zip(dsets, (bs,val_bs or bs), (shuffle,False), (drop_last,False))]
     self = cls(*dls, path=path, device=default_device() if device is None else torch.device(device))
-    self._seed,self.random_split,self.report = seed,random_split,data_report(*dsets, duplicates=count_duplicates(ratings, *names[:2]))
+    self._seed,self.random_split,self.time_name,self.report = seed,random_split,names[3] if len(names)>3 else None,data_report(*dsets, duplicates=count_duplicates(ratings, *names[:2]))
     cold,n = self.report['cold_rows'],len(dsets[1])
     if cold>0.1*n:
         warnings.warn(f"{cold} of {n} validation rows have a user or item without a training row (row 0); see dls.report", stacklevel=3)
