@@ -22,7 +22,7 @@ from recfast.bundle import bundle_config, load_bundle, read_vocab, save_bundle, 
 from recfast.core import BundleError, RecfastError
 from recfast.data.loaders import CollabDataLoaders, Vocab
 from recfast.learner import collab_learner
-from recfast.models.base import MODELS
+from recfast.models.base import MODELS, register
 from recfast.models.dot import DotProduct
 from recfast.recommend import Recommender
 from recfast.testing import synth_ratings
@@ -62,6 +62,21 @@ def test_every_registered_model_answers_the_same_in_a_process_without_its_data(t
     for name in want:
         for k,frame in want[name].items():
             pd.testing.assert_frame_equal(pd.DataFrame(got[name][k]), frame, check_dtype=False, rtol=1e-5, atol=1e-6, obj=f'{name} {k}')
+
+def test_a_class_of_the_same_name_leaves_a_model_of_recfast_its_bundles(tmp_path):
+    mine = type('DotProduct', (DotProduct,), {})
+    with pytest.warns(UserWarning, match='recfast has a DotProduct of its own.*Call it something else'): assert register()(mine) is mine
+    assert MODELS['dotproduct'][0] is DotProduct
+    learner('dotproduct', synth_ratings()).save_bundle(tmp_path/'b')
+    assert type(load_bundle(tmp_path/'b').model) is DotProduct
+
+def test_a_class_of_your_own_may_be_defined_again(monkeypatch):
+    first,second = [type('Mine', (DotProduct,), {}) for _ in range(2)]
+    monkeypatch.setitem(MODELS, 'mine', None)
+    del MODELS['mine'] # is put back to that at the end
+    for cls in (first,second):
+        register()(cls)
+        assert MODELS['mine'][0] is cls
 
 # ids
 

@@ -10,8 +10,8 @@ Docs: https://recfast.github.io/recfast/models.base.html.md"""
 __all__ = ['MODELS', 'evaluating', 'model_device', 'pair_scores', 'score_items', 'score_pairs', 'id_tables', 'split_tables',
            'item_vectors', 'UserPrior', 'fold_in', 'score_vector', 'register', 'find_model']
 
-# %% ../../nbs/20_models.base.ipynb #17e7272f
-import inspect
+# %% ../../nbs/20_models.base.ipynb #f1b8510e
+import inspect,warnings
 from contextlib import contextmanager
 from functools import wraps
 import torch
@@ -203,17 +203,22 @@ def score_vector(
         x = torch.stack([torch.zeros_like(items), items], 1)
         return pair_scores(model, x, _as_tables(prior, u.float()[None], 1, items.device))
 
-# %% ../../nbs/20_models.base.ipynb #3e184369
+# %% ../../nbs/20_models.base.ipynb #82a6c949
 MODELS = {} # name -> (class, capabilities)
+
+def _ours(cls): return cls.__module__.startswith('recfast.')
 
 def register(
     predict=True, recommend=True, save=True, similar_items=True, history=True, bias=True, # which verbs answer
     paper:str='', # (author, year)
 ):
-    "Class decorator: list a model under its lower-case name with its capabilities"
+    "Class decorator: list a model under its lower-case name with its capabilities; warns where that is the name of one of recfast"
     caps = dict(predict=predict, recommend=recommend, save=save, similar_items=similar_items, history=history, bias=bias)
     def _inner(cls):
-        MODELS[cls.__name__.lower()] = cls,dict(caps, paper=paper)
+        name = cls.__name__.lower()
+        if _ours(MODELS.get(name, (cls,))[0]) and not _ours(cls):
+            warnings.warn(f"recfast has a {cls.__name__} of its own, which keeps the name: this class is not listed. Call it something else to save it in a bundle.", stacklevel=2)
+        else: MODELS[name] = cls,dict(caps, paper=paper)
         _remember(cls)
         return cls
     return _inner
