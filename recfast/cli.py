@@ -399,7 +399,7 @@ def _write_all(rec, out, **kwargs):
         n = write_lists(rec, out, progress=lambda n: bar.advance(task, n), **kwargs)
     _say(f'{n:,} rows: {out}')
 
-# %% ../nbs/71_cli.ipynb #728ac659
+# %% ../nbs/71_cli.ipynb #e3521445
 @command
 def recommend(
     bundle: Path = typer.Argument(help='From `recfast train` or `learn.save_bundle`.'),
@@ -421,9 +421,8 @@ def recommend(
     if all_: return _write_all(rec, out, **kwargs)
     if history: df = _history_lists(rec, history, **kwargs)
     else:
-        users = cast_ids(rec.users, user, 'user')
-        rec.users.encode(users, what='user', hint='For someone the model has never met pass --history item:rating.') # the hint of `rec.recommend` is Python
-        df = rec.recommend(users, **kwargs)
+        rec.new_user_hint = 'For someone the model has never met pass --history item:rating.'
+        df = rec.recommend(cast_ids(rec.users, user, 'user'), **kwargs)
     _print_or_write(df, out, 'Recommended')
 
 # %% ../nbs/71_cli.ipynb #af951ff1

@@ -1,6 +1,6 @@
 """The conventions every page of recfast follows, and the errors it raises
 
-This page comes first because every other module leans on it. It holds no machinery: the words recfast uses, the letters it writes for shapes, and the handful of errors a caller can meet. It imports nothing of ours.
+This page comes first because every other module leans on it. It holds little machinery: the words recfast uses, the letters it writes for shapes, the handful of errors a caller can meet, and how a file is written whole. It imports nothing of ours.
 
 Docs: https://recfast.github.io/recfast/core.html.md"""
 

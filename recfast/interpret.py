@@ -10,13 +10,13 @@ Docs: https://recfast.github.io/recfast/interpret.html.md"""
 __all__ = ['bias_table', 'item_factors', 'pca', 'label_points', 'plot_factors', 'plot_bias', 'fold_in_steps', 'path_gradient',
            'plot_explain']
 
-# %% ../nbs/51_interpret.ipynb #23d8ea8e
+# %% ../nbs/51_interpret.ipynb #f86dba49
 import matplotlib.pyplot as plt
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .models.base import evaluating,fold_in,id_tables,item_vectors,model_device,split_tables
 from .models.base import _linearize
-from .recommend import Recommender,_NEW_USER,_id_array
+from .recommend import Recommender,_id_array
 
 # %% ../nbs/51_interpret.ipynb #857d78d8
 def bias_table(
@@ -160,7 +160,7 @@ def _contributions(self:Recommender, items, ratings, targets):
     u,steps = fold_in_steps(self.model, prior, items.to(dev), ratings, noise)
     return steps.T@path_gradient(self.model, prior, u, targets.to(dev)).T
 
-# %% ../nbs/51_interpret.ipynb #0cbf6e92
+# %% ../nbs/51_interpret.ipynb #9b01d98c
 @patch
 def explain(self:Recommender,
     user_id=None, # one user of the training data
@@ -194,7 +194,7 @@ def _explained(self:Recommender, user_id, history, on_unknown):
     self.need_rows('there is no history to explain by')
     ids = _id_array(user_id)
     if len(ids)!=1: raise ValueError(f"{len(ids)} users: explain answers for one person at a time")
-    user = self.users.encode(ids, 'raise', 'user', _NEW_USER)
+    user = self.users.encode(ids, 'raise', 'user', self.new_user_hint)
     own = self.train[((self.train.users==int(user[0]))&(self.train.items>0)).numpy()]
     items,ratings = own.items.long(),(torch.ones(len(own)) if own.values is None else own.values).double()
     if hasattr(self.model, 'contributions') and len(own): # such models see a pair once, with its mean rating

@@ -18,9 +18,10 @@ from .core import RatingsError,RecfastError,check_on_unknown,first_few
 from .models.base import UserPrior,evaluating,fold_in,id_tables,item_vectors,model_device,score_items,score_pairs,score_vector
 from .ranking import rank_items,mask_scores,top_k
 
-# %% ../nbs/50_recommend.ipynb #730021dc
+# %% ../nbs/50_recommend.ipynb #c05d2603
 class Recommender:
     "A trained model with the ids of its rows and what each user has seen"
+    new_user_hint = 'For someone the model has never met pass history={item: rating} to recommend.' # other doors say it in their words
     def __init__(self,
         model:torch.nn.Module, # a pair model, x:[B,2] to scores
         interactions, # `Interactions`: every known rating, what `exclude_seen` leaves out
@@ -45,7 +46,7 @@ class Recommender:
 
     def __repr__(self): return f"Recommender({type(self.model).__name__}, {self.n_users-1} users, {self.n_items-1} items, {len(self.seen)} ratings seen)"
 
-# %% ../nbs/50_recommend.ipynb #3b7e0de5
+# %% ../nbs/50_recommend.ipynb #00f87b5b
 def _many(ids): return isinstance(ids, Iterable) and not isinstance(ids, (str,bytes))
 
 def _id_array(ids):
@@ -60,15 +61,13 @@ def predict(self:Recommender,
 ): # float, or float array in the given order
     "The model's score of each pair; raises `UnknownIdError`"
     one = not (_many(user_ids) or _many(item_ids))
-    u,i = np.broadcast_arrays(self.users.encode(_id_array(user_ids), on_unknown, 'user', _NEW_USER),
+    u,i = np.broadcast_arrays(self.users.encode(_id_array(user_ids), on_unknown, 'user', self.new_user_hint),
                               self.items.encode(_id_array(item_ids), on_unknown, 'item'))
     out = score_pairs(self.model, torch.from_numpy(np.stack([u,i], 1))).numpy().astype(float)
     cold = (u==0)|(i==0)
     if cold.any() and on_unknown!='drop': self.need_rows('there is no mean to fall back to')
     if cold.any(): out[cold] = np.nan if on_unknown=='drop' else np.where(i[cold]>0, self._mean_scores()[i[cold]], self._mean_rating())
     return float(out[0]) if one else out
-
-_NEW_USER = "For someone the model has never met pass history={item: rating} to recommend."
 
 # %% ../nbs/50_recommend.ipynb #c3304b47
 @patch
@@ -114,7 +113,7 @@ def _list_frame(self:Recommender, user_ids, vals, rows):
     return pd.DataFrame(dict(user_id=user_ids[at], item_id=self.items.decode(rows.flatten().numpy()[keep]),
                              score=vals.flatten().numpy()[keep], rank=np.tile(np.arange(1, k+1), n)[keep]))
 
-# %% ../nbs/50_recommend.ipynb #bdd7273c
+# %% ../nbs/50_recommend.ipynb #577be56f
 @patch
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every user
@@ -136,7 +135,7 @@ def recommend(self:Recommender,
         return self._recommend_new(history, k, ok, exclude_seen, on_unknown)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.users.decode(np.arange(1, self.n_users)) if user_ids is None else _id_array(user_ids)
-    users = self.users.encode(ids, on_unknown, 'user', _NEW_USER)
+    users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint)
     if on_unknown=='drop': ids,users = ids[users>0],users[users>0]
     return self._list_frame(ids, *rank_items(self._score, users, k, self.n_items, ok, self.seen.csr() if exclude_seen else None, memory, progress))
 

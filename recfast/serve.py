@@ -14,8 +14,9 @@ __all__ = ['log', 'Id', 'OnUnknown', 'HEADERS', 'OPEN', 'STATIC', 'RequestError'
            'add_handlers', 'page', 'add_pages', 'Listed', 'Near', 'Because', 'Found', 'Health', 'add_verbs',
            'add_looks', 'make_app', 'serve']
 
-# %% ../nbs/61_serve.ipynb #403a0f75
+# %% ../nbs/61_serve.ipynb #b989d6c4
 import asyncio,gc,hmac,html,logging,math,re,signal,socket,threading,time,unicodedata,warnings
+from copy import copy
 from collections import deque
 from concurrent.futures import Future,ThreadPoolExecutor
 from contextlib import asynccontextmanager,contextmanager
@@ -27,7 +28,7 @@ import recfast
 from fastcore.basics import patch
 from .bundle import cast_ids,load_bundle
 from .core import RecfastError,UnknownIdError
-from .recommend import _NEW_USER,Recommender
+from .recommend import Recommender
 
 # %% ../nbs/61_serve.ipynb #4367c9e7
 try:
@@ -358,14 +359,12 @@ class Meters:
 
     def text(self)->str: return generate_latest(self.registry).decode()
 
-# %% ../nbs/61_serve.ipynb #95e32a2d
+# %% ../nbs/61_serve.ipynb #8127a902
 def _sentence(e):
     "Of the forms an argument may have, the complaint of the one that came nearest: of the right type, or else the deepest"
     best = max(e.errors(), key=lambda o: (not o['type'].endswith('_type'), len(o['loc'])))
     where = '.'.join(str(o) for o in best['loc'][1:] if not re.search(r'[^\w]|^[A-Z]|^(bool|int|float|str)$', str(o)))
     return f"{where}: {best['msg']}" if where else best['msg']
-
-_NEW_HERE = 'For someone the model has never met send "history": [{"item_id": ..., "rating": ...}] to /recommend.' # `_NEW_USER` is Python
 
 def _problem(status, text): return JSONResponse(dict(detail=text.encode('utf-8', 'replace').decode()[:1000]), status)
 
@@ -375,7 +374,7 @@ def add_handlers(
     "Errors as `{'detail': why}`"
     on = app.exception_handler
     @on(UnknownIdError)
-    async def unknown(request, e): return _problem(404, str(e).replace(_NEW_USER, _NEW_HERE))
+    async def unknown(request, e): return _problem(404, str(e))
     @on(RecfastError)
     async def ours(request, e): return _problem(422, str(e))
     @on(NotImplementedError)
@@ -475,7 +474,7 @@ def add_looks(
     @app.get('/metrics', summary='Counters for Prometheus', response_class=PlainTextResponse)
     async def metrics(): return PlainTextResponse(meters.text())
 
-# %% ../nbs/61_serve.ipynb #b4c7d3e3
+# %% ../nbs/61_serve.ipynb #c758ba64
 def make_app(
     rec, # a `Recommender`, or the path of a bundle
     token:str=None, # what a client has to send as `Authorization: Bearer ...`
@@ -485,7 +484,8 @@ def make_app(
 )->FastAPI: # an ASGI app
     "The service; raises `BundleError`, and `RequestError` for a token that no header can carry"
     if token is not None and not re.fullmatch('[!-~]+( +[!-~]+)*', token): raise RequestError('a token is made of printable ASCII characters, at least one')
-    rec = rec if isinstance(rec, Recommender) else load_bundle(rec)
+    rec = copy(rec) if isinstance(rec, Recommender) else load_bundle(rec)
+    rec.new_user_hint = 'For someone the model has never met send "history": [{"item_id": ..., "rating": ...}] to /recommend.'
     meters,can = Meters(),abilities(rec)
     worker = Worker(rec, observe=meters.batch.observe)
     @asynccontextmanager

@@ -219,6 +219,7 @@ def test_an_unknown_user_is_shown_the_way_of_http(web, rec, path, body):
     film = str(rec.items.index[0])
     said = web.post(f'/{path}', json={k: json.loads(json.dumps(v).replace('FILM', film)) for k,v in body.items()}).json()['detail']
     assert said.endswith('send "history": [{"item_id": ..., "rating": ...}] to /recommend.') and 'history={' not in said
+    assert 'history={' in rec.new_user_hint # what was given is as it was
 
 NINES = '9'*4000
 STRANGE = {'{': 400, '['*10_000: 400, b'\xff\xfe{': 400, '{"user_ids": 9%s%s}'%(NINES, NINES): 400, '': 422, 'null': 422, '"x"': 422,
