@@ -10,14 +10,14 @@ Docs: https://recfast.github.io/recfast/files.html.md"""
 __all__ = ['table_kind', 'read_table', 'encode_column', 'file_interactions', 'parse_history', 'read_histories', 'write_text',
            'write_frames', 'write_lists']
 
-# %% ../nbs/62_files.ipynb #29e25736
+# %% ../nbs/62_files.ipynb #f87f7c7e
 from pathlib import Path
 import numpy as np,pandas as pd,pyarrow as pa
 from pyarrow import parquet
 from .bundle import cast_ids
-from .core import RatingsError,first_few,whole_file
+from .core import RatingsError,whole_file
 from .data.loaders import Interactions
-from .data.ratings import CSV_FORM,validate_ratings
+from .data.ratings import read_csv,validate_ratings
 from .recommend import Recommender
 
 # %% ../nbs/62_files.ipynb #7a2ed6d4
@@ -34,7 +34,7 @@ def table_kind(
     if end not in (*_SEP,*_PARQUET): raise RatingsError(f"{path}: expected a name that ends in {', '.join((*_SEP,*_PARQUET))}")
     return _SEP.get(end, 'parquet')
 
-# %% ../nbs/62_files.ipynb #f51b2c05
+# %% ../nbs/62_files.ipynb #84886a76
 def read_table(
     path, # csv, tsv or parquet, by its ending; utf-8
     text=(), # columns to read as text, whatever they look like
@@ -43,14 +43,12 @@ def read_table(
     kind,path = table_kind(path),Path(path)
     if not path.exists(): raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder, expected a file")
-    try: df = pd.read_parquet(path) if kind=='parquet' else pd.read_csv(path, sep=kind, dtype=dict.fromkeys(text, str), **CSV_FORM)
+    try: return pd.read_parquet(path) if kind=='parquet' else read_csv(path, sep=kind, dtype=dict.fromkeys(text, str))
     except pd.errors.EmptyDataError: raise RatingsError(f"{path} is empty") from None
     except (ValueError,OverflowError,EOFError,KeyError,TypeError,NotImplementedError,pa.ArrowException,OSError) as e:
         if isinstance(e, (PermissionError,InterruptedError)): raise
         why = 'it is not utf-8 text' if isinstance(e, UnicodeError) else ' '.join(str(e).split()) or type(e).__name__
         raise RatingsError(f"{path} cannot be read as {'parquet' if kind=='parquet' else 'a table'}: {why}") from e
-    if kind!='parquet' and not isinstance(df.index, pd.RangeIndex): raise RatingsError(f"{path}: rows have more cells than the header has names ({first_few(df.columns, 10)})")
-    return df
 
 # %% ../nbs/62_files.ipynb #c5e7e9fb
 def encode_column(

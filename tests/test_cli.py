@@ -147,7 +147,7 @@ def test_an_argument_of_train_that_cannot_be_used(ratings, tmp_path, args, parts
     assert list(tmp_path.iterdir())==[]
 
 @pytest.mark.parametrize('name,data,part', [('e.csv',b'','e.csv is empty'), ('e.csv',b'userId,movieId,rating\n','0 rows'), ('e.csv',b'\xff\xfe\x00','not utf-8'),
-    ('e.parquet',b'PAR1 no','cannot be read as parquet'), ('e.xlsx',b'x','ends in .csv'), ('e.csv',b'userId,movieId,rating\n1,2,3,4\n','more cells than the header'),
+    ('e.parquet',b'PAR1 no','cannot be read as parquet'), ('e.xlsx',b'x','ends in .csv'), ('e.csv',b'userId,movieId,rating\n1,2,3,4\n2,2,3,4\n','more cells than the header'),
     ('e.csv',b'userId,movieId,rating\n1,2,good\n',"'rating'"),
     ('e.csv',b'userId,movieId,rating\n1,2,3\n1,3,"4,5"\n2,2,n/a\n',"column 'rating' has ratings that are not numbers: '4,5', 'n/a' at row positions 1, 2"), ('e.csv',b'userId,movieId,rating\n1,,3\n','missing ids'), ('e.csv.gz',b'no gzip','cannot be read'),
     ('e.csv',b'userId,movieId,rating\n"1,2,3\n','cannot be read')])

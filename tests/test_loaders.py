@@ -339,6 +339,11 @@ def test_from_csv_is_utf_8(tmp_path):
 def test_from_csv_of_a_buffer():
     assert CollabDataLoaders.from_csv(io.StringIO(FRAME.to_csv(index=False)), seed=42).report==loaders().report
 
+@pytest.mark.parametrize('rows', ['1,2,3,4\n2,3,4,5\n', '0,2,3,4\n1,3,4,5\n', '7,2,3,4\n7,3,4\n', '7,2,3\n7,3,4,5\n']) # pandas takes some of these for an index
+def test_from_csv_refuses_rows_longer_than_the_header(rows):
+    with pytest.raises(ValueError, match='more cells than the header|Expected 3 fields in line 3, saw 4'):
+        CollabDataLoaders.from_csv(io.StringIO(f'user_id,item_id,rating\n{rows}'), valid_pct=0, bs=1)
+
 def test_from_csv_takes_only_an_empty_cell_for_missing():
     dls = CollabDataLoaders.from_csv(io.StringIO('user_id,item_id,rating\nNA,null,3\nNone,NA,4\n'), valid_pct=0, bs=2)
     assert list(dls.classes['item_id'])==['#na#','NA','null'] and list(dls.classes['user_id'])==['#na#','NA','None']

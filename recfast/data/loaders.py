@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/data.loaders.html.md"""
 __all__ = ['Vocab', 'Interactions', 'RatingDL', 'epoch_seed', 'CollabDataLoaders', 'find_columns', 'resolve_splits',
            'data_report']
 
-# %% ../../nbs/14_data.loaders.ipynb #92c74ba5
+# %% ../../nbs/14_data.loaders.ipynb #6ac883d6
 import inspect,random,warnings
 from functools import partial
 import numpy as np,pandas as pd,torch
@@ -21,7 +21,7 @@ from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device,display_df
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,UnknownIdError,check_kwargs,check_on_unknown,first_few
-from .ratings import CSV_FORM,DUPLICATES,count_duplicates,parse_times,validate_ratings,wide_to_long
+from .ratings import DUPLICATES,count_duplicates,parse_times,read_csv,validate_ratings,wide_to_long
 from .split import random_split
 
 # %% ../../nbs/14_data.loaders.ipynb #5c4271bf
@@ -503,7 +503,7 @@ def data_report(
     return dict(n_train=len(train), n_valid=len(valid), users=train.n_users-1, items=train.n_items-1, duplicates=int(duplicates),
                 cold_user_rows=int(cold_u.sum()), cold_item_rows=int(cold_i.sum()), cold_rows=int((cold_u|cold_i).sum()))
 
-# %% ../../nbs/14_data.loaders.ipynb #031bd9dc
+# %% ../../nbs/14_data.loaders.ipynb #4679226b
 def _with_times(ratings, user_name=None, item_name=None, rating_name=None, time_name=None, **kwargs):
     "The table of a file with its text times as datetimes"
     free = 'timestamp' in ratings.columns and 'timestamp' not in (user_name,item_name,rating_name)
@@ -514,7 +514,7 @@ def _with_times(ratings, user_name=None, item_name=None, rating_name=None, time_
 def from_csv(cls:CollabDataLoaders, csv, # path or buffer, utf-8
              **kwargs): # passed to `from_df`
     "Build from a csv file"
-    return cls.from_df(_with_times(pd.read_csv(csv, **CSV_FORM), **kwargs), **kwargs)
+    return cls.from_df(_with_times(read_csv(csv), **kwargs), **kwargs)
 
 @patch(cls_method=True)
 def from_parquet(cls:CollabDataLoaders, file, # path or buffer
