@@ -13,6 +13,7 @@ project,author,copyright = 'recfast','The recfast developers','the recfast devel
 extensions = ['myst_nb','sphinx_copybutton','sphinx_design','sphinx-mathjax-offline','sphinx.ext.mathjax']
 exclude_patterns = ['.doctrees','.outputs']
 html_theme,html_title,html_static_path,html_css_files = 'pydata_sphinx_theme','recfast',['_static'],['recfast.css']
+html_js_files = ['search.js']
 html_logo,html_favicon = '_static/logo.svg','_static/logo.svg'
 html_extra_path = ['../nbs/llms.txt']
 html_copy_source,html_show_sourcelink = False,False

@@ -216,6 +216,9 @@ def test_the_search_box_finds(at, visit, word, page_of_it): # noqa: F811
     page.wait_for_function("document.querySelector('#search-results p.search-summary')?.textContent.match(/found/)")
     found = page.locator('#search-results ul.search li a').evaluate_all('os => os.map(o => o.getAttribute("href"))')
     assert any(page_of_it in o for o in found[:5]), found[:5]
+    page.wait_for_function("document.querySelectorAll('#search-results p.context').length>=5")
+    excerpts = ' '.join(page.locator('#search-results p.context').all_inner_texts())
+    assert '\\(' not in excerpts and '\\frac' not in excerpts # words, no source of formulas
 
 @needs_browser
 def test_dark_mode_follows_the_reader(at, visit): # noqa: F811
