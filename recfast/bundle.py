@@ -82,7 +82,7 @@ def _text(o, dtype): return str(o)
 def _day(o, dtype): return o if type(o) is date else date.fromisoformat(o)
 def _duration(o, dtype): return pd.Timedelta(o)
 
-# %% ../nbs/60_bundle.ipynb #f85223e7
+# %% ../nbs/60_bundle.ipynb #2949b03d
 _READ = {'b': (_truth, (bool,str), 'true or false'), 'i': (_whole, (int,float,str), 'a whole number'), 'f': (_finite, (int,float,str), 'a number'),
          'str': (_text, (str,int,float), 'text'), 'date': (_day, (str,date), 'a date such as 2021-12-31'),
          'datetime64': (_moment, (str,date), 'a time such as 2021-12-31T23:59'), 'timedelta64': (_duration, (str,pd.Timedelta), 'a duration such as P1DT2H')}
@@ -101,7 +101,7 @@ def cast_ids(
             if not isinstance(o, types) or (isinstance(o, bool) and bool not in types): raise TypeError
             out.append(read(o, dtype))
         except (ValueError,TypeError,KeyError,OverflowError): bad.append(o)
-    if bad: raise UnknownIdError(bad, what, f"This cannot be read as {words}, which the {what} ids of this model are{_such(vocab)}.")
+    if bad: raise UnknownIdError(bad, what, known=f"This cannot be read as {words}, which the {what} ids of this model are", such=_such(vocab))
     return out
 
 def _such(vocab): return f' (such as {vocab.items[1]})' if len(vocab)>1 else ''

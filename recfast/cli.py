@@ -13,10 +13,10 @@ __all__ = ['app', 'console', 'errors', 'main', 'speaking', 'command', 'bounds', 
            'fit', 'run_quickstart', 'quickstart', 'parse_config', 'parse_range', 'run_train', 'train', 'recommend',
            'similar', 'evaluate', 'describe_bundle', 'info', 'export', 'serve']
 
-# %% ../nbs/71_cli.ipynb #11e051fe
+# %% ../nbs/71_cli.ipynb #4d04e5e0
 import inspect,json,sys,warnings
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial,wraps
 from pathlib import Path
 import numpy as np,pandas as pd,typer
 from rich.console import Console
@@ -229,7 +229,7 @@ def parse_range(
     if not -np.inf<low<high<np.inf: raise ValueError(f"--y-range {text!r}: expected two numbers, the lower first")
     return low,high
 
-# %% ../nbs/71_cli.ipynb #2d814f1d
+# %% ../nbs/71_cli.ipynb #c14001ab
 def _find_arch(name):
     "The class called `name`, and what kind of loaders it needs"
     from recfast.models import autorec,dot,ncf,params,sequence # noqa: F401 (they register themselves)
@@ -255,22 +255,34 @@ def _note_clicks(df, y_range):
     if y_range not in (None,(0,1)): raise ValueError(f'--y-range: {said}') # cross-entropy may have (0,1)
     warnings.warn(said, stacklevel=3)
 
-def _loaders(kind, df, rating, time, valid_pct, config, **kwargs):
+def _split(name, time, valid_pct):
+    "What `--split` and `--valid-pct` mean to the loaders"
+    from recfast.data.split import global_time_split,leave_last_out
+    if name=='time' and time is None: raise ValueError("--split time: there is no column of times; name it by --time-name")
+    if name=='last' and valid_pct is not None: raise ValueError("--valid-pct: --split last holds out one row of each user")
+    known = dict(random=dict(valid_pct=valid_pct), time=dict(splits=partial(global_time_split, valid_pct=valid_pct)), last=dict(splits=leave_last_out))
+    if name not in known: raise ValueError(f"--split {name!r}: there are {', '.join(known)}")
+    return known[name]
+
+def _loaders(kind, df, rating, time, split, valid_pct, config, **kwargs):
     "Loaders of the kind an architecture needs"
     from recfast.data import implicit,rows,sequences # noqa: F401 (they add builders)
     from recfast.data.loaders import CollabDataLoaders as D
     kwargs = {k: v for k,v in kwargs.items() if v is not None}
-    kwargs.setdefault('bs', _batch_size(kind, df, valid_pct, config, **kwargs))
+    share = valid_pct if valid_pct is not None else 0.2 if split!='last' else df[kwargs['user_name']].nunique()/len(df)
+    kwargs.setdefault('bs', _batch_size(kind, df, share, config, **kwargs))
+    held_out = _split(split, time, valid_pct)
     if kind=='sequences':
+        if split=='time': raise ValueError("--split time: a next-item model holds out the last row of each user")
         if valid_pct: raise ValueError("--valid-pct: a next-item model holds out the last row of each user; 0 holds out nothing")
         return D.sequences_from_df(df, time_name=time, hold_out=valid_pct is None, **{k: config[k] for k in ('seq_len',) if k in config}, **kwargs)
-    kwargs.update(valid_pct=valid_pct, time_name=time)
+    kwargs.update(held_out, time_name=time)
     if kind=='rows': return D.rows_from_df(df, config.get('by', 'item'), rating_name=rating, **kwargs)
     return D.implicit_from_df(df, **kwargs) if rating is None else D.from_df(df, rating_name=rating, **kwargs)
 
-def _batch_size(kind, df, valid_pct, config, user_name=None, item_name=None, **kwargs):
+def _batch_size(kind, df, share, config, user_name=None, item_name=None, **kwargs):
     "The builder's own, or what a small table has"
-    if kind=='pairs': return max(1, min(64, int((1-(0.2 if valid_pct is None else valid_pct))*len(df))))
+    if kind=='pairs': return max(1, min(64, int((1-share)*len(df))))
     by_user = kind=='sequences' or config.get('by', 'item')=='user'
     n = df[(user_name or 'user_id') if by_user else (item_name or 'item_id')].nunique()
     return max(1, min(128, n)) if kind=='rows' else max(1, min(64, n//2))
@@ -290,14 +302,15 @@ def _guess_range(kind, df, rating):
     low,high = float(df[rating].min()),float(df[rating].max())
     return low-(high-low)/4,high+(high-low)/8
 
-# %% ../nbs/71_cli.ipynb #69c655c5
+# %% ../nbs/71_cli.ipynb #d7a1a686
 def run_train(
     file, # csv, tsv or parquet
     out, # the bundle
     arch:str='dotproductbias', # a registered model
     user_name='user_id', item_name='item_id', rating_name=None, time_name=None, # columns; None: 'rating' and 'timestamp' where they are there
     epochs:int=5, lr:float=None, wd:float=None, # 5e-3 and 0.1, which a model solved in closed form has no use for
-    n_factors:int=50, bs:int=None, valid_pct:float=None, y_range:tuple=None, # None: a little more than the ratings span
+    n_factors:int=50, bs:int=None, split:str='random', # or 'time', 'last'
+    valid_pct:float=None, y_range:tuple=None, # None: a little more than the ratings span
     config:dict=None, # further arguments of the architecture
     seed:int=42, # of split, order and weights
     k:int=10, # list length of the metrics
@@ -313,7 +326,7 @@ def run_train(
         if not o.absolute().parent.is_dir(): raise FileNotFoundError(f"{o}: there is no folder {o.absolute().parent}")
     df,rating,time = _read_ratings(file, user_name, item_name, rating_name, time_name)
     if rating is None: _note_clicks(df, y_range)
-    dls = _loaders(kind, df, rating, time, valid_pct, config, user_name=user_name, item_name=item_name, bs=bs, seed=seed)
+    dls = _loaders(kind, df, rating, time, split, valid_pct, config, user_name=user_name, item_name=item_name, bs=bs, seed=seed)
     y_range = _guess_range(kind, df, rating) if y_range is None else y_range
     learn = _make_learner(dls, cls, kind, n_factors, y_range, config, seed)
     console.print(Text(f'{file}: {len(df):,} rows, {dls.n_users-1:,} users, {dls.n_items-1:,} items. Training {cls.__name__}'
@@ -343,7 +356,7 @@ def _train_parts(learn, ev):
     parts.append(('For the first three users', 'What the model recommends, less what they have seen.', learn.recommend(first, k=5).round({'score': 3})))
     return parts
 
-# %% ../nbs/71_cli.ipynb #1e88a1cd
+# %% ../nbs/71_cli.ipynb #93969615
 @command
 def train(
     file: Path = typer.Argument(help='Ratings or clicks: csv, tsv or parquet.'),
@@ -358,6 +371,7 @@ def train(
     wd: float = typer.Option(None, min=0, help='Weight decay; 0.1.'),
     n_factors: int = typer.Option(50, min=1, help='Numbers per user and item.'),
     bs: int = typer.Option(None, min=1, help='Batch size.'),
+    split: str = typer.Option('random', help="What is held out: rows at random, those after some 'time', or the 'last' of each user."),
     valid_pct: float = typer.Option(None, min=0, max=.99, help='Share of rows held out; 0.2. A next-item model holds out the last row of each user.'),
     y_range: str = typer.Option(None, help='low,high of scores; a little more than the ratings span.'),
     config: list[str] = typer.Option([], help='key=value of the architecture; several.'),
@@ -366,7 +380,7 @@ def train(
     report: Path = typer.Option(None, help='Where to write the report; beside the bundle.'),
 ):
     "Train on a table of ratings or clicks, write a bundle and a report."
-    run_train(file, out, arch, user_name, item_name, rating_name, time_name, epochs, lr, wd, n_factors, bs, valid_pct, parse_range(y_range), parse_config(config), seed, k, report)
+    run_train(file, out, arch, user_name, item_name, rating_name, time_name, epochs, lr, wd, n_factors, bs, split, valid_pct, parse_range(y_range), parse_config(config), seed, k, report)
 
 # %% ../nbs/71_cli.ipynb #a856832c
 def _open(path):

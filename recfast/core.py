@@ -42,20 +42,28 @@ def first_few(
     shown = ', '.join(o if len(o)<=80 else o[:79]+'…' for o in (repr(getattr(x, 'item', lambda: x)()) for x in xs[:n]))
     return shown if len(xs)<=n else f'{shown} ... ({len(xs)} in all)'
 
-# %% ../nbs/00_core.ipynb #f512c645
+# %% ../nbs/00_core.ipynb #723f52e9
 class UnknownIdError(RecfastError, KeyError):
     "Ids that the model has no row for"
     def __init__(self,
         ids, # the unknown ids
         what:str='id', # 'user' or 'item'
         hint:str='', # what to do about it
+        known:str='', # a sentence on the ids there are, without its full stop
+        such:str='', # its end, which shows a few
     ):
-        self.ids,self.what,self.hint = list(ids),what,hint
+        self.ids,self.what,self.hint,self.known,self.such = list(ids),what,hint,known,such
         super().__init__(self.ids)
 
-    def __reduce__(self): return type(self),(self.ids,self.what,self.hint)
-    def __str__(self):
-        return f"unknown {self.what} id{'s' if len(self.ids)>1 else ''}: {first_few(self.ids)}. {self.hint}".strip()
+    def __reduce__(self): return type(self),(self.ids,self.what,self.hint,self.known,self.such)
+    def __str__(self): return self.say()
+
+    def say(self,
+        such:bool=True, # show ids that are known; a server had better not show whose they are
+    )->str: # the message
+        "What is unknown, what is known, what to do"
+        known = f" {self.known}{self.such if such else ''}." if self.known else ''
+        return f"unknown {self.what} id{'s' if len(self.ids)>1 else ''}: {first_few(self.ids)}.{known} {self.hint}".strip()
 
 # %% ../nbs/00_core.ipynb #a61d35ce
 def check_kwargs(

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/evaluate.html.md"""
 __all__ = ['Evaluation', 'as_interactions', 'positive_rows', 'cold_rows', 'truth', 'find_candidates', 'rank_lists', 'hit_lists',
            'evaluate_recommender', 'rating_errors', 'describe_protocol', 'warn_of_leakage', 'Comparison', 'compare']
 
-# %% ../nbs/42_evaluate.ipynb #f4fcaea1
+# %% ../nbs/42_evaluate.ipynb #27800154
 import warnings,weakref
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,torch
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from fastcore.foundation import L
 from scipy.sparse import csr_matrix
 from .core import LeakageWarning,RatingsError,RecfastError,first_few
 from .data.loaders import Interactions
-from .data.ratings import parse_times,validate_ratings
+from .data.ratings import _utc,parse_times,validate_ratings
 from .data.split import leaking_rows
 from .metrics import LIST_METRICS,RANKING_METRICS,WHOLE_METRICS,auc_from_ranks,metric_comp,parse_metric
 from .models.base import item_vectors,score_items,score_pairs
@@ -53,7 +53,7 @@ def _markdown(df):
     rows = [['',*df.columns], ['---']*(df.shape[1]+1), *([i,*r] for i,r in zip(df.index, df.itertuples(index=False, name=None)))]
     return '\n'.join(f"| {' | '.join(map(show, r))} |" for r in rows)
 
-# %% ../nbs/42_evaluate.ipynb #084b3e7d
+# %% ../nbs/42_evaluate.ipynb #70d41c83
 def as_interactions(
     test, # `Interactions`, or a frame with the columns of training or user_id, item_id, rating, timestamp
     train:Interactions, # whose vocabularies name the rows
@@ -68,7 +68,7 @@ def as_interactions(
     validate_ratings(test, user, item, rating)
     if time is not None and train.times is not None: test = parse_times(test, time)
     users,items = (_encode(v, test[c], what) for v,c,what in ((train.user_vocab,user,'user'),(train.item_vocab,item,'item')))
-    values,times = (None if c is None else test[c].to_numpy() for c in (rating,time))
+    values,times = (None if c is None else _utc(test[c]).to_numpy() for c in (rating,time))
     new = Interactions(users, items, values, times, train.classes, train.rating_name)
     new.unknown_users = test[user][users==0].nunique()
     return new
@@ -427,7 +427,7 @@ def describe_protocol(
               "same user (`global_time_split` prevents it)") if n.get('earlier_than_train') else '', note]
     return '. '.join(p for p in parts if p)+'.'
 
-# %% ../nbs/42_evaluate.ipynb #ebff1d34
+# %% ../nbs/42_evaluate.ipynb #11192cba
 def warn_of_leakage(
     evs, # `Evaluation`s
     stacklevel:int=2, # as in `warnings.warn`: 2 is who called the caller
@@ -435,7 +435,7 @@ def warn_of_leakage(
     "A `LeakageWarning` when a model was trained on events later than those it was tested on"
     n = max([(o.counts or {}).get('earlier_than_train', 0) for o in evs], default=0)
     if n: warnings.warn(f"{n} test rows are earlier than the latest training event: the model was trained on what came after. "
-                        "Split along time (global_time_split) to prevent it; ev.protocol has the details", LeakageWarning, stacklevel+1)
+                        "Split along time (splits=global_time_split, in a shell --split time) to prevent it; ev.protocol has the details", LeakageWarning, stacklevel+1)
 
 # %% ../nbs/42_evaluate.ipynb #26135cfa
 def _bins(n, n_bins=4):

@@ -34,7 +34,7 @@ def table_kind(
     if end not in (*_SEP,*_PARQUET): raise RatingsError(f"{path}: expected a name that ends in {', '.join((*_SEP,*_PARQUET))}")
     return _SEP.get(end, 'parquet')
 
-# %% ../nbs/62_files.ipynb #84886a76
+# %% ../nbs/62_files.ipynb #0694d270
 def read_table(
     path, # csv, tsv or parquet, by its ending; utf-8
     text=(), # columns to read as text, whatever they look like
@@ -43,7 +43,7 @@ def read_table(
     kind,path = table_kind(path),Path(path)
     if not path.exists(): raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder, expected a file")
-    try: return pd.read_parquet(path) if kind=='parquet' else read_csv(path, sep=kind, dtype=dict.fromkeys(text, str))
+    try: return pd.read_parquet(path) if kind=='parquet' else read_csv(path, kind, text)
     except pd.errors.EmptyDataError: raise RatingsError(f"{path} is empty") from None
     except (ValueError,OverflowError,EOFError,KeyError,TypeError,NotImplementedError,pa.ArrowException,OSError) as e:
         if isinstance(e, (PermissionError,InterruptedError)): raise

@@ -270,7 +270,7 @@ def _fast_valid(self:CollabLearner):
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
 
-# %% ../nbs/55_learner.ipynb #bdc67e92
+# %% ../nbs/55_learner.ipynb #55631040
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     "The model that `collab_learner`'s arguments describe"
     if isinstance(arch, nn.Module): return arch
@@ -291,6 +291,14 @@ def _class_to_pass(name):
     hint = f"Pass arch={near[0].__name__}, from {near[0].__module__}." if near else f"Registered are {', '.join(o.__name__ for o in known.values())}."
     return f"arch={name!r} is text, expected a class. {hint}"
 
+def _check_reach(dls, y_range):
+    "Warn of ratings that no score can reach"
+    vals = dls.interactions('train').values
+    if y_range is None or vals is None or not len(vals): return
+    low,high = float(vals.min()),float(vals.max())
+    if low<y_range[0] or high>y_range[1]:
+        warnings.warn(f"y_range={tuple(y_range)} does not reach the ratings, which go from {low:g} to {high:g}: pass a little more than they span", stacklevel=3)
+
 def _loss(loss_func, model, dls):
     "An instance where a class was given; a loss that asks for the model and the loaders gets them, as a copy of its own"
     if isinstance(loss_func, type): loss_func = loss_func()
@@ -299,7 +307,7 @@ def _loss(loss_func, model, dls):
         loss_func.attach(model, dls)
     return loss_func
 
-# %% ../nbs/55_learner.ipynb #adec20dc
+# %% ../nbs/55_learner.ipynb #c2d4c180
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
@@ -319,6 +327,7 @@ def collab_learner(
     if isinstance(arch, str): raise TypeError(_class_to_pass(arch))
     seed = getattr(dls, 'seed', None) if seed is None else seed
     with _seeded(seed): model = _build(dls, EmbeddingNN if use_nn else arch, n_factors, emb_szs, layers, config, y_range)
+    _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
     if hasattr(model, 'attach'): model.attach(dls.interactions('train'))
     loss_func = _loss(getattr(model, 'default_loss', MSELossFlat)() if loss_func is None else loss_func, model, dls)
     if hasattr(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),SolveModel()]

@@ -194,12 +194,13 @@ def request_models(
     for name,body in (examples or {}).items(): models[name].model_config['json_schema_extra'] = dict(examples=[body])
     return models
 
-# %% ../nbs/61_serve.ipynb #51ec02cb
+# %% ../nbs/61_serve.ipynb #c1ba1a0e
 def example_bodies(
     rec:Recommender, # whose ids to use
 )->dict: # name -> body
     "A request of each kind that this recommender can answer"
     user,item,other = (_plain(v.index[[j]].tolist()[0]) for v,j in ((rec.users,0),(rec.items,0),(rec.items,-1)))
+    if isinstance(user, str): user = 'somebody' # everybody may read this, and a name or an address is no number
     best = (rec.rating_range or (1.,1.))[1]
     return dict(recommend=dict(user_ids=[user], k=10), similar=dict(item_ids=[item], k=5), predict=dict(user_ids=user, item_ids=[item,other]),
                 explain=dict(history=[dict(item_id=item, rating=best)], item_ids=[other], top=3))
@@ -358,7 +359,7 @@ class Meters:
 
     def text(self)->str: return generate_latest(self.registry).decode()
 
-# %% ../nbs/61_serve.ipynb #8127a902
+# %% ../nbs/61_serve.ipynb #4109526d
 def _sentence(e):
     "Of the forms an argument may have, the complaint of the one that came nearest: of the right type, or else the deepest"
     best = max(e.errors(), key=lambda o: (not o['type'].endswith('_type'), len(o['loc'])))
@@ -373,7 +374,7 @@ def add_handlers(
     "Errors as `{'detail': why}`"
     on = app.exception_handler
     @on(UnknownIdError)
-    async def unknown(request, e): return _problem(404, str(e))
+    async def unknown(request, e): return _problem(404, e.say(such=e.what!='user')) # who else is here is nobody's business
     @on(RecfastError)
     async def ours(request, e): return _problem(422, str(e))
     @on(NotImplementedError)

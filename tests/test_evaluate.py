@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -463,6 +464,16 @@ def test_a_large_catalogue_is_that_of_a_dense_reference(ties):
     scores = np.floor(rs.randn(U,I)*ties)+3*ties*test
     got = evaluate_recommender(Table(scores), *(rows(np.argwhere(o), U, I) for o in (train,test)), metrics=['ndcg@10','recall@20'], rated=False, memory=I*4*6*7)
     assert got.summary==pytest.approx(dense(scores, train, test)) and 0<got['recall@20']<1
+
+@pytest.mark.parametrize('zones', [('UTC',None),(None,'Asia/Kolkata'),('UTC','Europe/Berlin')])
+def test_times_of_any_zone_compare(zones):
+    df = synth_ratings(40, 30, seed=1).assign(timestamp=lambda d: pd.Timestamp('2024-01-01')+pd.to_timedelta(np.arange(len(d)), 'h'))
+    old,new = (df.assign(timestamp=df.timestamp.dt.tz_localize('UTC').dt.tz_convert(z)) for z in zones)
+    learn = collab_learner(CollabDataLoaders.from_df(old.iloc[:-40], valid_pct=0, bs=8), 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', LeakageWarning)
+        learn.evaluate(new.iloc[-40:], k=3)
+    with pytest.warns(LeakageWarning): assert 'leakage: 20 test rows' in learn.evaluate(new.iloc[-61:-41], k=3).protocol
 
 @pytest.mark.parametrize('name', ['timestamp','read on'])
 def test_a_frame_of_dates_as_text_is_tested_like_the_file_it_came_from(tmp_path, name):

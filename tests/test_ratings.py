@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from recfast.core import RatingsError
 from recfast.data.datasets import ml_100k
-from recfast.data.ratings import count_duplicates, k_core, long_to_wide, parse_times, validate_ratings, wide_to_long
+from recfast.data.ratings import count_duplicates, k_core, long_to_wide, parse_times, read_csv, validate_ratings, wide_to_long
 
 
 def frame(**kw): return pd.DataFrame({'user_id':[1,2,3], 'item_id':['a','b','c'], 'rating':[4.,5.,1.], **kw})
@@ -17,6 +19,23 @@ def test_a_good_frame_is_returned_as_it_is():
 @pytest.mark.parametrize('bad', [[1,2], {'user_id':[1]}, pd.Series([1]), None, 'ratings.csv'])
 def test_something_other_than_a_frame(bad):
     with pytest.raises(RatingsError, match='expected a pandas DataFrame'): validate_ratings(bad)
+
+@given(st.lists(st.from_regex(r'-?[0-9]{1,6}', fullmatch=True), min_size=1), st.booleans())
+def test_digits_come_from_a_csv_as_they_went_in(cells, packed):
+    data = '\n'.join(['n,x', *(f'{o},1' for o in cells)])
+    got = read_csv(io.BytesIO(data.encode()) if packed else io.StringIO(data))
+    led = any(len(o.lstrip('-'))>1 and o.lstrip('-')[0]=='0' for o in cells)
+    assert got.n.tolist()==(cells if led else [int(o) for o in cells]) and got.x.tolist()==[1]*len(cells)
+
+def test_two_columns_of_one_name_keep_their_zeros_apart():
+    assert read_csv(io.StringIO('a,b,a\n01,2,3\n')).values.tolist()==[['01',2,3]]
+
+@pytest.mark.parametrize('data,why', [('u;i;r\n1;2;5,0\n', r"more cells than the header has names \('u;i;r'\).*sep=';', decimal=','"), ('u,i\nJürgen,1\n'.encode('cp1252'), "not utf-8 text.*encoding='cp1252'")])
+def test_a_csv_of_another_form_is_for_pandas(data, why):
+    with pytest.raises(RatingsError, match=why): read_csv(io.StringIO(data) if isinstance(data, str) else io.BytesIO(data))
+
+def test_a_decimal_comma_is_seen():
+    with pytest.raises(RatingsError, match=r"'5,0', '4,5'.*decimal=','"): validate_ratings(frame().assign(rating=['5,0','4,5','3']))
 
 def test_a_missing_column_names_the_nearest_and_lists_the_rest():
     with pytest.raises(RatingsError, match="no column 'user_id'.*'userId', 'item_id'.*Did you mean user_name='userId'"):

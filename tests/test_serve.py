@@ -221,6 +221,16 @@ def test_an_unknown_user_is_shown_the_way_of_http(web, rec, path, body):
     assert said.endswith('send "history": [{"item_id": ..., "rating": ...}] to /recommend.') and 'history={' not in said
     assert 'history={' in rec.new_user_hint # what was given is as it was
 
+def test_nobody_is_told_who_else_is_there():
+    df = movie_night().assign(user_id=lambda d: 'p'+d.user_id.astype(str)+'@example.org')
+    rec = fitted(df).recommender
+    with TestClient(make_app(rec)) as web:
+        said = [web.post('/recommend', json=dict(user_ids=o)).text for o in ('p9@example.com',True,[['p9']])]
+        assert 'The model knows 600 users of type str.' in said[0] and 'which the user ids of this model are.' in said[1]
+        for text in (*said, *(web.get(o).text for o in ('/','/docs','/openapi.json','/health','/metrics'))): assert '@example.org' not in text
+        assert 'such as' in web.post('/similar', json=dict(item_ids='x')).text # items are no secret
+    assert ' such as ' in str(pytest.raises(RecfastError, rec.recommend, 'p9').value)
+
 NINES = '9'*4000
 STRANGE = {'{': 400, '['*10_000: 400, b'\xff\xfe{': 400, '{"user_ids": 9%s%s}'%(NINES, NINES): 400, '': 422, 'null': 422, '"x"': 422,
     '{"user_ids": NaN}': 404, '{"user_ids": Infinity}': 404, '{"user_ids": 1e400}': 404, '{"user_ids": "%s"}'%NINES: 404,

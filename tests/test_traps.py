@@ -1,5 +1,6 @@
 "The traps of fastai.collab, one by one: each is an error or a counted report here, never a wrong number"
 import os
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,16 @@ def test_3_rmse_flattens_both_sides():
     assert value==pytest.approx((preds-y[:,0]).square().mean().sqrt().item(), rel=1e-6)
 
 # 4. fewer rows than bs
+
+@pytest.mark.parametrize('y_range,config', [((0,4.5),None), ((1.5,6),None), (None,dict(y_range=(0,4)))])
+def test_a_range_that_does_not_reach_the_ratings_is_said(y_range, config):
+    with pytest.warns(UserWarning, match=r'does not reach the ratings, which go from 1 to 5'): collab_learner(loaders(), y_range=y_range, config=config)
+
+@pytest.mark.parametrize('y_range', [None,(1,5),(0,5.5)])
+def test_a_range_that_reaches_them_is_not(y_range):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        collab_learner(loaders(), y_range=y_range)
 
 def test_4_fewer_training_rows_than_bs_is_an_error_that_names_both():
     with pytest.raises(RatingsError, match='bs=64, but only 32 training rows'): CollabDataLoaders.from_df(FRAME[:40], seed=1)

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/data.loaders.html.md"""
 __all__ = ['Vocab', 'Interactions', 'RatingDL', 'epoch_seed', 'CollabDataLoaders', 'find_columns', 'resolve_splits',
            'data_report']
 
-# %% ../../nbs/14_data.loaders.ipynb #6ac883d6
+# %% ../../nbs/14_data.loaders.ipynb #ce54260e
 import inspect,random,warnings
 from functools import partial
 import numpy as np,pandas as pd,torch
@@ -21,7 +21,7 @@ from fastai.data.transforms import CategoryMap
 from fastai.torch_core import default_device,display_df
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,UnknownIdError,check_kwargs,check_on_unknown,first_few
-from .ratings import DUPLICATES,count_duplicates,parse_times,read_csv,validate_ratings,wide_to_long
+from .ratings import DUPLICATES,count_duplicates,parse_times,read_csv,validate_ratings,wide_to_long,_utc
 from .split import random_split
 
 # %% ../../nbs/14_data.loaders.ipynb #5c4271bf
@@ -38,7 +38,7 @@ class Vocab(CategoryMap):
         if not hasattr(self, '_index'): self._index = pd.Index(list(self.items[1:]))
         return self._index
 
-# %% ../../nbs/14_data.loaders.ipynb #251247b9
+# %% ../../nbs/14_data.loaders.ipynb #614d7223
 @patch
 def encode(self:Vocab,
     ids, # one id or many: list, array, Series (categorical too)
@@ -52,13 +52,16 @@ def encode(self:Vocab,
     if isinstance(ids.dtype, pd.CategoricalDtype): ids = ids.astype(ids.cat.categories.dtype)
     rows = self.index.get_indexer(pd.Index(ids.array)) + 1
     if on_unknown in ('raise','warn') and (rows==0).any():
-        err = UnknownIdError(list(dict.fromkeys(ids[rows==0])), what, f"The model knows {len(self)-1} {what}s {self._sample()}. {hint}")
+        err = UnknownIdError(list(dict.fromkeys(ids[rows==0])), what, hint, *self._sample(what))
         if on_unknown=='raise': raise err
         warnings.warn(str(err), stacklevel=3)
     return rows
 
 @patch
-def _sample(self:Vocab): return f"of type {type(self.items[1]).__name__} such as {first_few(self.items[1:3])}" if len(self)>1 else ''
+def _sample(self:Vocab, what):
+    "What is known and a few of it, for a message"
+    said = f"The model knows {len(self)-1} {what}s"
+    return (f"{said} of type {type(self.items[1]).__name__}",f" such as {first_few(self.items[1:3])}") if len(self)>1 else (said,'')
 
 # %% ../../nbs/14_data.loaders.ipynb #7a194cd0
 @patch
@@ -462,12 +465,12 @@ def from_df(cls:CollabDataLoaders,
     if len(rest): self.rest = _interactions(ratings, rest, ratings[names[2]].iloc[rest], classes, names, 'drop')
     return self
 
-# %% ../../nbs/14_data.loaders.ipynb #aaf18d97
+# %% ../../nbs/14_data.loaders.ipynb #47b45cbb
 def _interactions(ratings, pos, y, classes, names, on_unknown):
     "The rows at `pos`; unknown ids are an error or row 0"
     hint = "Add them to vocab=, or leave their rows out of the training split."
     users,items = (classes[n].encode(ratings[n].iloc[pos], on_unknown, what, hint) for n,what in zip(names, ('user','item')))
-    times = None if names[3] is None else ratings[names[3]].iloc[pos].to_numpy()
+    times = None if names[3] is None else _utc(ratings[names[3]].iloc[pos]).to_numpy()
     return Interactions(users, items, _float32(y), times, classes, names[2])
 
 def _float32(y):

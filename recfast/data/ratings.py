@@ -10,8 +10,9 @@ Docs: https://recfast.github.io/recfast/data.ratings.html.md"""
 __all__ = ['DUPLICATES', 'parse_times', 'count_duplicates', 'validate_ratings', 'read_csv', 'wide_to_long', 'long_to_wide',
            'to_implicit', 'k_core']
 
-# %% ../../nbs/11_data.ratings.ipynb #9f572d93
+# %% ../../nbs/11_data.ratings.ipynb #e4fa6d1d
 import numbers,warnings
+from io import BytesIO,StringIO
 from decimal import Decimal
 from difflib import get_close_matches
 
@@ -89,7 +90,7 @@ def _check_ids(ratings, name):
     except TypeError as e:
         raise RatingsError(f"column {name!r} has ids that cannot be looked up ({e}): {_show(ids.iloc[:5])}. Use numbers or strings.") from e
 
-# %% ../../nbs/11_data.ratings.ipynb #5308d626
+# %% ../../nbs/11_data.ratings.ipynb #0d24f6e2
 def _is_text(col): return col.map(lambda x: isinstance(x, str)).to_numpy(bool, copy=True)
 
 def _check_text(ratings, name, col):
@@ -98,6 +99,7 @@ def _check_text(ratings, name, col):
     odd = _is_text(col)
     odd[odd] = pd.to_numeric(col[odd], errors='coerce').isna()
     hint = f"Repair them, or turn them into holes with pd.to_numeric(ratings[{name!r}], errors='coerce') and drop those rows."
+    if col[odd].str.fullmatch(r'\s*-?\d+,\d+\s*').all(): hint = "If that is a decimal comma, read the file by pd.read_csv(..., decimal=',')."
     if odd.any(): _reject(ratings, name, odd, 'has ratings that are not numbers', hint)
 
 def _numbers(ratings, name)->tuple: # ([n_rows] float64, whether the column has to be replaced)
@@ -120,14 +122,14 @@ def _numbers(ratings, name)->tuple: # ([n_rows] float64, whether the column has 
     dt = ratings[name].dtype
     return vals, dt==object or dt.kind=='b' or isinstance(dt, pd.CategoricalDtype)
 
-# %% ../../nbs/11_data.ratings.ipynb #276ed74e
+# %% ../../nbs/11_data.ratings.ipynb #46a92c73
 def _check_time(ratings, name):
     "Times that are there, finite and ordered"
     _check_holes(ratings, name, 'times')
     time = ratings[name]
     if time.dtype.kind not in 'iufM':
         raise RatingsError(f"column {name!r} is of type {time.dtype}: {_show(time.iloc[:5])}. Expected seconds or datetimes: "
-                           f"try pd.to_datetime(ratings[{name!r}]) or pd.to_numeric.")
+                           f"try pd.to_datetime(ratings[{name!r}], utc=True) or pd.to_numeric.")
     if time.dtype.kind=='f' and (bad := ~np.isfinite(time.to_numpy(dtype='float64', na_value=np.nan))).any():
         _reject(ratings, name, bad, 'has times that are not finite', 'Drop or repair these rows.')
 
@@ -147,6 +149,11 @@ def parse_times(
     text[text] = pd.to_numeric(col[text], errors='coerce').isna() # of a column of seconds with a word among them, the word
     _reject(ratings, time_name, text if text.any() else bad, 'has times that cannot be read',
             f"Expected numbers or text such as 2024-05-17 or 2024-05-17T18:30. Read others with pd.to_datetime(ratings[{time_name!r}], format=...).")
+
+# %% ../../nbs/11_data.ratings.ipynb #1e1a6f1f
+def _utc(times):
+    "A column of times; those with a zone as UTC without one"
+    return times.dt.tz_convert(None) if isinstance(times.dtype, pd.DatetimeTZDtype) else times
 
 # %% ../../nbs/11_data.ratings.ipynb #9b741377
 def _check_range(ratings, name, vals, rating_range):
@@ -219,17 +226,31 @@ def validate_ratings(
                            f"{first_few(np.flatnonzero(dup))}. Use duplicates='keep', 'last' or 'mean'.")
     return _resolve(ratings, _pairs(ratings, user_name, item_name), duplicates, vals, rating_name, time_name)
 
-# %% ../../nbs/11_data.ratings.ipynb #7d6e238d
+# %% ../../nbs/11_data.ratings.ipynb #011786cb
+def _keep_zeros(df, read):
+    "`df` with the text of columns that pandas took for numbers though some begin with 0"
+    whole,led = [i for i,t in enumerate(df.dtypes) if t.kind in 'iu'],set()
+    for part in read(usecols=whole, dtype=str, chunksize=500_000) if whole else ():
+        led |= {i for i,c in zip(whole, part) if part[c].str.match(r'[+-]?0\d').any()}
+    for i in led: df.isetitem(i, read(usecols=[i], dtype=str).iloc[:,0])
+    return df
+
 def read_csv(
     csv, # path or buffer, utf-8
-    **kwargs # of `pd.read_csv`
-)->pd.DataFrame: # only an empty cell is missing
-    "A csv file as it stands; raises `RatingsError` where rows have more cells than the header"
-    form = dict(encoding='utf-8-sig', keep_default_na=False, na_values=[''], low_memory=False, index_col=False)
+    sep:str=',', # between cells
+    text=(), # columns to read as text, whatever they look like
+)->pd.DataFrame: # only an empty cell is missing; a column of numbers of which some begin with 0 is text
+    "A csv file as it stands; raises `RatingsError` for another encoding than utf-8 and for rows longer than the header"
+    if hasattr(csv, 'read'): csv = (StringIO if isinstance(said := csv.read(), str) else BytesIO)(said)
+    def read(**kwargs):
+        if hasattr(csv, 'seek'): csv.seek(0)
+        return pd.read_csv(csv, **{**dict(sep=sep, encoding='utf-8-sig', keep_default_na=False, na_values=[''], low_memory=False, index_col=False), **kwargs})
     with warnings.catch_warnings():
         warnings.simplefilter('error', pd.errors.ParserWarning) # cells beyond the header would be lost
-        try: return pd.read_csv(csv, **{**form, **kwargs})
-        except pd.errors.ParserWarning: raise RatingsError("rows have more cells than the header has names") from None
+        try: return _keep_zeros(read(dtype=dict.fromkeys(text, str)), read)
+        except pd.errors.ParserWarning: why = f"rows have more cells than the header has names ({first_few(read(nrows=0).columns, 10)})"
+        except UnicodeDecodeError: why = 'it is not utf-8 text'
+    raise RatingsError(f"{why}. A file of another form is for pd.read_csv, with sep=';', decimal=',' or encoding='cp1252' say, and its frame for `from_df`.")
 
 # %% ../../nbs/11_data.ratings.ipynb #3e39392d
 def wide_to_long(
