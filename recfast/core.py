@@ -42,7 +42,7 @@ def first_few(
     shown = ', '.join(o if len(o)<=80 else o[:79]+'…' for o in (repr(getattr(x, 'item', lambda: x)()) for x in xs[:n]))
     return shown if len(xs)<=n else f'{shown} ... ({len(xs)} in all)'
 
-# %% ../nbs/00_core.ipynb #723f52e9
+# %% ../nbs/00_core.ipynb #c692af08
 class UnknownIdError(RecfastError, KeyError):
     "Ids that the model has no row for"
     def __init__(self,
@@ -63,7 +63,8 @@ class UnknownIdError(RecfastError, KeyError):
     )->str: # the message
         "What is unknown, what is known, what to do"
         known = f" {self.known}{self.such if such else ''}." if self.known else ''
-        return f"unknown {self.what} id{'s' if len(self.ids)>1 else ''}: {first_few(self.ids)}.{known} {self.hint}".strip()
+        what = 'id' if self.what=='id' else f'{self.what} id'
+        return f"unknown {what}{'s' if len(self.ids)>1 else ''}: {first_few(self.ids)}.{known} {self.hint}".strip()
 
 # %% ../nbs/00_core.ipynb #a61d35ce
 def check_kwargs(
