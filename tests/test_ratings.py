@@ -34,6 +34,10 @@ def test_two_columns_of_one_name_keep_their_zeros_apart():
 def test_a_csv_of_another_form_is_for_pandas(data, why):
     with pytest.raises(RatingsError, match=why): read_csv(io.StringIO(data) if isinstance(data, str) else io.BytesIO(data))
 
+@pytest.mark.parametrize('data', [b'\x00\n,,', b'a,b\n1,2,3\n'])
+def test_rows_longer_than_any_header_are_refused(data):
+    with pytest.raises(RatingsError, match='more cells than the header'): read_csv(io.BytesIO(data))
+
 def test_a_decimal_comma_is_seen():
     with pytest.raises(RatingsError, match=r"'5,0', '4,5'.*decimal=','"): validate_ratings(frame().assign(rating=['5,0','4,5','3']))
 

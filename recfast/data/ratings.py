@@ -226,7 +226,7 @@ def validate_ratings(
                            f"{first_few(np.flatnonzero(dup))}. Use duplicates='keep', 'last' or 'mean'.")
     return _resolve(ratings, _pairs(ratings, user_name, item_name), duplicates, vals, rating_name, time_name)
 
-# %% ../../nbs/11_data.ratings.ipynb #011786cb
+# %% ../../nbs/11_data.ratings.ipynb #261d19de
 def _keep_zeros(df, read):
     "`df` with the text of columns that pandas took for numbers though some begin with 0"
     whole,led = [i for i,t in enumerate(df.dtypes) if t.kind in 'iu'],set()
@@ -248,7 +248,7 @@ def read_csv(
     with warnings.catch_warnings():
         warnings.simplefilter('error', pd.errors.ParserWarning) # cells beyond the header would be lost
         try: return _keep_zeros(read(dtype=dict.fromkeys(text, str)), read)
-        except pd.errors.ParserWarning: why = f"rows have more cells than the header has names ({first_few(read(nrows=0).columns, 10)})"
+        except pd.errors.ParserWarning: why = f"rows have more cells than the header has names ({first_few(read(nrows=0, index_col=None).columns, 10)})"
         except UnicodeDecodeError: why = 'it is not utf-8 text'
     raise RatingsError(f"{why}. A file of another form is for pd.read_csv, with sep=';', decimal=',' or encoding='cp1252' say, and its frame for `from_df`.")
 
