@@ -335,7 +335,9 @@ def test_killed_at_any_moment_training_leaves_a_bundle_or_none(ratings, tmp_path
         finally: os._exit(1)
     run_train(ratings/'r.csv', tmp_path/'warm', **args) # whatever is done once only
     start,pid = time.perf_counter(),child(tmp_path/'first')
-    while not (tmp_path/'first.html').exists(): time.sleep(.01)
+    while not (tmp_path/'first.html').exists():
+        assert os.waitpid(pid, os.WNOHANG)==(0,0) # it is alive
+        time.sleep(.01)
     wall = time.perf_counter()-start # what a run takes in such a process
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
