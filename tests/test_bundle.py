@@ -269,6 +269,7 @@ def test_killed_at_any_moment_it_leaves_a_bundle(saved, tmp_path):
         pid = os.fork()
         if pid==0:
             try:
+                torch.set_num_threads(1) # the pool of threads stays in the parent
                 while True:
                     for rec in recs: save_bundle(rec, path)
             finally: os._exit(1)
