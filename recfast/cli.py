@@ -356,7 +356,7 @@ def _train_parts(learn, ev):
     parts.append(('For the first three users', 'What the model recommends, less what they have seen.', learn.recommend(first, k=5).round({'score': 3})))
     return parts
 
-# %% ../nbs/71_cli.ipynb #93969615
+# %% ../nbs/71_cli.ipynb #591c8457
 @command
 def train(
     file: Path = typer.Argument(help='Ratings or clicks: csv, tsv or parquet.'),
@@ -371,7 +371,7 @@ def train(
     wd: float = typer.Option(None, min=0, help='Weight decay; 0.1.'),
     n_factors: int = typer.Option(50, min=1, help='Numbers per user and item.'),
     bs: int = typer.Option(None, min=1, help='Batch size.'),
-    split: str = typer.Option('random', help="What is held out: rows at random, those after some 'time', or the 'last' of each user."),
+    split: str = typer.Option('random', help="What is held out: 'random' rows, those after some 'time', or the 'last' of each user."),
     valid_pct: float = typer.Option(None, min=0, max=.99, help='Share of rows held out; 0.2. A next-item model holds out the last row of each user.'),
     y_range: str = typer.Option(None, help='low,high of scores; a little more than the ratings span.'),
     config: list[str] = typer.Option([], help='key=value of the architecture; several.'),

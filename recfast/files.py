@@ -34,7 +34,7 @@ def table_kind(
     if end not in (*_SEP,*_PARQUET): raise RatingsError(f"{path}: expected a name that ends in {', '.join((*_SEP,*_PARQUET))}")
     return _SEP.get(end, 'parquet')
 
-# %% ../nbs/62_files.ipynb #0694d270
+# %% ../nbs/62_files.ipynb #03098249
 def read_table(
     path, # csv, tsv or parquet, by its ending; utf-8
     text=(), # columns to read as text, whatever they look like
@@ -47,7 +47,7 @@ def read_table(
     except pd.errors.EmptyDataError: raise RatingsError(f"{path} is empty") from None
     except (ValueError,OverflowError,EOFError,KeyError,TypeError,NotImplementedError,pa.ArrowException,OSError) as e:
         if isinstance(e, (PermissionError,InterruptedError)): raise
-        why = 'it is not utf-8 text' if isinstance(e, UnicodeError) else ' '.join(str(e).split()) or type(e).__name__
+        why = ' '.join(str(e).split()) or type(e).__name__
         raise RatingsError(f"{path} cannot be read as {'parquet' if kind=='parquet' else 'a table'}: {why}") from e
 
 # %% ../nbs/62_files.ipynb #c5e7e9fb

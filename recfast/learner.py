@@ -270,7 +270,7 @@ def _fast_valid(self:CollabLearner):
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
 
-# %% ../nbs/55_learner.ipynb #55631040
+# %% ../nbs/55_learner.ipynb #77c42ec9
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     "The model that `collab_learner`'s arguments describe"
     if isinstance(arch, nn.Module): return arch
@@ -293,8 +293,8 @@ def _class_to_pass(name):
 
 def _check_reach(dls, y_range):
     "Warn of ratings that no score can reach"
-    vals = dls.interactions('train').values
-    if y_range is None or vals is None or not len(vals): return
+    vals = None if y_range is None else dls.interactions('train').values
+    if vals is None or not len(vals): return
     low,high = float(vals.min()),float(vals.max())
     if low<y_range[0] or high>y_range[1]:
         warnings.warn(f"y_range={tuple(y_range)} does not reach the ratings, which go from {low:g} to {high:g}: pass a little more than they span", stacklevel=3)

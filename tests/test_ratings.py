@@ -1,7 +1,9 @@
 import io
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -37,6 +39,13 @@ def test_a_csv_of_another_form_is_for_pandas(data, why):
 @pytest.mark.parametrize('data', [b'\x00\n,,', b'a,b\n1,2,3\n'])
 def test_rows_longer_than_any_header_are_refused(data):
     with pytest.raises(RatingsError, match='more cells than the header'): read_csv(io.BytesIO(data))
+
+@pytest.mark.parametrize('stars', [pd.array([Decimal('4.5'),Decimal(5),Decimal(1)], dtype=pd.ArrowDtype(pa.decimal128(5, 2))), [Decimal('4.5'),5,1.]], ids=['arrow','objects'])
+def test_decimals_are_numbers(stars): assert validate_ratings(frame(stars=stars), rating_name='stars').stars.astype(float).tolist()==[4.5,5,1]
+
+@pytest.mark.parametrize('stars', [pd.period_range('2020', periods=3, freq='D'), pd.interval_range(0, 3)])
+def test_columns_of_another_kind_are_no_ratings(stars):
+    with pytest.raises(RatingsError, match="column 'stars' is of type (period|interval).*Expected numbers"): validate_ratings(frame(stars=stars), rating_name='stars')
 
 def test_a_decimal_comma_is_seen():
     with pytest.raises(RatingsError, match=r"'5,0', '4,5'.*decimal=','"): validate_ratings(frame().assign(rating=['5,0','4,5','3']))

@@ -90,7 +90,7 @@ def _check_ids(ratings, name):
     except TypeError as e:
         raise RatingsError(f"column {name!r} has ids that cannot be looked up ({e}): {_show(ids.iloc[:5])}. Use numbers or strings.") from e
 
-# %% ../../nbs/11_data.ratings.ipynb #0d24f6e2
+# %% ../../nbs/11_data.ratings.ipynb #1086c1c5
 def _is_text(col): return col.map(lambda x: isinstance(x, str)).to_numpy(bool, copy=True)
 
 def _check_text(ratings, name, col):
@@ -98,9 +98,10 @@ def _check_text(ratings, name, col):
     if col.dtype.kind in 'iufbcmM': return
     odd = _is_text(col)
     odd[odd] = pd.to_numeric(col[odd], errors='coerce').isna()
+    if not odd.any(): return
     hint = f"Repair them, or turn them into holes with pd.to_numeric(ratings[{name!r}], errors='coerce') and drop those rows."
     if col[odd].str.fullmatch(r'\s*-?\d+,\d+\s*').all(): hint = "If that is a decimal comma, read the file by pd.read_csv(..., decimal=',')."
-    if odd.any(): _reject(ratings, name, odd, 'has ratings that are not numbers', hint)
+    _reject(ratings, name, odd, 'has ratings that are not numbers', hint)
 
 def _numbers(ratings, name)->tuple: # ([n_rows] float64, whether the column has to be replaced)
     "The ratings as numbers, or `RatingsError`"
