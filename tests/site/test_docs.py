@@ -21,9 +21,9 @@ pytest.importorskip('sphinx')
 pytest.importorskip('playwright')
 import recfast
 from recfast.data.datasets import movie_night
-from test_page import DESKTOP, PHONE, browser, needs_browser, visit  # noqa: F401
+from doors.test_page import DESKTOP, PHONE, browser, needs_browser, visit  # noqa: F401
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 URL = 'https://recfast.github.io/recfast/'
 OUT = ROOT/'_docs'
 sys.path.insert(0, str(ROOT/'docs'))
@@ -177,7 +177,7 @@ def test_every_example_between_fences_runs(path, tmp_path): # cells are run by n
     if path.stem=='index': movie_night().rename(columns=dict(user_id='userId', item_id='movieId')).to_csv(here/'ratings.csv', index=False)
     env = dict(os.environ, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", MPLBACKEND='Agg')
     with open(tmp_path/'said.txt', 'w', encoding='utf-8') as said:
-        proc = subprocess.Popen([sys.executable, str(ROOT/'tests/run_page.py'), str(path), *(['--cells'] if path.stem=='91_start' else [])], cwd=here, env=env, stdout=said, stderr=said, start_new_session=True)
+        proc = subprocess.Popen([sys.executable, str(ROOT/'tests/site/run_page.py'), str(path), *(['--cells'] if path.stem=='91_start' else [])], cwd=here, env=env, stdout=said, stderr=said, start_new_session=True)
         try: failed = proc.wait(300)
         finally: end_group(proc.pid) # and with it a server that a broken page has left
     assert not failed, (tmp_path/'said.txt').read_text(encoding='utf-8')[-3000:]

@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-RESULTS = Path(__file__).parent.parent/'benchmarks'/'results'
+RESULTS = Path(__file__).parents[2]/'benchmarks'/'results'
 TARGETS = dict(R1a=0.903, R1b=0.895, R1c=0.911, R1d=0.8316, R1e=0.941, R1f=0.87) # the document's figure + 0.015; R1e and R1f as asked
 DOCUMENT = dict(R1a=0.888, R1b=0.880, R1c=0.896, R1d=0.8166, R1e=0.921)
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from recfast.data.datasets import movie_night
 from recfast.serve import make_app
-from test_serve import fitted, thread_server
+from doors.test_serve import fitted, thread_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium','chromium-browser','google-chrome','chrome'))), None)
 FLAGS = [f'--{o}' for o in ('no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking',

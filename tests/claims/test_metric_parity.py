@@ -7,7 +7,7 @@ import pytest
 
 from recfast.metrics import auc, average_precision_at_k, mrr_at_k, ndcg_at_k, precision_at_k
 
-RES = json.loads((Path(__file__).parent.parent/'benchmarks'/'results'/'metric_parity.json').read_text(encoding='utf-8'))
+RES = json.loads((Path(__file__).parents[2]/'benchmarks'/'results'/'metric_parity.json').read_text(encoding='utf-8'))
 PEERS = dict(implicit={'ndcg','map','precision, one user','precision, pooled','auc, K = all items'},
     cornac={'NDCG','Recall','Precision','HitRatio','FMeasure','MRR','MAP','AUC','RMSE','MAE'},
     sklearn={'ndcg_score','precision_score','recall_score','average_precision_score','roc_auc_score','root_mean_squared_error','mean_absolute_error'})

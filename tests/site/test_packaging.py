@@ -14,7 +14,7 @@ import pytest
 if sys.version_info>=(3,11): import tomllib
 else: import tomli as tomllib
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # a field of [project] -> (section, key) of setup.cfg; key None: the section itself
 WHERE = {'version': ('metadata','version'), 'description': ('metadata','description'), 'readme': ('metadata','long_description'),
     'license': ('metadata','license'), 'authors': ('metadata','author'), 'keywords': ('metadata','keywords'), 'classifiers': ('metadata','classifiers'),

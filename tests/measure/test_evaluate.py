@@ -438,7 +438,7 @@ print(run()['ndcg@10'], peak_mb()-before)
 
 @pytest.mark.skipif(sys.platform=='win32', reason='no resource module')
 def test_memory_above_the_factors_at_a_quarter_of_the_size(tmp_path):
-    cmd = [sys.executable, '-c', PEAK, str(Path(__file__).parent.parent/'benchmarks'), str(tmp_path/'f.npz')]
+    cmd = [sys.executable, '-c', PEAK, str(Path(__file__).parents[2]/'benchmarks'), str(tmp_path/'f.npz')]
     out = subprocess.run(cmd, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert out.returncode==0, out.stderr
     ndcg,above = map(float, out.stdout.split())

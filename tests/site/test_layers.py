@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LAYERS = {'recfast.'+name: num for num,name in (p.stem.split('_', 1) for p in (ROOT/'nbs').glob('[0-9][0-9]*_*.ipynb'))}
 MODULES = {'.'.join(p.relative_to(ROOT).with_suffix('').parts): p for p in (ROOT/'recfast').rglob('*.py')}
 EXEMPT = ('recfast.all', 'recfast._modidx')
