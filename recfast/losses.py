@@ -194,7 +194,7 @@ def all_scores(
 # %% ../nbs/30_losses.ipynb #54da9257
 class SoftmaxLoss(_PairLoss):
     "Cross-entropy of the positive among all items that have a training row"
-    min_neg = 0
+    min_neg,every_item = 0,True # every_item: a batch scores all items, which is work for several threads
     def __init__(self,
         temperature:float=1., # tau, scores are divided by it
     ): self.temperature = temperature

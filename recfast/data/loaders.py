@@ -396,8 +396,9 @@ def resolve_splits(
         got = f'{len(splits)} parts' if hasattr(splits, '__len__') else repr(splits)
         raise RatingsError(f"splits: expected a pair (train, valid) of position lists, got {got}")
     tr,va = (_positions(o, n, w) for o,w in zip(splits, ('train','valid')))
-    both = np.intersect1d(tr, va)
-    if len(both): raise RatingsError(f"splits: positions in both train and valid: {first_few(both)}")
+    in_train = np.zeros(n, bool)
+    in_train[tr] = True
+    if in_train[va].any(): raise RatingsError(f"splits: positions in both train and valid: {first_few(np.unique(va[in_train[va]]))}")
     return tr,va
 
 # %% ../../nbs/14_data.loaders.ipynb #1fa0f3a5
@@ -418,6 +419,13 @@ def _dedupe(ratings, pos, how, names):
     at = order[part.index]
     back = np.argsort(at)
     return pos[at[back]],part[rating].iloc[back]
+
+# %% ../../nbs/14_data.loaders.ipynb #bfefdc16
+def _left_out(n, split):
+    "[.] positions below `n` that are in no part of the split"
+    left = np.ones(n, bool)
+    for pos in split: left[pos] = False
+    return np.flatnonzero(left)
 
 # %% ../../nbs/14_data.loaders.ipynb #c157c45f
 _dl_kwargs = ('valid_pct user_name item_name rating_name seed path time_name splits vocab duplicates bs val_bs shuffle drop_last device '
@@ -461,7 +469,7 @@ def from_df(cls:CollabDataLoaders,
     dsets = [_interactions(ratings, pos, y, classes, names, on_unknown) for (pos,y),on_unknown in zip(parts, ('raise','drop'))]
     self = cls._from_dsets(dsets, ratings, names, splits is None, seed=seed, path=path, bs=bs, val_bs=val_bs, shuffle=shuffle,
                            drop_last=drop_last, device=device, pin_memory=pin_memory, verbose=verbose)
-    rest = np.setdiff1d(np.arange(len(ratings)), np.concatenate(split))
+    rest = _left_out(len(ratings), split)
     if len(rest): self.rest = _interactions(ratings, rest, ratings[names[2]].iloc[rest], classes, names, 'drop')
     return self
 

@@ -1,5 +1,6 @@
 import inspect
 import io
+import re
 import warnings
 from functools import partial
 
@@ -468,3 +469,18 @@ def test_test_dl_of_a_list_of_rows(rows):
     rows = [r[:3] if isinstance(r, tuple) else r for r in rows]
     x,y = loaders().test_dl(rows).one_batch()
     assert x.tolist()==FRAME[['user_id','item_id']][:3].to_numpy().tolist() and torch.allclose(y[:,0], torch.tensor(FRAME.rating[:3].to_numpy()))
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_rows_that_a_split_leaves_out_are_the_rest_in_their_order(data):
+    n = len(few := synth_ratings(20, 15))
+    order = data.draw(st.permutations(range(n)))
+    a,b = sorted(data.draw(st.tuples(st.integers(64, n), st.integers(64, n))))
+    dls = CollabDataLoaders.from_df(few, splits=(order[:a],order[a:b]), seed=0, vocab="all")
+    left = sorted(order[b:])
+    if not left: assert dls.rest is None
+    else: pd.testing.assert_frame_equal(dls.rest.frame(), few.iloc[left][['user_id','item_id','rating']].reset_index(drop=True))
+
+def test_no_sort_of_positions_where_a_mask_does():
+    source = inspect.getsource(CollabDataLoaders.from_df)+inspect.getsource(resolve_splits)
+    assert not re.search('setdiff1d|intersect1d|isin', source)

@@ -19,6 +19,7 @@ from torch import nn
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import CollabLearner, collab_learner
+from recfast.losses import SoftmaxLoss
 from recfast.metrics import RMSE
 from recfast.models.dot import DotProductBias
 from recfast.models.ncf import EmbeddingNN
@@ -300,3 +301,36 @@ def test_the_progress_bar_shows_the_batches(capsys):
     assert learn.fast and 'train_loss' in capsys.readouterr().out
 
 def test_use_nn_makes_fastais_network(): assert type(learner('nn').model) is EmbeddingNN
+
+class Threads(Callback):
+    "Notes how many threads each epoch of batches has"
+    def before_fit(self): self.seen = set()
+    def before_train(self): self.model.register_forward_pre_hook(lambda *_: self.seen.add(torch.get_num_threads()))
+
+@pytest.fixture
+def two_threads():
+    n = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(n)
+
+@pytest.mark.parametrize('fast', [None, False])
+def test_small_batches_run_on_one_thread_and_the_setting_comes_back(fast, two_threads):
+    learn,seen = learner(),Threads()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=seen, fast=fast)
+    assert seen.seen=={1} and torch.get_num_threads()==2
+
+def test_the_setting_comes_back_when_a_fit_breaks_off(two_threads):
+    class Stop(Callback):
+        def before_train(self): self.model.register_forward_pre_hook(self.fail)
+        def fail(self, *_): raise RuntimeError('broken off')
+    learn = learner()
+    with learn.no_bar(), learn.no_logging(), pytest.raises(RuntimeError, match='broken off'): learn.fit(1, cbs=Stop())
+    assert torch.get_num_threads()==2
+
+@pytest.mark.parametrize('kwargs,loss', [(dict(bs=8193), None), (dict(bs=4096, by_user=True), SoftmaxLoss())], ids=['large','all items'])
+def test_batches_that_are_work_for_two_threads_keep_them(kwargs, loss, two_threads):
+    build = CollabDataLoaders.from_df if loss is None else partial(CollabDataLoaders.implicit_from_df, n_neg=0)
+    learn,seen = collab_learner(build(movie_night(), seed=7, **kwargs), 4, loss_func=loss),Threads()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=seen)
+    assert seen.seen=={2} and torch.get_num_threads()==2
