@@ -39,7 +39,7 @@ def ours(z, threads):
     def run():
         _truths.clear()
         for o in (train,test): o.__dict__.pop('_csr', None)  # nothing is kept from the run before
-        ev = evaluate_recommender(model, train, test, metrics=['ndcg@10','recall@20'], progress=False)
+        ev = evaluate_recommender(model, train, test, metrics=['ndcg@10','recall@20'], progress=False, baseline=False)
         return dict(ev.summary, trained_items=int(trained[1:].sum()))
     return run
 

@@ -296,6 +296,7 @@ def save_bundle(self:CollabLearner,
     last = _numbers(dict(zip(rec.metric_names[1:], rows[-1]))) if rows else {}
     facts = dict(n_epoch=self.n_trained, seed=self.seed, loss=getattr(loss, '__name__', type(getattr(loss, 'func', loss)).__name__), data=self.dls.report, last_epoch=last)
     if evaluation is not None: facts.update(metrics=_numbers(evaluation.summary), protocol=evaluation.protocol)
+    if getattr(evaluation, 'baseline', None) is not None: facts['baseline'] = _numbers(evaluation.baseline.summary)
     return save_bundle(self.recommender, path, facts)
 
 @patch

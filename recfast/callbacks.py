@@ -88,7 +88,8 @@ class RankingMetrics(Callback):
             chosen = np.random.RandomState(seed).choice(users, n, replace=False)
             valid,note = valid[np.isin(valid.users, chosen)],{'note': f'a sample of {n} of {len(users)} users'}
         else: note = {}
-        return evaluate_recommender(self.model, train, valid, metrics=self.names, rated=False, progress=False, **{**note, **self.eval_args})
+        return evaluate_recommender(self.model, train, valid, metrics=self.names, rated=False, progress=False,
+                                    **{'baseline': False, **note, **self.eval_args})
 
 def _published(name, cb):
     "A metric of the Recorder whose value the callback has worked out"

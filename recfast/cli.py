@@ -145,8 +145,13 @@ def fit(
 
 # %% ../nbs/71_cli.ipynb #11b3b6c8
 def _metrics_frame(ev, extra):
-    return pd.DataFrame([(k, round(v, 4)) for k,v in {**ev.summary, **extra}.items()], columns=['metric','value'])
+    "metric, value and, where it was measured, popularity"
+    values = {**ev.summary, **extra}
+    df = pd.DataFrame({'metric': list(values), 'value': list(values.values())})
+    if ev.baseline is not None: df['popularity'] = df.metric.map(ev.baseline.summary)
+    return df.round(4)
 
+# %% ../nbs/71_cli.ipynb #1755f816
 def run_quickstart(
     data:str='movie-night', # or 'ml-100k'
     out='recfast-report.html', # the report
@@ -187,7 +192,7 @@ def _parts(learn, ratings, metrics, ev, user, item):
     learn.recorder.plot_loss(ax=ax)
     ax.set(xlabel='batch', ylabel='loss (mean squared error)')
     mapped = learn.plot_factors(n=40).figure
-    return [('Metrics', ev.protocol, metrics),
+    return [('Metrics', ev.words, metrics),
             (f'For user {user}: recommended, and what the user liked', '', side_by_side(learn, ratings, user)),
             (f'Nearest to {item}', '', learn.similar_items(item, k=10)[['rank','item_id','score']].round({'score': 3}).rename(columns={'item_id': 'title'})),
             ('Loss', 'Training loss per batch (smoothed) and validation loss after each epoch.', fig),
@@ -344,9 +349,9 @@ def _train_parts(learn, ev):
     import matplotlib.pyplot as plt
     parts = []
     if ev is not None:
-        parts.append(('Metrics', ev.protocol, _metrics_frame(ev, {})))
+        parts.append(('Metrics', ev.words, _metrics_frame(ev, {})))
         show_table(parts[0][2], 'Metrics')
-        console.print(Text(ev.protocol, style='dim'))
+        console.print(Text(ev.words, style='dim'))
     if learn.recorder.losses:
         fig,ax = plt.subplots(figsize=(8,4))
         learn.recorder.plot_loss(skip_start=min(5, len(learn.recorder.losses)//2), with_valid=ev is not None, ax=ax)
@@ -458,6 +463,12 @@ def _rated(rec):
     metrics = rec.info.get('training', {}).get('metrics')
     return 'rmse' in metrics if metrics else rec.rating_range is not None and rec.rating_range[0]<rec.rating_range[1]
 
+def _evaluation_facts(ev): # for JSON, which has no NaN
+    "metrics, baseline (those of popularity), protocol, verdict"
+    metrics,baseline = ({n: None if v!=v else v for n,v in o.summary.items()} for o in (ev,ev.baseline))
+    return dict(metrics=metrics, baseline=baseline, protocol=ev.protocol, verdict=ev.verdict)
+
+# %% ../nbs/71_cli.ipynb #77918843
 @command
 def evaluate(
     bundle: Path = typer.Argument(help='From `recfast train` or `learn.save_bundle`.'),
@@ -466,16 +477,16 @@ def evaluate(
     item_name: str = typer.Option(None, help='Column of item ids; as in the bundle.'),
     rating_name: str = typer.Option(None, help='Column of ratings; as in the bundle, where it is there.'),
     k: list[int] = typer.Option([10], '-k', min=1, help='List length; several.'),
-    out: Path = typer.Option(None, help='Write metrics and protocol as JSON.'),
+    out: Path = typer.Option(None, help='Write metrics, those of popularity, and the protocol as JSON.'),
 ):
-    "Metrics of a bundle on a test file, with their protocol."
+    "Metrics of a bundle on a test file, those of popularity, and the protocol."
     from recfast.evaluate import evaluate_recommender
     from recfast.files import file_interactions,write_text
     rec = _open(bundle)
     ev = evaluate_recommender(rec.model, rec.train, file_interactions(rec, file, user_name, item_name, rating_name), k=k, rated=_rated(rec))
     show_table(_metrics_frame(ev, {}), 'Metrics')
-    console.print(Text(ev.protocol, style='dim'))
-    if out is not None: write_text(out, json.dumps(dict(metrics={n: None if v!=v else v for n,v in ev.summary.items()}, protocol=ev.protocol), indent=1))
+    console.print(Text(ev.words, style='dim'))
+    if out is not None: write_text(out, json.dumps(_evaluation_facts(ev), indent=1))
 
 # %% ../nbs/71_cli.ipynb #669fd2a7
 def _shown(v):
@@ -490,6 +501,13 @@ def _model_facts(config): # of a model; {} for None
     n = {'n_users': 'users', 'n_items': 'items'}
     return {n.get(k, k): v-1 if k in n and v else v for k,v in (config or {}).items()}
 
+def _metric_facts(facts): # of a training
+    "{metric: its value, with that of popularity where the bundle has it}"
+    popular = facts.get('baseline', {}) # bundles of before have none
+    shown = {n: f'{v:.4f}' for n,v in facts.get('metrics', {}).items() if v is not None}
+    return {n: v if popular.get(n) is None else f'{v} (popularity {popular[n]:.4f})' for n,v in shown.items()}
+
+# %% ../nbs/71_cli.ipynb #2bcd5d5e
 def describe_bundle(
     path, # of a bundle
 )->pd.DataFrame: # what, value
@@ -499,8 +517,8 @@ def describe_bundle(
     size = check_files(path, config)
     facts,model = dict(config['training']),config['model']
     rows = {'model': model['name'], **_model_facts(model['config']), 'bytes': f'{sum(size.values()):,}', 'training rows': f"{config['n_train']:,}",
-            'written by': ', '.join(f'{k} {v}' for k,v in {'recfast': config['recfast'], **config['versions']}.items()), **{k: v for k,v in facts.items() if k not in ('metrics','protocol')},
-            **{k: f'{v:.4f}' if v is not None else None for k,v in facts.get('metrics', {}).items()}, 'protocol': facts.get('protocol')}
+            'written by': ', '.join(f'{k} {v}' for k,v in {'recfast': config['recfast'], **config['versions']}.items()),
+            **{k: v for k,v in facts.items() if k not in ('metrics','baseline','protocol')}, **_metric_facts(facts), 'protocol': facts.get('protocol')}
     return pd.DataFrame([(k, _shown(v)) for k,v in rows.items() if v is not None], columns=['what','value'])
 
 @command

@@ -12,6 +12,7 @@ __all__ = ['Evaluation', 'as_interactions', 'positive_rows', 'cold_rows', 'truth
 
 # %% ../nbs/42_evaluate.ipynb #27800154
 import warnings,weakref
+from functools import cached_property
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,torch
 from types import SimpleNamespace
 from fastcore.basics import patch,store_attr
@@ -34,6 +35,7 @@ class Evaluation:
         protocol:str, # how it was measured
         by:pd.DataFrame=None, # group, n_users, n_rows and the metrics; None: no breakdown was asked for
         counts:dict=None, # what was left out, and how often: see `learn.evaluate(...).counts`
+        baseline=None, # `Evaluation` of popularity on the same users and candidates; None: it was not measured
     ): store_attr()
 
     def __getitem__(self, name): return self.summary[name]
@@ -41,17 +43,103 @@ class Evaluation:
     def table(self)->pd.DataFrame: # one row per metric, one column per list length
         "The summary for the eye"
         cells = {}
-        for name,v in self.summary.items(): cells.setdefault(name.partition('@')[0], {})['@'.join(['',*name.split('@')[1:]])] = v
-        return pd.DataFrame.from_dict(cells, orient='index', columns=sorted({c for o in cells.values() for c in o}, key=lambda c: (len(c),c)))
+        for name,v in self.summary.items():
+            base,*k = name.split('@')
+            cells.setdefault(base, {})['@'.join(['',*k])] = v
+        columns = {c for o in cells.values() for c in o}
+        return pd.DataFrame.from_dict(cells, orient='index', columns=sorted(columns, key=lambda c: (len(c),c)))
 
-    def __repr__(self): return '\n'.join([self.table().to_string(float_format='{:.4f}'.format, na_rep=''), self.protocol])
-    def _repr_markdown_(self): return f'{_markdown(self.table())}\n\n*{self.protocol}*'
+    @cached_property
+    def verdict(self)->str: # a sentence; '' where there is nothing to compare
+        "Whether the model ranks better than popularity"
+        return _verdict(self)
+
+# %% ../nbs/42_evaluate.ipynb #9f74b45f
+@patch
+def _printed(self:Evaluation):
+    "The table, with popularity beside each column it has figures for"
+    own = self.table()
+    if self.baseline is None: return own
+    popular = self.baseline.table().reindex(own.index)
+    columns = []
+    for c in own:
+        columns.append(own[c])
+        if c in popular: columns.append(popular[c].rename('popularity'))
+    return pd.concat(columns, axis=1)
 
 def _markdown(df):
     "A frame as a table of markdown"
     show = lambda o: ('' if np.isnan(o) else f'{o:.4f}') if isinstance(o, float) else str(o)
     rows = [['',*df.columns], ['---']*(df.shape[1]+1), *([i,*r] for i,r in zip(df.index, df.itertuples(index=False, name=None)))]
     return '\n'.join(f"| {' | '.join(map(show, r))} |" for r in rows)
+
+# %% ../nbs/42_evaluate.ipynb #8abdd938
+def _boot_means(
+    vals, # [U,M]
+    n_boot, seed, # how many draws of U users, and of which generator
+): # [n_boot,M]
+    "Means over users drawn again"
+    rng,U = np.random.default_rng(seed),len(vals)
+    out,step = np.empty((n_boot,vals.shape[1])),max(1, 2**22//U)
+    for a in range(0, n_boot, step):
+        n = min(step, n_boot-a)
+        times = np.bincount((rng.integers(0, U, (n,U))+np.arange(n)[:,None]*U).ravel(), minlength=n*U).reshape(n, U)
+        out[a:a+n] = times@vals/U
+    return out
+
+def _of_users(ev, metric):
+    "[U] values of a metric, for a person who asks"
+    if metric not in ev.per_user.columns[2:]:
+        raise RatingsError(f"{metric!r} has no value per user here; there are {first_few(list(ev.per_user.columns[2:]), 30)}")
+    return ev.per_user[metric].to_numpy(float)
+
+@patch
+def interval(self:Evaluation,
+    metric:str, # 'ndcg@10'
+    level:float=.95, # share of the draws inside
+    n_boot:int=1000, # draws
+    seed:int=0, # of the draws
+)->tuple: # (low, high)
+    "Bootstrap interval of a mean over users"
+    v = _of_users(self, metric)
+    v = v[~np.isnan(v)]
+    if not len(v): return np.nan,np.nan
+    return tuple(float(o) for o in np.quantile(_boot_means(v[:,None], n_boot, seed)[:,0], [(1-level)/2,(1+level)/2]))
+
+# %% ../nbs/42_evaluate.ipynb #44d73e92
+def _leading_metric(names):
+    "The first ranking metric among `names`, at its longest list; None without one"
+    parts = [n.partition('@') for n in names]
+    ranked = [(base,int(k)) for base,_,k in parts if base in RANKING_METRICS]
+    if not ranked: return None
+    first = ranked[0][0]
+    return f'{first}@{max(k for base,k in ranked if base==first)}'
+
+def _verdict(ev):
+    "The leading metric against popularity, with the paired 95% interval of their difference over users"
+    name = _leading_metric(ev.summary)
+    if ev.baseline is None or name is None or not len(ev.per_user): return ''
+    diff = _of_users(ev, name)-_of_users(ev.baseline, name)
+    low,high = np.quantile(_boot_means(diff[:,None], 1000, 0)[:,0], [.025,.975])
+    how = 'ranks below' if high<0 else 'ranks above' if low>0 else 'is no better than'
+    return (f"By {name} the model {how} popularity: {ev[name]:.4f} against {ev.baseline[name]:.4f} "
+            f"(95% interval of the difference: {low:.4f} to {high:.4f}).")
+
+# %% ../nbs/42_evaluate.ipynb #a92d419c
+@patch(as_prop=True)
+def words(self:Evaluation)->str: # one line or two
+    "The protocol, and the `verdict` where there is one"
+    return '\n'.join(o for o in (self.protocol,self.verdict) if o)
+
+@patch
+def __repr__(self:Evaluation):
+    return '\n'.join([self._printed().to_string(float_format='{:.4f}'.format, na_rep=''), self.words])
+
+# %% ../nbs/42_evaluate.ipynb #6e1894ae
+@patch
+def _repr_markdown_(self:Evaluation):
+    words = '\n\n'.join(f'*{o}*' for o in self.words.split('\n'))
+    return f'{_markdown(self._printed())}\n\n{words}'
 
 # %% ../nbs/42_evaluate.ipynb #70d41c83
 def as_interactions(
@@ -234,18 +322,34 @@ def rank_lists(
     k:int, # list length
     auc:bool=False, # place every relevant item in the whole ranking too
     memory:int=2**28, progress:bool=True, # as in `rank_items`
-): # users [U], rows [U,k] (0: empty place), hits [U,k], n_rel [U], and with auc the area for each user
+    baseline:bool=False, # rank by popularity as well
+): # users [U], rows [U,k] (0: empty place), hits [U,k], n_rel [U], with auc the area for each user; baseline: the same of popularity, or None
     "The best `k` candidates of every user, and which of them are relevant"
-    at = np.searchsorted(t.users, cand.users)
-    res = SimpleNamespace(users=cand.users, n_rel=t.n_rel[at], place=([np.zeros(len(at)) for _ in range(3)] if auc else None))
-    if cand.lists is None: vals,rows = _rank_all(model, train, t, cand, k, res, memory, progress)
-    else: vals,rows = _rank_given(model, t, cand, k, res)
-    rows[vals==-np.inf] = 0
-    res.rows = np.pad(rows, ((0,0),(0,k-rows.shape[1])))
-    res.hits = np.concatenate([_are_relevant(t.rel, res.users[a:a+2**16], res.rows[a:a+2**16]) for a in range(0, len(at)+1, 2**16)])
-    if auc: res.auc = auc_from_ranks(*res.place, res.n_rel)
+    res = _no_lists(t, cand, k, auc)
+    res.baseline = _no_lists(t, cand, k, auc) if baseline else None
+    if cand.lists is None:
+        _rank_all(model, train, t, cand, k, res, memory, progress)
+        if baseline: _rank_popular(train, t, cand, k, res.baseline)
+    else: _rank_given(model, train, t, cand, k, res)
+    _find_hits(res, t)
+    if baseline: _find_hits(res.baseline, t)
     return res
 
+# %% ../nbs/42_evaluate.ipynb #3294a7bb
+def _no_lists(t, cand, k, auc):
+    "Empty places for the lists of everybody"
+    n = len(cand.users)
+    place = [np.zeros(n) for _ in range(3)] if auc else None
+    n_rel = t.n_rel[np.searchsorted(t.users, cand.users)]
+    return SimpleNamespace(users=cand.users, n_rel=n_rel, rows=np.zeros((n,k), np.int64), place=place)
+
+def _find_hits(res, t, step=2**16):
+    "What the lists hold of the relevant items, and where those stand"
+    slices = [slice(a, a+step) for a in range(0, len(res.users)+1, step)]
+    res.hits = np.concatenate([_are_relevant(t.rel, res.users[o], res.rows[o]) for o in slices])
+    if res.place: res.auc = auc_from_ranks(*res.place, res.n_rel)
+
+# %% ../nbs/42_evaluate.ipynb #a582557d
 def _are_relevant(rel, users, rows):
     "[u,k] bool: which items of the lists are among the relevant of their users"
     part,n = rel[users],rel.shape[1]
@@ -262,7 +366,7 @@ def _rank_all(model, train, t, cand, k, res, memory, progress):
         done += len(u)
         return scores
     vals,rows = rank_items(score, cand.users, k, train.n_items, mask, train.csr(), memory, progress)
-    return vals.numpy(),rows.numpy()
+    res.rows[:,:rows.shape[1]] = rows.masked_fill_(vals==-torch.inf, 0).numpy()
 
 def _place_all(scores, u, at, mask, train, t, res):
     "Note the places of relevant items among all candidates; ties share the mean of theirs"
@@ -277,23 +381,28 @@ def _place_all(scores, u, at, mask, train, t, res):
     for o,v in zip(res.place, ((place*ranked).sum(1),ranked.sum(1),(s>-torch.inf).sum(1))): o[at:at+len(u)] = v.cpu().numpy()
 
 # %% ../nbs/42_evaluate.ipynb #a74286b0
-def _rank_given(model, t, cand, k, res):
+def _rank_given(model, train, t, cand, k, res):
     "Lists out of given or drawn ones, a slice of users at a time"
-    vals,rows = np.full((len(cand.users),k), -np.inf, np.float32),np.zeros((len(cand.users),k), np.int64)
+    counts = train.csr().getnnz(0)
     for nth,a in enumerate(range(0, len(cand.users), cand.step)):
         us = cand.users[a:a+cand.step]
         pos,items = cand.lists(us, nth)
         score = score_pairs(model, torch.from_numpy(np.stack([us[pos],items], 1)).long()).numpy()
         if np.isnan(score).any(): raise RecfastError("the model scored NaN: its weights are broken (look at the loss of the last epochs)")
         score = np.maximum(score, np.finfo(np.float32).min)
-        order = np.lexsort((items,-score,pos))
-        pos,items,score = pos[order],items[order],score[order]
-        place = np.arange(len(pos))-np.searchsorted(pos, pos)
-        keep = place<k
-        vals[a+pos[keep],place[keep]],rows[a+pos[keep],place[keep]] = score[keep],items[keep]
-        if res.place: _place_given(pos, items, score, us, a, t, res)
-    return vals,rows
+        _rank_slice(pos, items, score, us, a, t, k, res)
+        if res.baseline: _rank_slice(pos, items, counts[items], us, a, t, k, res.baseline)
 
+def _rank_slice(pos, items, score, us, at, t, k, res):
+    "Lists of `us`, the users from `at` on, out of `items` for the user at `pos` among them"
+    order = np.lexsort((items,-score,pos))
+    pos,items,score = pos[order],items[order],score[order]
+    place = np.arange(len(pos))-np.searchsorted(pos, pos)
+    keep = place<k
+    res.rows[at+pos[keep],place[keep]] = items[keep]
+    if res.place: _place_given(pos, items, score, us, at, t, res)
+
+# %% ../nbs/42_evaluate.ipynb #0b1ea041
 def _place_given(pos, items, score, us, at, t, res):
     "As `_place_all`, for sorted lists"
     new = np.r_[True,(pos[1:]!=pos[:-1])|(score[1:]!=score[:-1])][:len(pos)]
@@ -301,6 +410,59 @@ def _place_given(pos, items, score, us, at, t, res):
     mean = ((first+np.r_[first[1:],len(pos)]-1)/2)[new.cumsum()-1]+1-np.searchsorted(pos, pos)
     rel = _are_relevant(t.rel[us][pos], np.arange(len(pos)), items[:,None])[:,0]
     for o,v in zip(res.place, (np.where(rel, mean, 0),rel,np.ones(len(pos)))): o[at:at+len(us)] = np.bincount(pos, v, minlength=len(us))
+
+# %% ../nbs/42_evaluate.ipynb #4f226c73
+class _SeenPlaces:
+    "Which places of one order some users have seen"
+    def __init__(self,
+        seen, # [u,I] sparse: the seen pairs of the users
+        place, # [I] where an item stands in the order; -1: nowhere
+        n:int, # above any place that is asked for
+    ):
+        users = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
+        at = place[seen.indices]
+        self.first = np.arange(seen.shape[0])*n # the places of a user follow those of the one before
+        self.keys = np.sort((self.first[users]+at)[at>=0])
+        self.start = np.searchsorted(self.keys, self.first)
+
+    def before(self, users, places):
+        "How many places before `places` each of `users` has seen"
+        return np.searchsorted(self.keys, self.first[users]+places)-self.start[users]
+
+    def free(self, k):
+        "[u,k] the first places that are not seen"
+        n_seen = np.diff(np.append(self.start, len(self.keys)))
+        nth = np.arange(len(self.keys))-np.repeat(self.start, n_seen)
+        j = np.arange(k)
+        return j+np.searchsorted(self.keys-nth, self.first[:,None]+j, 'right')-self.start[:,None]
+
+# %% ../nbs/42_evaluate.ipynb #35d40ce7
+def _rank_popular(train, t, cand, k, res, step=2**13):
+    "`_rank_all` by popularity; `step` users at a time"
+    counts = train.csr().getnnz(0)
+    order = np.flatnonzero(cand.mask)
+    order = order[np.argsort(-counts[order], kind='stable')]
+    place = np.full(len(counts), -1)
+    place[order] = np.arange(len(order))
+    for a in range(0, len(cand.users), step):
+        us = cand.users[a:a+step]
+        seen = _SeenPlaces(train.csr()[us], place, len(order)+k)
+        res.rows[a:a+step] = np.append(order, 0)[np.minimum(seen.free(k), len(order))]
+        if res.place: _place_popular(seen, us, a, counts, place, order, t, res)
+
+def _place_popular(seen, us, at, counts, place, order, t, res):
+    "As `_place_all`, for `us`, the users from `at` on"
+    rel = t.rel[us]
+    users = np.repeat(np.arange(len(us)), np.diff(rel.indptr))
+    ranked = place[rel.indices]>=0
+    users = users[ranked]
+    falling,own = -counts[order],-counts[rel.indices[ranked]]
+    above = np.searchsorted(falling, own)
+    upto = np.searchsorted(falling, own, 'right')
+    mean = (above-seen.before(users, above)+upto-seen.before(users, upto)+1)/2
+    n_candidates = len(order)-seen.before(np.arange(len(us)), len(order))
+    sums = np.bincount(users, mean, len(us)),np.bincount(users, minlength=len(us)),n_candidates
+    for o,v in zip(res.place, sums): o[at:at+len(us)] = v
 
 # %% ../nbs/42_evaluate.ipynb #2cc255b2
 def hit_lists(
@@ -328,6 +490,7 @@ def _wanted(metrics, k):
     parsed = [parse_metric(o) for o in dict.fromkeys(names)]
     return parsed,max([kk for _,kk in parsed if kk], default=1)
 
+# %% ../nbs/42_evaluate.ipynb #b2cd0e13
 def _vectors(model, train):
     "What diversity compares items by: the model's vectors, else who has them"
     try: return item_vectors(model, train.n_users, train.n_items).numpy()
@@ -337,9 +500,19 @@ def _list_metric(base, rows, model, train, cand):
     "A metric of what was recommended: a number, or one per user"
     f = LIST_METRICS[base]
     if base in ('coverage','gini'): return f(rows, cand.n)
-    if base=='diversity': return f(rows, _vectors(model, train))
+    if base=='diversity': return f(rows, train.csr().T.tocsr() if model is None else _vectors(model, train))
     counts = np.bincount(train.csr().indices, minlength=train.n_items) # users who have the item
     return f(rows, counts, int((train.counts('user')[1:]>0).sum())) if base=='novelty' else f(rows, counts)
+
+# %% ../nbs/42_evaluate.ipynb #7f039e28
+def _with_errors(test, metrics, wanted, rated):
+    "Are rating errors measured?"
+    if test.values is None: return False
+    return rated if metrics is None else ('rmse',None) in wanted or ('mae',None) in wanted
+
+def _with_lists(wanted):
+    "Is any metric one of lists?"
+    return any(base not in ('rmse','mae') for base,_ in wanted)
 
 # %% ../nbs/42_evaluate.ipynb #fdce0b53
 def evaluate_recommender(
@@ -356,20 +529,29 @@ def evaluate_recommender(
     rated:bool=True, # the values are ratings: measure RMSE and MAE; of clicks they would say nothing
     time_name:str=None, # column of times in the test frame; None: 'timestamp' where there is one
     memory:int=2**28, progress:bool=True, # as in `rank_items`
-)->Evaluation: # summary, per_user, protocol, by, counts
+    baseline:bool=True, # measure popularity on the same users and candidates
+)->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
     if not len(test): raise RatingsError("no test rows to evaluate on: build the loaders with valid_pct above 0 or with splits=, or pass test=")
-    frame,test = test,as_interactions(test, train, time_name)
+    rows = as_interactions(test, train, time_name)
     wanted,longest = _wanted(metrics, k)
-    groups = None if by is None else _groups(by, train, frame)
-    t = truth(train, test, relevant)
-    cand = find_candidates(candidates, train, test, t)
-    res = rank_lists(model, train, t, cand, longest, ('auc',None) in wanted, memory, progress)
-    with_err = test.values is not None and (rated if metrics is None else ('rmse',None) in wanted or ('mae',None) in wanted)
-    err = _errors(model, test, clip) if with_err else None
+    groups = None if by is None else _groups(by, train, test)
+    t = truth(train, rows, relevant)
+    cand = find_candidates(candidates, train, rows, t)
+    res = rank_lists(model, train, t, cand, longest, ('auc',None) in wanted, memory, progress, baseline and _with_lists(wanted))
+    err = _errors(model, rows, clip) if _with_errors(rows, metrics, wanted, rated) else None
+    counts = _counts(rows, t, cand, res)
+    protocol = describe_protocol(counts, cand, relevant, clip, note)
+    same = dict(train=train, test=rows, t=t, cand=cand, wanted=wanted, groups=groups, protocol=protocol, counts=counts)
+    popular = None if res.baseline is None else _evaluation(res.baseline, **same)
+    return _evaluation(res, **same, model=model, err=err, baseline=popular)
+
+# %% ../nbs/42_evaluate.ipynb #21006a5e
+def _evaluation(res, train, test, t, cand, wanted, groups, protocol, counts, model=None, err=None, baseline=None):
+    "An `Evaluation` of ranked lists"
     summary,per_user = _measure(wanted, res, model, train, test, cand, err)
-    parts,counts = None if groups is None else _by_group(groups, train, test, t, res, per_user, err, wanted),_counts(test, t, cand, res)
-    return Evaluation(summary, per_user, describe_protocol(counts, cand, relevant, clip, note), parts, counts)
+    parts = None if groups is None else _by_group(groups, train, test, t, res, per_user, err, wanted)
+    return Evaluation(summary, per_user, protocol, parts, counts, baseline)
 
 # %% ../nbs/42_evaluate.ipynb #51561c76
 def _measure(wanted, res, model, train, test, cand, err):
@@ -500,50 +682,27 @@ def _one_group(chosen, what, t, res, per_user, wanted):
     vals = {f'{b}@{kk}': RANKING_METRICS[b](hits[:,:kk], n_rel)[n_rel>0].mean() if n_rel.any() else np.nan for b,kk in wanted if b in RANKING_METRICS}
     return dict(n_users=int((n_rel>0).sum()), n_rows=int(n_rel.sum()), **vals)
 
-# %% ../nbs/42_evaluate.ipynb #8abdd938
-def _boot_means(
-    vals, # [U,M]
-    n_boot, seed, # how many draws of U users, and of which generator
-): # [n_boot,M]
-    "Means over users drawn again"
-    rng,U = np.random.default_rng(seed),len(vals)
-    out,step = np.empty((n_boot,vals.shape[1])),max(1, 2**22//U)
-    for a in range(0, n_boot, step):
-        n = min(step, n_boot-a)
-        times = np.bincount((rng.integers(0, U, (n,U))+np.arange(n)[:,None]*U).ravel(), minlength=n*U).reshape(n, U)
-        out[a:a+n] = times@vals/U
-    return out
-
-def _of_users(ev, metric):
-    "[U] values of a metric, for a person who asks"
-    if metric not in ev.per_user.columns[2:]:
-        raise RatingsError(f"{metric!r} has no value per user here; there are {first_few(list(ev.per_user.columns[2:]), 30)}")
-    return ev.per_user[metric].to_numpy(float)
-
-@patch
-def interval(self:Evaluation,
-    metric:str, # 'ndcg@10'
-    level:float=.95, # share of the draws inside
-    n_boot:int=1000, # draws
-    seed:int=0, # of the draws
-)->tuple: # (low, high)
-    "Bootstrap interval of a mean over users"
-    v = _of_users(self, metric)
-    v = v[~np.isnan(v)]
-    if not len(v): return np.nan,np.nan
-    return tuple(float(o) for o in np.quantile(_boot_means(v[:,None], n_boot, seed)[:,0], [(1-level)/2,(1+level)/2]))
-
 # %% ../nbs/42_evaluate.ipynb #4f80e1be
 class Comparison:
     "Several evaluations over the same users, with intervals"
-    def __init__(self, table, protocol, metric, evaluations): store_attr()
+    def __init__(self,
+        table:pd.DataFrame, # best first: mean, low, high, diff, diff_low, diff_high
+        protocol:str, # how they were measured
+        metric:str, # what the table is about
+        evaluations:dict, # {name: `Evaluation`}
+        popularity:pd.DataFrame=None, # one row such as those of the table; None: popularity was not measured, or is in the table
+    ): store_attr()
+
     def __getitem__(self, name): return self.table.loc[name]
-    def __repr__(self): return '\n'.join([f'{self.metric}, 95% intervals; diff: to the first row', self.table.to_string(float_format='{:.4f}'.format), self.protocol])
-    def _repr_markdown_(self): return f'**{self.metric}**, 95% intervals; diff: to the first row\n\n{_markdown(self.table)}\n\n*{self.protocol}*'
+    def _printed(self): return pd.concat([o for o in (self.table,self.popularity) if o is not None])
+    def _title(self): return '95% intervals; diff: to the first row'
+    def __repr__(self):
+        return '\n'.join([f'{self.metric}, {self._title()}', self._printed().to_string(float_format='{:.4f}'.format), self.protocol])
+    def _repr_markdown_(self): return f'**{self.metric}**, {self._title()}\n\n{_markdown(self._printed())}\n\n*{self.protocol}*'
 
     def plot(self, ax=None):
         "Means with their intervals"
-        t = self.table[::-1]
+        t = self._printed()[::-1]
         if ax is None: ax = plt.subplots(figsize=(5,.5+.4*len(t)))[1]
         ax.errorbar(t['mean'], range(len(t)), xerr=[t['mean']-t.low, t.high-t['mean']], fmt='o', capsize=3)
         ax.set(yticks=range(len(t)), yticklabels=t.index, ylim=(-.5,len(t)-.5), xlabel=f'{self.metric}, 95% interval')
@@ -561,6 +720,56 @@ def _named(learners):
         out[f'{name} {n+1}' if n else name] = o
     return out
 
+# %% ../nbs/42_evaluate.ipynb #d45ddebf
+def _evaluate_all(learners, test, baseline, kwargs):
+    "{name: Evaluation}; of the learners the first measures popularity too"
+    evs = {}
+    for name,o in learners.items():
+        if not isinstance(o, Evaluation):
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', LeakageWarning) # `compare` says it once for all of them
+                o = o.evaluate(test, baseline=baseline, **kwargs)
+        evs[name] = o
+        baseline = baseline and o.baseline is None
+    return evs
+
+def _popularity_beside(evs):
+    "The first `baseline` there is; None where it is among `evs` anyway"
+    popular = next((o.baseline for o in evs.values() if o.baseline is not None), None)
+    return None if popular is None or any(o.per_user.equals(popular.per_user) for o in evs.values()) else popular
+
+# %% ../nbs/42_evaluate.ipynb #b08d4f10
+def _check_same_users(evs):
+    "Raise `RatingsError` unless all were measured on the users and rows of the first"
+    first = next(iter(evs))
+    for name,o in evs.items():
+        if not all(np.array_equal(o.per_user[c], evs[first].per_user[c]) for c in ('user_id','n_test')):
+            raise RatingsError(f"{name!r} was measured on other users or rows than {first!r}: give all of them the same splits and the same test=")
+
+# %% ../nbs/42_evaluate.ipynb #82ec4848
+def _values_of(evs, metric):
+    "[U,M] values of a metric, for the users who have one"
+    vals = np.stack([_of_users(e, metric) for e in evs], 1)
+    vals = vals[~np.isnan(vals).any(1)]
+    if len(vals): return vals
+    raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found (seen in training, below relevant=, or of unknown users)")
+
+def _compared(evs, popular, metric, n_boot, seed, base):
+    "(table of `evs`, the same row of `popular` or None)"
+    names = list(evs)
+    vals = _values_of([*evs.values(),*([] if popular is None else [popular])], metric)
+    if base is not None and base not in evs: raise RatingsError(f"base={base!r}, expected one of {names}")
+    means = vals.mean(0)
+    falling = means if metric_comp(metric) is np.less else -means
+    order = sorted(range(len(names)), key=lambda j: (names[j]!=base,falling[j]))
+    boot = _boot_means(vals, n_boot, seed)
+    low,high = np.quantile(boot, [.025,.975], axis=0)
+    diff_low,diff_high = np.quantile(boot-boot[:,order[:1]], [.025,.975], axis=0)
+    df = pd.DataFrame(dict(mean=means, low=low, high=high, diff=means-means[order[0]], diff_low=diff_low, diff_high=diff_high))
+    df.index = [*names,*['popularity']*(popular is not None)]
+    return df.iloc[order],None if popular is None else df.iloc[-1:]
+
+# %% ../nbs/42_evaluate.ipynb #807d9fda
 def compare(
     learners, # a list, or {name: learner or `Evaluation`}
     test=None, # what to measure on; None: each learner's validation rows
@@ -569,31 +778,16 @@ def compare(
     n_boot:int=1000, # draws of the bootstrap
     seed:int=0, # of the draws
     base:str=None, # name to take differences to; None: the best
+    baseline:bool=True, # print a row of popularity under the models, unless it is one of them
     **kwargs # of `learn.evaluate`: candidates, relevant, clip ...
 )->Comparison: # best first: mean, low, high, diff, diff_low, diff_high
     "Measure several models on the same users; raises `RatingsError` when the users are not the same"
     base_name,kk = parse_metric(metric)
     kwargs = {'k': sorted({*L(k),*([kk] if kk else [])}), 'metrics': None if base_name in _cheap else [*_cheap,metric], **kwargs}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', LeakageWarning) # once for all of them, below
-        evs = {n: o if isinstance(o, Evaluation) else o.evaluate(test, **kwargs) for n,o in _named(learners).items()}
+    evs = _evaluate_all(_named(learners), test, baseline, kwargs)
     if not evs: raise RatingsError("nothing to compare: expected learners or evaluations")
-    first,*others = evs.values()
-    for n,o in zip(list(evs)[1:], others):
-        if not all(np.array_equal(o.per_user[c], first.per_user[c]) for c in ('user_id','n_test')):
-            raise RatingsError(f"{n!r} was measured on other users or rows than {next(iter(evs))!r}: give all of them the same splits and the same test=")
+    _check_same_users(evs)
     warn_of_leakage([o for n,o in evs.items() if not isinstance(_named(learners)[n], Evaluation)])
-    return Comparison(_compared(evs, metric, n_boot, seed, base), '\n'.join(dict.fromkeys(e.protocol for e in evs.values())), metric, evs)
-
-def _compared(evs, metric, n_boot, seed, base):
-    vals = np.stack([_of_users(e, metric) for e in evs.values()], 1)
-    vals = vals[~np.isnan(vals).any(1)]
-    if not len(vals): raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found (seen in training, below relevant=, or of unknown users)")
-    means = vals.mean(0)
-    if base is not None and base not in evs: raise RatingsError(f"base={base!r}, expected one of {list(evs)}")
-    order = np.argsort(means if metric_comp(metric) is np.less else -means, kind='stable')
-    if base is not None: order = np.array(sorted(order, key=lambda j: list(evs)[j]!=base))
-    boot,ends = _boot_means(vals, n_boot, seed),[.025,.975]
-    (low,high),(dl,dh) = np.quantile(boot, ends, axis=0),np.quantile(boot-boot[:,order[:1]], ends, axis=0)
-    df = pd.DataFrame(dict(mean=means, low=low, high=high, diff=means-means[order[0]], diff_low=dl, diff_high=dh), index=list(evs))
-    return df.iloc[order]
+    popular = _popularity_beside(evs) if baseline else None
+    table,row = _compared(evs, popular, metric, n_boot, seed, base)
+    return Comparison(table, '\n'.join(dict.fromkeys(e.protocol for e in evs.values())), metric, evs, row)

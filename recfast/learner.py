@@ -388,6 +388,7 @@ def evaluate(self:CollabLearner,
     by=None, # 'user', 'item', a column of the test frame, or a Series by id: measure each group too
     metrics=None, # names such as 'ndcg@10', 'auc'; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
+    baseline:bool=True, # measure popularity on the same users and candidates: `ev.baseline`
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
     "Rating and ranking metrics with their protocol; only training rows are masked; warns of leakage"
@@ -397,7 +398,8 @@ def evaluate(self:CollabLearner,
     if test is not None: note = f'the {len(valid)} validation rows are candidates like any other' if len(valid) else ''
     if self.dls.time_name in getattr(test, 'columns', ()): kwargs.setdefault('time_name', self.dls.time_name)
     if test is not None and isinstance(self.dls, LabelDataLoaders): test = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
-    ev = _evaluate.evaluate_recommender(self.model, train, valid if test is None else test, k, candidates, relevant, by, metrics, clip, note, rated, **kwargs)
+    ev = _evaluate.evaluate_recommender(self.model, train, valid if test is None else test, k, candidates, relevant, by, metrics, clip, note, rated,
+                                        baseline=baseline, **kwargs)
     _evaluate.warn_of_leakage([ev])
     self.last_evaluation = ev # goes along into a bundle
     return ev

@@ -91,7 +91,7 @@ def _measure(learn, monitor, evaluate):
     k = monitor.partition('@')[2]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', LeakageWarning) # not once per trial; the evaluation at the end says it
-        ev = learn.evaluate(**{**({'k': int(k)} if k else {}), 'metrics': [monitor], **evaluate})
+        ev = learn.evaluate(**{**({'k': int(k)} if k else {}), 'metrics': [monitor], 'baseline': False, **evaluate})
     if monitor not in ev.summary:
         raise ValueError(f"monitor={monitor!r} is not measured by learn.evaluate; there are {first_few(ev.summary, 20)}")
     value = float(ev[monitor])
