@@ -27,7 +27,8 @@ def ours(z, threads):
     import numpy as np, torch
     torch.set_num_threads(threads)
     from recfast.data.loaders import Interactions, Vocab
-    from recfast.evaluate import _truths, evaluate_recommender
+    from recfast.evaluate import evaluate_recommender
+    from recfast.relevance import _truths
     from recfast.models.dot import DotProduct
     (n_users,k),n_items = z['users'].shape,len(z['items'])
     model = DotProduct(n_users+1, n_items+1, k)

@@ -9,7 +9,7 @@ colab = 'https://colab.research.google.com/assets/colab-badge.svg'
 OWNERS = {'learn': ('CollabLearner','Recommender','Learner'), 'rec': ('Recommender',), 'dls': ('CollabDataLoaders',), 'pd': ('pandas',), 'nn': ('torch.nn',)}
 
 def page_name(notebook):
-    "The name on the site of a notebook: '21_models.dot.ipynb' is 'models.dot', as nbdev has it"
+    "The name on the site of a notebook: '23_models.dot.ipynb' is 'models.dot', as nbdev has it"
     return re.sub(r'^\d+[a-zA-Z0-9]*_', '', Path(notebook).stem)
 
 PAGES = {page_name(o) for o in Path(__file__).resolve().parent.parent.glob('nbs/*.ipynb')}

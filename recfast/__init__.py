@@ -22,19 +22,29 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 
 Modules:
 
+- `recfast.api`: What may be asked of a recommender over HTTP, and what comes back
 - `recfast.bundle`: A trained recommender as a folder of plain files
 - `recfast.callbacks`: Ranking metrics after every epoch, and trackers that know which way a metric should go
+- `recfast.candidates`: Who stands in the list
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
+- `recfast.collab`: A `Learner` that recommends
+- `recfast.compare`: Several models on the same users, with intervals
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
+- `recfast.data.columns`: Which column is the user, the item, the rating, the time
 - `recfast.data.datasets`: Ratings to start with: a table to see through, films that never were, and MovieLens
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
+- `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
 - `recfast.data.sampling`: Negatives: the items a user did not choose
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows
 - `recfast.data.split`: Which rows train, which rows test
+- `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.evaluate`: A number with the protocol it was measured under
+- `recfast.explain`: What each item of a history adds to a score
+- `recfast.export`: Score, mask and top-k as one graph, for a program without Python
+- `recfast.fast`: A batch loop without the overhead that dominates small models
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
@@ -43,16 +53,22 @@ Modules:
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
+- `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
+- `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.linear`: Solved, not trained: popularity, neighbours, EASE and implicit ALS, which every network must beat
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.sequence`: What this person takes next, from what they took before
+- `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
 - `recfast.recommend`: Lists for people the model knows and people it has never met
+- `recfast.relevance`: What is to be found, and by whom
 - `recfast.report`: One page of results that opens anywhere
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
 - `recfast.serve`: HTTP and a page over a bundle
+- `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
-- `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test"""
+- `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
+- `recfast.worker`: Many requests, one thread, one model"""
 
 __version__ = "0.1.0"

@@ -237,7 +237,7 @@ def parse_range(
 # %% ../nbs/71_cli.ipynb #c14001ab
 def _find_arch(name):
     "The class called `name`, and what kind of loaders it needs"
-    from recfast.models import autorec,dot,ncf,params,sequence # noqa: F401 (they register themselves)
+    from recfast.models import autorec,sequence,zoo # noqa: F401 (all models are registered)
     from recfast.models.base import MODELS
     if name.lower() not in MODELS: raise ValueError(f"--arch {name!r}: there are {', '.join(MODELS)}")
     cls = MODELS[name.lower()][0]

@@ -19,9 +19,11 @@ Docs: https://recfast.github.io/recfast/data.split.html.md"""
 
 # %% auto #0
 __all__ = ['random_split', 'user_split', 'item_split', 'k_fold', 'time_order', 'last_rows', 'leave_last_out', 'global_time_split',
-           'held_out_users', 'leaking_rows', 'leakage']
+           'held_out_users', 'leaking_rows', 'leakage', 'stratified_split', 'resolve_splits']
 
 # %% ../../nbs/12_data.split.ipynb #324a0dc7
+import inspect
+from functools import partial
 import numpy as np,pandas as pd,torch
 from ..core import RatingsError,first_few
 from .ratings import _check_frame,_check_ids,_check_time
@@ -241,3 +243,68 @@ def leakage(
     times,users = _times(ratings, time_name, needed=True),ratings[user_name]
     (t0,u0),(t1,u1) = ([o.iloc[np.asarray(at, dtype=np.int64)] for o in (times,users)] for at in splits)
     return dict(test=len(t1), same_user=int(leaking_rows(t0, t1, u0, u1).sum()), anyone=int(leaking_rows(t0, t1).sum()))
+
+# %% ../../nbs/12_data.split.ipynb #8cf34b4c
+def stratified_split(
+    label, # [N] classes, 0/1 or more
+    valid_pct:float=0.2, # share of each class that is held out
+    seed:int=None, # of the draw
+)->tuple: # (train, valid) positions, each in a random order, as `splits=` takes them
+    "Positions split so that both parts hold the same share of every class"
+    if not 0<valid_pct<1: raise RatingsError(f"valid_pct={valid_pct}, expected a share between 0 and 1")
+    rng,label = np.random.default_rng(seed),np.asarray(label)
+    parts = [np.flatnonzero(label==c).astype(np.int32 if len(label)<2**31 else np.int64) for c in np.unique(label)]
+    cuts = [round(valid_pct*len(p)) for p in parts]
+    for p in parts: rng.shuffle(p)
+    train,valid = (np.concatenate(o) for o in ([p[c:] for p,c in zip(parts,cuts)], [p[:c] for p,c in zip(parts,cuts)]))
+    for p in (train,valid): rng.shuffle(p)
+    return train,valid
+
+# %% ../../nbs/12_data.split.ipynb #1429b394
+def _positions(o, n, what):
+    "`o` as an int64 array of positions below `n`"
+    if not np.iterable(o): raise RatingsError(f"splits: the {what} list is {o!r}, expected positions into the frame")
+    o = np.asarray(o if hasattr(o, '__len__') else list(o))
+    if len(o)==0: return np.zeros(0, np.int64)
+    if o.dtype.kind not in 'iu':
+        raise RatingsError(f"splits: the {what} list holds {o.dtype}, expected positions (integers) into the frame")
+    bad = o[(o<0)|(o>=n)]
+    if len(bad): raise RatingsError(f"splits: {what} positions out of range: {first_few(bad)}; the frame has {n} rows (0 to {n-1})")
+    return o.astype(np.int64)
+
+# %% ../../nbs/12_data.split.ipynb #014c1777
+def _asked(f, names):
+    "Those of `names` that are parameters of `f` and not bound by `partial`"
+    try: params = inspect.signature(f).parameters
+    except (ValueError,TypeError): return {} # a builtin may have none to show
+    bound = f.keywords if isinstance(f, partial) else {}
+    return {k: v for k,v in names.items() if v is not None and k in params and k not in bound}
+
+# %% ../../nbs/12_data.split.ipynb #08b65b91
+def resolve_splits(
+    ratings:pd.DataFrame, # the frame as given
+    splits=None, # (train, valid) positions, a function of the frame such as a fastai splitter, or a boolean column's name
+    valid_pct:float=None, # share of validation rows for a random split; None: 0.2
+    seed:int=None, # of the random split
+    **names # user_name, item_name, time_name: passed to a function that has them as parameters and not yet bound by `partial`
+)->tuple: # (train [N], valid [M]) int64 positions
+    "Positions of the training and validation rows; raises `RatingsError` on overlap or positions out of range"
+    n = len(ratings)
+    if splits is None: return random_split(ratings, 0.2 if valid_pct is None else valid_pct, seed)
+    if valid_pct is not None: raise TypeError("pass splits= or valid_pct=, not both")
+    if isinstance(splits, str):
+        if splits not in ratings: raise RatingsError(f"splits={splits!r} is no column; there are {list(ratings.columns)}")
+        mask = ratings[splits]
+        if not pd.api.types.is_bool_dtype(mask) or mask.isna().any():
+            raise RatingsError(f"splits={splits!r}: column of {mask.dtype}, expected bool without holes (True: validation row)")
+        mask = mask.to_numpy(bool)
+        return np.flatnonzero(~mask),np.flatnonzero(mask)
+    if callable(splits): splits = splits(ratings, **_asked(splits, names))
+    if not hasattr(splits, '__len__') or len(splits)!=2:
+        got = f'{len(splits)} parts' if hasattr(splits, '__len__') else repr(splits)
+        raise RatingsError(f"splits: expected a pair (train, valid) of position lists, got {got}")
+    tr,va = (_positions(o, n, w) for o,w in zip(splits, ('train','valid')))
+    in_train = np.zeros(n, bool)
+    in_train[tr] = True
+    if in_train[va].any(): raise RatingsError(f"splits: positions in both train and valid: {first_few(np.unique(va[in_train[va]]))}")
+    return tr,va

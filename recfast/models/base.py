@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/models.base.html.md"""
 
 # %% auto #0
 __all__ = ['MODELS', 'evaluating', 'model_device', 'pair_scores', 'score_items', 'score_pairs', 'id_tables', 'split_tables',
-           'item_vectors', 'UserPrior', 'fold_in', 'score_vector', 'register', 'find_model']
+           'item_vectors', 'register', 'find_model', 'UserPrior', 'fold_in', 'score_vector']
 
 # %% ../../nbs/20_models.base.ipynb #f1b8510e
 import inspect,warnings
@@ -17,6 +17,7 @@ from functools import wraps
 import torch
 from torch import nn
 from torch.func import functional_call
+from ..core import offer
 
 # %% ../../nbs/20_models.base.ipynb #737002e2
 @contextmanager
@@ -132,77 +133,6 @@ def item_vectors(
     if vecs is None: raise NotImplementedError(f"{type(model).__name__} has no item vectors: similar_items and plot_factors cannot answer for it")
     return vecs
 
-# %% ../../nbs/20_models.base.ipynb #c53e7db5
-class UserPrior:
-    "Mean and precision of the trained user rows: what is known of a user before the first rating"
-    def __init__(self,
-        tables:dict, # {name: [U,...]} user tables
-        rows:torch.Tensor, # [N] user rows with training ratings
-    ):
-        if not tables: raise NotImplementedError("this model has no user table to solve for, so history= cannot be answered")
-        self.shapes = {n: p.shape[1:] for n,p in tables.items()}
-        flat = torch.cat([p.detach()[rows].double().cpu().reshape(len(rows), -1) for p in tables.values()], 1) # [N,D]
-        self.mean,dev = flat.mean(0),flat-flat.mean(0)
-        cov,n,d = dev.T@dev/max(1, len(flat)-1),*flat.shape
-        avg = cov.diagonal().mean().clamp(min=1e-8)
-        w = d/(n+d) # fewer users than numbers to fit: trust the average variance instead
-        self.precision = torch.linalg.inv((1-w)*cov + w*avg*torch.eye(d, dtype=cov.dtype) + 1e-3*avg*torch.eye(d, dtype=cov.dtype))
-
-# %% ../../nbs/20_models.base.ipynb #4072a21d
-def _as_tables(prior, u, n, dev):
-    "`u:[n,D]` cut into user tables of n rows"
-    parts = u.split([max(1, s.numel()) for s in prior.shapes.values()], 1)
-    return {k: p.reshape(n, *s).to(dev) for (k,s),p in zip(prior.shapes.items(), parts)}
-
-def _linearize(model, prior, u, items):
-    "Scores [n] and Jacobian [n,D] of items [n] for the user `u:[D]`"
-    rep = u.float().expand(len(items), -1).clone().requires_grad_(True)
-    x = torch.stack([torch.arange(len(items), device=items.device), items], 1)
-    with torch.enable_grad():
-        out = pair_scores(model, x, _as_tables(prior, rep, len(items), items.device))
-        jac, = torch.autograd.grad(out.sum(), rep)
-    return out.detach().double().cpu(),jac.double()
-
-# %% ../../nbs/20_models.base.ipynb #7e3419c6
-def fold_in(
-    model:nn.Module, # a pair model with user tables
-    prior:UserPrior, # from its trained users
-    items:torch.Tensor, # [n] item rows
-    ratings:torch.Tensor, # [n] rating units
-    noise:float=1., # sigma squared: variance of a rating around its score
-    n_iter:int=20, # Gauss-Newton steps at most
-)->torch.Tensor: # [D] float64: the new user's rows, laid end to end
-    "A new user's vector from a few ratings; without ratings, the average user"
-    items,r,u = items.to(model_device(model)),ratings.double().cpu(),prior.mean
-    if len(items)==0: return u
-    def at(u):
-        f,J = model.linearize(u, items) if hasattr(model, 'linearize') else _linearize(model, prior, u, items)
-        off = prior.precision@(u-prior.mean)
-        return ((r-f)@(r-f)/noise + (u-prior.mean)@off).item(), J.T@J/noise+prior.precision, J.T@(r-f)/noise-off
-    with evaluating(model):
-        (loss,A,g),damp = at(u),0.
-        for _ in range(n_iter):
-            try_u = u + torch.linalg.solve(A + damp*prior.precision, g)
-            new = at(try_u)
-            if new[0]>loss: damp = max(4*damp, 0.5); continue # overshot: a shorter step from the same place
-            done,u,damp = loss-new[0]<1e-4*loss,try_u,damp/4
-            loss,A,g = new
-            if done: break
-    return u
-
-# %% ../../nbs/20_models.base.ipynb #7f828097
-def score_vector(
-    model:nn.Module, # the model `u` was solved for
-    prior:UserPrior, # its shapes
-    u:torch.Tensor, # [D] from `fold_in`
-    n_items:int, # I
-)->torch.Tensor: # [I] scores
-    "Scores of every item for a user vector"
-    items = torch.arange(n_items, device=model_device(model))
-    with evaluating(model):
-        x = torch.stack([torch.zeros_like(items), items], 1)
-        return pair_scores(model, x, _as_tables(prior, u.float()[None], 1, items.device))
-
 # %% ../../nbs/20_models.base.ipynb #82a6c949
 MODELS = {} # name -> (class, capabilities)
 
@@ -249,3 +179,7 @@ def find_model(
     "A registered model by name; raises `KeyError` naming those there are"
     if name.lower() not in MODELS: raise KeyError(f"no model {name!r}; there are {', '.join(MODELS)}")
     return MODELS[name.lower()][0]
+
+# %% ../../nbs/20_models.base.ipynb #f3a7ae63
+_all_ = ['UserPrior', 'fold_in', 'score_vector'] # moved; still offered here
+__getattr__ = offer(__name__)

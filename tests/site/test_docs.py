@@ -135,12 +135,12 @@ def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
     assert all(o in llms for o in MODULES) and 'collab_learner' in llms
 
 @pytest.mark.parametrize('md,want', [
-    ('see [models](21_models.dot.ipynb#dotproduct)', 'see [models](models.dot.ipynb#dotproduct)'),
+    ('see [models](23_models.dot.ipynb#dotproduct)', 'see [models](models.dot.ipynb#dotproduct)'),
     (f'[`EASE`]({URL}models.linear.html#ease)', '[`EASE`](page:models.linear.html#ease)'),
     (f'[`_put`]({URL}bundle.html#_put)', '`_put`'), # private: it has no entry
     (f'[`recommend`]({URL}cli.html#recommend)', '[`recommend`](page:recommend.html#recommender.recommend)'), # the verb, not the command
     ('[`solve`](https://docs.fast.ai/vision.augment.html#solve)', '`solve`'), # of another trade
-    (f'[[`tune`]({URL}tune.html#tune)](56_tune.ipynb)', '[`tune`](tune.ipynb)'),
+    (f'[[`tune`]({URL}tune.html#tune)](57_tune.ipynb)', '[`tune`](tune.ipynb)'),
     ('`learn.evaluate(k=10)`', '[`learn.evaluate(k=10)`](page:learner.html#collablearner.evaluate)'),
     ('`recfast train --help`', '[`recfast train --help`](page:cli.html#train)'),
     ('`CollabDataLoaders.rows_from_df`, `implicit_from_df`, `recfast.metrics`', '`CollabDataLoaders.rows_from_df`, [`implicit_from_df`](page:data.implicit.html#collabdataloaders.implicit_from_df), [`recfast.metrics`](<metrics.ipynb>)'),
@@ -245,4 +245,4 @@ def test_the_menu_opens_on_a_phone(at, visit): # noqa: F811
     page.get_by_role('link', name='Tutorials').last.wait_for(state='visible')
 
 def test_the_page_says_where_to_mend_it(site):
-    assert 'github.com/recfast/recfast/edit/main/nbs/21_models.dot.ipynb' in (site/'models.dot.html').read_text(encoding='utf-8')
+    assert 'github.com/recfast/recfast/edit/main/nbs/23_models.dot.ipynb' in (site/'models.dot.html').read_text(encoding='utf-8')
