@@ -22,8 +22,10 @@ from .fast import Fast,FastLoop
 from .recommend import Recommender
 from . import evaluate as _evaluate, interpret as _interpret
 from . import explain # noqa: F401 (a verb of every Recommender)
+from .core import add_later,quiet
 
 # %% ../nbs/56_collab.ipynb #6f409703
+@add_later
 class CollabLearner(FastLoop):
     "A `Learner` that recommends; made by `collab_learner`"
     seed,n_trained,last_evaluation = None,0,None # n_trained: epochs behind this learner, whose orders are used up; last_evaluation: of these weights
@@ -45,6 +47,10 @@ class CollabLearner(FastLoop):
         "fastai's one-cycle fit; `fast=False` forces fastai's plain loop"
         self._note_unused(lr_max=lr_max)
         with self._fast_is(fast): super().fit_one_cycle(n_epoch, lr_max, *args, **kwargs)
+
+    def quiet(self):
+        "A context manager: no progress bar and no table of epochs inside"
+        return quiet(self)
 
     def _note_unused(self, **given):
         "Warn about what a model that is solved does not use"

@@ -18,8 +18,10 @@ from .core import RatingsError,RecfastError,check_on_unknown,first_few
 from .models.base import evaluating,id_tables,item_vectors,model_device,score_items,score_pairs
 from .models.foldin import UserPrior,fold_in,score_vector
 from .ranking import mask_scores,rank_items,top_k
+from .core import add_later
 
 # %% ../nbs/51_recommend.ipynb #c05d2603
+@add_later
 class Recommender:
     "A trained model with the ids of its rows and what each user has seen"
     new_user_hint = 'For someone the model has never met pass history={item: rating} to recommend.' # other doors say it in their words

@@ -17,6 +17,8 @@ from scipy.sparse import csr_matrix
 from ..core import BundleError,RatingsError,RecfastError,first_few
 from .ratings import _utc
 from .vocab import Vocab
+from ..core import kept
+from .columns import Columns
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74
 class Interactions:
@@ -29,11 +31,13 @@ class Interactions:
         times=None, # [N] times in any ordered type, or None
         classes:dict=None, # {user column: `Vocab`, item column: `Vocab`}
         rating_name:str='rating', # name of the values in frames
+        time_name:str=None, # name of the times in the table they came from
     ):
         self.users,self.items = (torch.tensor(np.asarray(o), dtype=torch.int32) for o in (users,items))
         self.values = None if values is None else torch.tensor(np.asarray(values), dtype=torch.float32)
         self.times = None if times is None else np.array(times)
-        self.classes,self.rating_name = classes,rating_name
+        self.classes = classes
+        self.rating_name,self.time_name = rating_name,time_name
         self.cat_names = L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
 
@@ -75,7 +79,8 @@ def __getitem__(self:Interactions,
     return self._new(*map(pick, (self.users,self.items,self.values,self.times)))
 
 @patch
-def _new(self:Interactions, *args): return type(self)(*args, classes=self.classes, rating_name=self.rating_name)
+def _new(self:Interactions, *args):
+    return type(self)(*args, classes=self.classes, rating_name=self.rating_name, time_name=self.time_name)
 
 @patch
 def new_empty(self:Interactions)->'Interactions': # 0 rows
@@ -122,9 +127,9 @@ def counts(self:Interactions, what:str='item')->np.ndarray: # [I] or [U] ratings
 def _interactions(ratings, pos, y, classes, names, on_unknown):
     "The rows at `pos`; unknown ids are an error or row 0"
     hint = "Add them to vocab=, or leave their rows out of the training split."
-    users,items = (classes[n].encode(ratings[n].iloc[pos], on_unknown, what, hint) for n,what in zip(names, ('user','item')))
-    times = None if names[3] is None else _utc(ratings[names[3]].iloc[pos]).to_numpy()
-    return Interactions(users, items, _float32(y), times, classes, names[2])
+    part = ratings[[o for o in (*names[:2],names[3]) if o is not None]].iloc[pos].copy()
+    part[names[2]] = y.to_numpy()
+    return Interactions.from_frame(part, Columns(*names), classes, on_unknown, hint=hint)
 
 # %% ../../nbs/14_data.interactions.ipynb #36155f16
 def _float32(y):
@@ -220,3 +225,72 @@ def read_rows(
         if o.dtype!=torch.int32 or o.ndim!=1 or len(o)!=len(users) or (len(o) and not 0<=int(o.min())<=int(o.max())<len(voc)):
             raise BundleError(f"the interactions name rows that the {len(voc)-1} ids do not have")
     return Interactions(users, items, rows.get('values'), None if 'order' not in rows else rows['order'].numpy(), classes, rating_name)
+
+# %% ../../nbs/14_data.interactions.ipynb #fc238cab
+@patch
+def known(self:Interactions)->Interactions: # the same where every row is
+    "The rows whose user and item are both known"
+    ok = (self.users>0)&(self.items>0)
+    return self if ok.all() else self[ok.numpy()]
+
+@patch
+def rows_of(self:Interactions,
+    what:str='item', # 'item' or 'user'
+)->np.ndarray: # [N] int32
+    "The item (or user) row of every event"
+    return (self.items if what=='item' else self.users).numpy()
+
+# %% ../../nbs/14_data.interactions.ipynb #928d77aa
+@patch
+def trained(self:Interactions,
+    what:str='item', # 'item' or 'user'
+)->np.ndarray: # [I] or [U] bool
+    "Which items (or users) have a row here"
+    has = self.counts(what)>0
+    has[0] = False
+    return has
+
+@patch
+def of_user(self:Interactions,
+    user:int, # a user row
+)->Interactions: # in the order of the table
+    "What one user did with known items"
+    return self[((self.users==user)&(self.items>0)).numpy()]
+
+# %% ../../nbs/14_data.interactions.ipynb #8f388cf7
+@patch
+def pairs(self:Interactions)->torch.Tensor: # [N,2] int64
+    "User and item rows, as a model of pairs takes them"
+    return torch.stack([self.users,self.items], 1).long()
+
+@patch(as_prop=True)
+def rating_range(self:Interactions)->tuple: # (low, high) in rating units; None without ratings
+    "The lowest and the highest rating"
+    if self.values is None or not len(self): return None
+    return kept(self, 'range', (), lambda: (self.values.min().item(),self.values.max().item()))
+
+@patch(as_prop=True)
+def best_rating(self:Interactions)->float: # rating units
+    "The highest rating; 1 where there are none"
+    return self.rating_range[1] if self.rating_range else 1.
+
+# %% ../../nbs/14_data.interactions.ipynb #331c2a17
+@patch(as_prop=True)
+def columns(self:Interactions)->Columns: # of the table it was made from
+    "The names training used"
+    return Columns(*self.cat_names, self.rating_name, self.time_name)
+
+@patch(cls_method=True)
+def from_frame(cls:Interactions,
+    df:pd.DataFrame, # a table; not changed
+    columns:Columns, # which of its columns is what; no rating: rows without values
+    classes:dict, # {user column of training: `Vocab`, item column: `Vocab`}
+    on_unknown:str='drop', # as in `Vocab.encode`: unknown ids are row 0, or an error
+    *, rating_name:str=None, time_name:str=None, # what training calls them; None: as `columns` does
+    hint:str='', # what to do about unknown ids, for the message
+)->Interactions: # [N] in the order of the table
+    "Rows of a table; raises `UnknownIdError` as `on_unknown` says, `RatingsError` for ratings beyond float32"
+    users,items = (v.encode(df[c], on_unknown, what, hint) for v,c,what in zip(classes.values(), columns, ('user','item')))
+    values = None if columns.rating is None else _float32(df[columns.rating])
+    times = None if columns.time is None else _utc(df[columns.time]).to_numpy()
+    return cls(users, items, values, times, classes, rating_name or columns.rating or 'rating', time_name or columns.time)

@@ -24,6 +24,7 @@ from .ratings import DUPLICATES,count_duplicates,parse_times,validate_ratings,wi
 from .split import resolve_splits
 from .vocab import Vocab
 from ..tables import read_csv
+from ..core import add_later
 
 # %% ../../nbs/16_data.loaders.ipynb #ef083c16
 class RatingDL(TfmdDL):
@@ -159,6 +160,7 @@ def show_results(self:RatingDL, b, out, max_n:int=9, ctxs=None, show:bool=True, 
     return display_df(df) if show else (df,None,None)
 
 # %% ../../nbs/16_data.loaders.ipynb #186ba6b5
+@add_later
 class CollabDataLoaders(DataLoaders):
     "Training and validation `RatingDL`s with their vocabularies; build it with `from_df` and its siblings"
     report,random_split,rest,rated,time_name = None,False,None,True,None # rest: rows of the table in neither part; rated: the values are ratings, not clicks

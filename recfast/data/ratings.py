@@ -13,10 +13,10 @@ __all__ = ['DUPLICATES', 'parse_times', 'count_duplicates', 'validate_ratings', 
 # %% ../../nbs/11_data.ratings.ipynb #e4fa6d1d
 import numbers
 from decimal import Decimal
-from difflib import get_close_matches
 import numpy as np,pandas as pd
 from ..core import RatingsError,first_few
 from ..tables import read_csv
+from .columns import check_frame
 
 # %% ../../nbs/11_data.ratings.ipynb #3bb28123
 def _show(values)->str: # the first 5, each as its reader would type it
@@ -30,29 +30,6 @@ def _reject(ratings, name, mask, what, hint):
     vals = list(ratings[name].iloc[pos[:5]])
     where = f"at row position{'s' if len(pos)>1 else ''} {first_few(pos)}"
     raise RatingsError(f"column {name!r} {what}: {_show(vals)} {where}, of {len(ratings)} rows. {hint}")
-
-# %% ../../nbs/11_data.ratings.ipynb #29b93e06
-def _missing(ratings, arg, name):
-    "The message for a column that is not there"
-    cols = {str(c).lower(): c for c in ratings.columns}
-    near = get_close_matches(str(name).lower(), list(cols), 1)
-    hint = f"Did you mean {arg}={cols[near[0]]!r}?" if near else f"Pass {arg}= with the name of your column."
-    return f"no column {name!r}; the columns are {first_few(ratings.columns, 10)}. {hint}"
-
-# %% ../../nbs/11_data.ratings.ipynb #1542b849
-def _check_frame(ratings, **names):
-    "A frame with every named column, each label once, and at least one row"
-    if not isinstance(ratings, pd.DataFrame):
-        raise RatingsError(f"ratings is a {type(ratings).__name__}, expected a pandas DataFrame with one row per rating. "
-                           "Wrap columns with pd.DataFrame(...), read a file with pd.read_csv(...), convert with .to_pandas().")
-    if ratings.columns.nlevels>1:
-        raise RatingsError(f"the columns have {ratings.columns.nlevels} levels, expected one. Flatten them first.")
-    dup = ratings.columns[ratings.columns.duplicated()]
-    if len(dup): raise RatingsError(f"column labels stand more than once: {first_few(dup.unique())}. Rename or drop one of each.")
-    for arg,name in names.items():
-        if name not in ratings.columns: raise RatingsError(_missing(ratings, arg, name))
-    if len(set(names.values()))<len(names): raise RatingsError(f"one column is named for two roles: {names}. Each needs its own.")
-    if not len(ratings): raise RatingsError("the frame has 0 rows, expected at least one. Check the filter or the file it came from.")
 
 # %% ../../nbs/11_data.ratings.ipynb #487641a5
 def _check_holes(ratings, name, what):
@@ -137,7 +114,7 @@ def parse_times(
     time_name='timestamp', # column of times
 )->pd.DataFrame: # the frame as given where its times are no text, else a new one with datetimes
     "Times written as in ISO 8601 as datetimes; raises `RatingsError` for other text"
-    _check_frame(ratings, time_name=time_name)
+    check_frame(ratings, time_name=time_name)
     col = ratings[time_name]
     if col.dtype.kind in 'iufbcmM': return ratings
     times = pd.to_datetime(col.astype(object), format='ISO8601', errors='coerce', utc=True).dt.tz_localize(None)
@@ -169,7 +146,7 @@ def count_duplicates(
     item_name='item_id', # column of item ids
 )->int: # rows that repeat the (user, item) pair of an earlier row
     "How many rows repeat an earlier (user, item) pair"
-    _check_frame(ratings, user_name=user_name, item_name=item_name)
+    check_frame(ratings, user_name=user_name, item_name=item_name)
     return int(ratings.duplicated([user_name,item_name]).sum())
 
 # %% ../../nbs/11_data.ratings.ipynb #c5d0ce40
@@ -205,7 +182,7 @@ def validate_ratings(
     "The frame, when a recommender can learn from it; a `RatingsError` that says where and why when not"
     if duplicates not in DUPLICATES: raise RatingsError(f"duplicates={duplicates!r}, expected one of {DUPLICATES}.")
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
-    _check_frame(ratings, **{k:v for k,v in names.items() if v is not None})
+    check_frame(ratings, **{k:v for k,v in names.items() if v is not None})
     for name in (user_name, item_name): _check_ids(ratings, name)
     vals = None
     if rating_name is not None:
@@ -268,7 +245,7 @@ def to_implicit(
 )->pd.DataFrame: # the rows that count, with 1 for a rating
     "Positives from ratings; raises `RatingsError` when no row reaches the threshold"
     if threshold is not None or rating_name in ratings:
-        _check_frame(ratings, rating_name=rating_name)
+        check_frame(ratings, rating_name=rating_name)
         vals = _numbers(ratings, rating_name)[0]
     if threshold is not None:
         if not (vals>=threshold).any(): raise RatingsError(f"no row of {rating_name!r} reaches threshold={threshold}: they go from {vals.min()} to {vals.max()}.")

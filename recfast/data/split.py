@@ -26,7 +26,8 @@ import inspect
 from functools import partial
 import numpy as np,pandas as pd,torch
 from ..core import RatingsError,first_few
-from .ratings import _check_frame,_check_ids,_check_time
+from .ratings import check_frame,_check_ids,_check_time
+from .columns import check_frame
 
 # %% ../../nbs/12_data.split.ipynb #fc2c4974
 def _check_pct(valid_pct):
@@ -38,7 +39,7 @@ def random_split(
     seed:int=None, # of the draw; None: torch's own state
 )->tuple: # (train, valid) positions in a random order
     "Any rows, drawn as fastai's `RandomSplitter` draws them"
-    _check_frame(ratings)
+    check_frame(ratings)
     _check_pct(valid_pct)
     gen = None if seed is None else torch.Generator().manual_seed(seed)
     idx,cut = torch.randperm(len(ratings), generator=gen).numpy(),int(valid_pct*len(ratings))
@@ -54,7 +55,7 @@ def _cut_groups(order, groups, n_first):
 
 def _groups(ratings, arg, name):
     "The group [N] of each row by the ids in column `name`, and the rows [G] of each"
-    _check_frame(ratings, **{arg: name})
+    check_frame(ratings, **{arg: name})
     _check_ids(ratings, name)
     groups = pd.factorize(ratings[name], sort=True)[0]
     return groups,np.bincount(groups)
@@ -96,7 +97,7 @@ def k_fold(
     seed:int=None, # of the draw; None: torch's own state
 )->list: # of (train, valid) positions in the table's order
     "`n_folds` splits whose validation parts share no row and cover the table"
-    _check_frame(ratings)
+    check_frame(ratings)
     n = len(ratings)
     if not 2<=n_folds<=n: raise RatingsError(f"n_folds={n_folds} of {n} rows, expected 2 or more, and no more than there are rows")
     fold = np.empty(n, np.int64)
@@ -131,7 +132,7 @@ def _times(ratings, time_name, needed=False):
     "The column of times, checked; None where none was named and there is no 'timestamp'"
     if time_name is None and (needed or 'timestamp' in ratings.columns): time_name = 'timestamp'
     if time_name is None: return None
-    _check_frame(ratings, time_name=time_name)
+    check_frame(ratings, time_name=time_name)
     _check_time(ratings, time_name)
     return ratings[time_name]
 
@@ -142,7 +143,7 @@ def leave_last_out(
     time_name:str=None, # column of times; None: 'timestamp' where there is one, else the order of the rows
 )->tuple: # (train, valid) positions in the table's order
     "The last `n` rows of every user; each user keeps at least one for training"
-    _check_frame(ratings, user_name=user_name)
+    check_frame(ratings, user_name=user_name)
     _check_ids(ratings, user_name)
     return last_rows(ratings[user_name], _times(ratings, time_name), n)
 
@@ -239,7 +240,7 @@ def leakage(
     time_name:str=None, # column of times; None: 'timestamp'
 )->dict: # test: rows; same_user, anyone: those earlier than a training row of the same user, of anybody
     "How many test rows are earlier than what the model was trained on"
-    _check_frame(ratings, user_name=user_name)
+    check_frame(ratings, user_name=user_name)
     times,users = _times(ratings, time_name, needed=True),ratings[user_name]
     (t0,u0),(t1,u1) = ([o.iloc[np.asarray(at, dtype=np.int64)] for o in (times,users)] for at in splits)
     return dict(test=len(t1), same_user=int(leaking_rows(t0, t1, u0, u1).sum()), anyone=int(leaking_rows(t0, t1).sum()))

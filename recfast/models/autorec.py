@@ -25,7 +25,7 @@ from .base import model_device,register
 from .ncf import make_act
 
 # %% ../../nbs/26_models.autorec.ipynb #78c680e5
-@register(bias=False, paper='Sedhain et al., 2015')
+@register(reads='rows', bias=False, paper='Sedhain et al., 2015')
 class AutoRec(nn.Module):
     "An autoencoder on user or item rows; training loaders come from `rows_from_df` with the same `by`"
     pairs,seen,_cache,shrink = False,None,None,(15.,10.) # shrink: ratings' worth of doubt about the bias of a user, of an item

@@ -140,6 +140,7 @@ def _ours(cls): return cls.__module__.startswith('recfast.')
 
 def register(
     predict=True, recommend=True, save=True, similar_items=True, history=True, bias=True, # which verbs answer
+    reads:str='pairs', # what it is trained on: 'pairs', 'rows', 'sequences' or 'histories'
     paper:str='', # (author, year)
 ):
     "Class decorator: list a model under its lower-case name with its capabilities; warns where that is the name of one of recfast"
@@ -148,7 +149,7 @@ def register(
         name = cls.__name__.lower()
         if _ours(MODELS.get(name, (cls,))[0]) and not _ours(cls):
             warnings.warn(f"recfast has a {cls.__name__} of its own, which keeps the name: this class is not listed. Call it something else to save it in a bundle.", stacklevel=2)
-        else: MODELS[name] = cls,dict(caps, paper=paper)
+        else: MODELS[name] = cls,dict(caps, reads=reads, paper=paper)
         _remember(cls)
         return cls
     return _inner

@@ -94,7 +94,7 @@ def gram_blocks(
     for a in range(0, csr.shape[1], step): yield a,(csr[:,a:a+step].T@right).toarray()
 
 # %% ../../nbs/28_models.linear.ipynb #b22ebc7e
-@register(bias=False, paper='Steck, 2019')
+@register(reads='histories', bias=False, paper='Steck, 2019')
 class EASE(HistoryModel):
     "Every item from all the others by one ridge regression without a diagonal"
     def __init__(self,
@@ -203,7 +203,7 @@ def bm25_weight(
     return m.tocsr().astype(np.float32)
 
 # %% ../../nbs/28_models.linear.ipynb #fb379a37
-@register(bias=False, paper='Sarwar et al., 2001')
+@register(reads='histories', bias=False, paper='Sarwar et al., 2001')
 class ItemKNN(HistoryModel):
     "Items near to those of the history"
     def __init__(self,

@@ -61,7 +61,7 @@ def score_history(self:SequenceModel,
 def _after(self:SequenceModel, x): return torch.cat([self.logits(self.states(o)[:,-1]) for o in x.split(1024)])
 
 # %% ../../nbs/27_models.sequence.ipynb #7ac5bae1
-@register(bias=False, paper='after Rendle et al., 2010')
+@register(reads='sequences', bias=False, paper='after Rendle et al., 2010')
 class NextItem(SequenceModel):
     "Embedding - activation - Linear: the next item from the one before"
     def __init__(self,
@@ -105,7 +105,7 @@ def causal_mask(x): # [B,L] item rows -> [B,1,L,L] bool: which places a place ma
     return ((earlier & (x>0)[:,None]) | torch.eye(L, dtype=torch.bool, device=x.device))[:,None]
 
 # %% ../../nbs/27_models.sequence.ipynb #7df23854
-@register(bias=False, paper='Kang and McAuley, 2018')
+@register(reads='sequences', bias=False, paper='Kang and McAuley, 2018')
 class SASRec(SequenceModel):
     "Causal self-attention over a history, scored by the item table it reads"
     def __init__(self,
