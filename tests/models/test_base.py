@@ -195,6 +195,6 @@ def test_a_name_that_is_no_model():
     with pytest.raises(KeyError, match='dotproductbias'): find_model('svd')
 
 def test_every_row_of_the_registry_says_the_same_things():
-    keys = {'predict','recommend','save','similar_items','history','bias','paper'}
+    keys = {'predict','recommend','save','similar_items','history','bias','reads','paper'}
     assert all(set(caps)==keys and caps['paper'] and issubclass(cls, nn.Module) for cls,caps in MODELS.values())
     assert np.all([n==cls.__name__.lower() for n,(cls,_) in MODELS.items()])
