@@ -1,6 +1,7 @@
 import os
 import random
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import matplotlib
 matplotlib.use('Agg')
@@ -9,6 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+
+def pytest_collection_modifyitems(config, items):
+    "Tests marked weekly run where they are asked for"
+    if 'weekly' in config.option.markexpr: return
+    weekly = [o for o in items if o.get_closest_marker('weekly')]
+    items[:] = [o for o in items if o not in weekly]
+    if weekly: config.hook.pytest_deselected(items=weekly)
 
 @pytest.fixture(scope='session')
 def ml100k_dir():
@@ -27,3 +35,32 @@ def _same_start_and_no_figures():
     torch.manual_seed(0)
     yield
     plt.close('all')
+
+FLAGS = [f'--{o}' for o in ('no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking',
+                            'disable-component-update','disable-sync')]
+
+@pytest.fixture(scope='module')
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    from helpers import CHROMIUM
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield b
+        b.close()
+
+@pytest.fixture
+def visit(browser):
+    "Open a page; at the end nothing was complained of and nothing was asked of anyone else"
+    pages,wrong = [],[]
+    def _visit(url, expected=(), **kwargs):
+        page = browser.new_page(**kwargs)
+        pages.append(page)
+        page.on('console', lambda m: m.type in ('error','warning') and not any(o in m.text for o in expected) and wrong.append(m.text))
+        page.on('pageerror', lambda e: wrong.append(str(e)))
+        page.on('request', lambda r: urlsplit(r.url).netloc==urlsplit(url).netloc or wrong.append(r.url))
+        page.goto(url)
+        return page
+    yield _visit
+    for p in pages: p.close()
+    assert wrong==[]

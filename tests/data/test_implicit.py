@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers import fit_one_cycle
 from recfast.core import RatingsError
 from recfast.data.datasets import ml_1m, ml_1m_ncf
 from recfast.data.implicit import ImplicitDL
@@ -22,10 +23,7 @@ def build(df=None, **kwargs): return CollabDataLoaders.implicit_from_df(liked() 
 def rows(dl): return tuple(torch.cat(o) for o in zip(*dl))
 def pairs(x): return set(map(tuple, x.tolist()))
 def seen(ints): return pairs(torch.stack([ints.users,ints.items], 1))
-def fitted(dls, n=1, **kwargs):
-    learn = collab_learner(dls, 4, loss_func=BCE())
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n, 1e-2, **kwargs)
-    return learn
+def fitted(dls, n=1, **kwargs): return fit_one_cycle(collab_learner(dls, 4, loss_func=BCE()), n, **kwargs)
 
 
 def test_every_positive_stands_first_in_its_block_and_comes_once():
@@ -244,7 +242,7 @@ def test_exported_loaders_hold_no_rows():
 def test_it_finds_the_item_that_was_left_out():
     dls = build(valid_pct=0)
     learn = collab_learner(dls, 5, arch=DotProductBias, loss_func=BCE())
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(10, 3e-2)
+    fit_one_cycle(learn, 10, 3e-2)
     top = learn.recommend(k=1)
     assert (top.item_id==(top.user_id-1)%40+1).all()
 

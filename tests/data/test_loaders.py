@@ -11,16 +11,13 @@ import torch
 from fastai.data.transforms import ColSplitter, EndSplitter, IndexSplitter, MaskSplitter, RandomSplitter, TrainTestSplitter
 from hypothesis import given, settings, strategies as st
 
+from helpers import FRAME, loaders
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders, Interactions, RatingDL, Vocab, find_columns, resolve_splits
 from recfast.data.split import global_time_split, leave_last_out, user_split
-from recfast.testing import synth_ratings
 
-FRAME = synth_ratings()
 FEW = pd.DataFrame({'user_id':[1,1,2,2,1], 'item_id':list('abaca'), 'rating':[3.,4.,5.,1.,1.], 'timestamp':[9,5,5,6,2]})
-
-def loaders(df=FRAME, **kw): return CollabDataLoaders.from_df(df, **{'seed':42, **kw})
 
 def numbers(n): return Interactions(np.ones(n), np.ones(n), np.arange(n), classes={'u':Vocab([1]), 'i':Vocab([1])})
 
@@ -167,7 +164,7 @@ def test_columns_are_found_by_name_in_any_order():
 
 def test_columns_by_position_are_said():
     df = FRAME.rename(columns={'user_id':'who', 'rating':'stars'})
-    with pytest.warns(UserWarning, match=r"taken by position: user_name='who', rating_name='stars'$") as w: dls = loaders(df)
+    with pytest.warns(UserWarning, match=r"taken by position: user_name='who', rating_name='stars'$") as w: dls = CollabDataLoaders.from_df(df, seed=42)
     assert torch.equal(dls.train_ds.values, loaders().train_ds.values) and dls.train_ds.rating_name=='stars'
     assert w[0].filename==__file__.replace('.pyc', '.py') and len(w)==1
 
@@ -300,7 +297,6 @@ def test_duplicates_are_kept_and_counted():
     dls = loaders(FEW, valid_pct=0, bs=2)
     assert len(dls.train_ds)==5 and dls.report['duplicates']==1
 
-@pytest.mark.data
 def test_movielens_by_title_repeats_307_pairs(ml100k_dir):
     dls = loaders(ml_100k(ml100k_dir), item_name='title')
     assert dls.report['duplicates']==307 and dls.report['n_train']==80_000 and dls.report['n_valid']==20_000

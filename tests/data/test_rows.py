@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers import fit
 from recfast.core import RatingsError
 from recfast.data.loaders import CollabDataLoaders, RatingDL
 from recfast.data.ratings import long_to_wide
@@ -149,5 +150,5 @@ def test_sparse_rows_in_any_order_and_none():
 @pytest.mark.parametrize('by', ['user','item'])
 def test_a_model_of_rows_reads_the_rows_of_its_loaders(by):
     learn = collab_learner(CollabDataLoaders.rows_from_df(synth_ratings(), by, bs=8, seed=1), n_factors=4, arch=AutoRec)
-    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    fit(learn, 1)
     assert learn.model.by==by

@@ -6,6 +6,7 @@ import torch
 from fastai.data.transforms import RandomSplitter
 from hypothesis import given, settings, strategies as st
 
+from helpers import fit_one_cycle
 from recfast.core import RatingsError
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders, resolve_splits
@@ -107,7 +108,6 @@ def test_random_rows_are_those_of_fastai_and_of_from_df(seed):
     assert [list(train),list(valid)]==[list(o) for o in RandomSplitter(0.25, seed=seed)(range(len(df)))]
     assert all((a==b).all() for a,b in zip((train,valid), resolve_splits(df, valid_pct=0.25, seed=seed)))
 
-@pytest.mark.data
 def test_the_split_of_the_recommenders_table(ml100k_dir):
     df = ml_100k(ml100k_dir)
     np.random.seed(42) # as published
@@ -238,7 +238,7 @@ def test_held_out_users_are_answered_by_their_history():
     df = block_ratings()
     train,history,test = held_out_users(df, n=10, seed=1)
     learn = collab_learner(CollabDataLoaders.from_df(df, splits=(train,[]), seed=1), n_factors=5, y_range=(0,5.5))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(8, 2e-2, wd=0.01)
+    fit_one_cycle(learn, 8, 2e-2, wd=0.01)
     shown = [(u,g) for u,g in df.iloc[history].groupby('user_id')]
     recs = learn.recommend(history=[g for _,g in shown], k=3)
     recs['user_id'] = recs.user_id.map(dict(enumerate(u for u,_ in shown)))

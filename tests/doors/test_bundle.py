@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from models.test_contract import learner
+from helpers import fit, fit_one_cycle, learner_of
 from recfast.bundle import bundle_config, load_bundle, read_vocab, save_bundle, write_vocab
 from recfast.core import BundleError, RecfastError
 from recfast.data.loaders import CollabDataLoaders, Vocab
@@ -48,11 +48,11 @@ def answers(learn, caps):
     if caps['similar_items']: out['near'] = learn.similar_items([4,5], k=3)
     return out
 
+@pytest.mark.slow
 def test_every_registered_model_answers_the_same_in_a_process_without_its_data(tmp_path):
     want = {}
     for name,(_,caps) in MODELS.items():
-        learn = learner(name, synth_ratings())
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-2)
+        learn = fit_one_cycle(learner_of(name))
         learn.save_bundle(tmp_path/name)
         want[name] = answers(learn, caps)
     run = subprocess.run([sys.executable, '-W', 'ignore', '-c', SCRIPT, *want], capture_output=True, text=True, cwd=tmp_path)
@@ -67,7 +67,7 @@ def test_a_class_of_the_same_name_leaves_a_model_of_recfast_its_bundles(tmp_path
     mine = type('DotProduct', (DotProduct,), {})
     with pytest.warns(UserWarning, match='recfast has a DotProduct of its own.*Call it something else'): assert register()(mine) is mine
     assert MODELS['dotproduct'][0] is DotProduct
-    learner('dotproduct', synth_ratings()).save_bundle(tmp_path/'b')
+    learner_of('dotproduct').save_bundle(tmp_path/'b')
     assert type(load_bundle(tmp_path/'b').model) is DotProduct
 
 def test_a_class_of_your_own_may_be_defined_again(monkeypatch):
@@ -200,13 +200,13 @@ def test_a_model_of_ones_own_is_strict(tmp_path):
 
 def test_the_last_evaluation_of_these_weights_goes_along(tmp_path):
     learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1, bs=32), n_factors=3)
-    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    fit(learn, 1)
     ev = learn.evaluate(k=5)
     rec = load_bundle(learn.save_bundle(tmp_path/'a'))
     assert rec.info['training']['metrics']['ndcg@5']==ev['ndcg@5'] and rec.info['training']['protocol']==ev.protocol
     assert load_bundle(rec.save_bundle(tmp_path/'b')).info['training']==rec.info['training']
     assert learn.last_evaluation is ev and pickle.loads(pickle.dumps(learn)).last_evaluation is None
-    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    fit(learn, 1)
     assert 'metrics' not in load_bundle(learn.save_bundle(tmp_path/'c')).info['training']
 
 def test_folders_on_the_way_are_made(saved, tmp_path):
@@ -216,10 +216,11 @@ def test_folders_on_the_way_are_made(saved, tmp_path):
 
 # damage
 
-def corrupt(path, rng):
-    "One random damage to a bundle: bits, a shorter file, two files swapped, one gone, bytes put in"
+def corrupt(path, rng, which=None, how=None):
+    "One damage to a bundle: bits (0), a shorter file (1), two files swapped (2), one gone (3), bytes at the end (4) or put in (5); random where not given"
     files = sorted(path.iterdir())
-    f,how = rng.choice(files),rng.randrange(6)
+    f = rng.choice(files) if which is None else files[which]
+    if how is None: how = rng.randrange(6)
     data = bytearray(f.read_bytes())
     if how==0:
         for _ in range(rng.choice([1,1,8])): data[rng.randrange(len(data))] ^= 1<<rng.randrange(8)
@@ -235,16 +236,29 @@ def corrupt(path, rng):
         data[at:at] = rng.randbytes(3)
     f.write_bytes(bytes(data))
 
-def test_five_thousand_corruptions_are_found_or_harmless(saved, tmp_path):
+def found_or_harmless(saved, tmp_path, damages):
+    "How many of these damages are found; the others change no list"
     rng,found = random.Random(0),0
-    for _ in range(5000):
+    for which,how in damages:
         path = copy(saved, tmp_path)
-        corrupt(path, rng)
+        corrupt(path, rng, which, how)
         try: rec = load_bundle(path)
         except BundleError: found += 1; continue
         pd.testing.assert_frame_equal(rec.recommend(k=5), saved[1])
-    assert found>4500
+    return found
 
+@pytest.mark.slow
+def test_every_kind_of_corruption_of_every_file_is_found_or_harmless(saved, tmp_path):
+    n_files = len(list(saved[0].iterdir()))
+    every = [(which,how) for which in range(n_files) for how in range(6)]
+    assert n_files==4 and len(every*21)==504
+    assert found_or_harmless(saved, tmp_path, every*21)>454
+
+@pytest.mark.weekly
+def test_five_thousand_corruptions_are_found_or_harmless(saved, tmp_path):
+    assert found_or_harmless(saved, tmp_path, [(None,None)]*5000)>4500
+
+@pytest.mark.slow
 def test_corrupted_zips_are_found_or_harmless(saved, tmp_path):
     rng,path = random.Random(1),tmp_path/'b.zip'
     good = save_bundle(load_bundle(saved[0]), tmp_path/'good.zip').read_bytes()
@@ -259,6 +273,7 @@ def test_corrupted_zips_are_found_or_harmless(saved, tmp_path):
 
 # crashes
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 def test_killed_at_any_moment_it_leaves_a_bundle(saved, tmp_path):
     recs,path = [load_bundle(saved[0]) for _ in range(2)],tmp_path/'b'

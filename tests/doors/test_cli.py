@@ -17,6 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from typer.testing import CliRunner
 
+from helpers import fit_one_cycle
 from recfast.bundle import load_bundle
 from recfast.cli import app, describe_bundle, parse_config, parse_range, run_quickstart, run_train, write_report
 from recfast.core import RatingsError
@@ -82,7 +83,7 @@ def test_a_bundle_from_the_command_line_is_that_of_python(ratings, tmp_path, nam
     assert res.exit_code==0, res.output
     df = synth_ratings()
     learn = collab_learner(CollabDataLoaders.from_df(df, seed=1, bs=32), n_factors=4, y_range=(0,5.5))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 5e-3, wd=.1)
+    fit_one_cycle(learn, 1, 5e-3, wd=.1)
     assert np.array_equal(load_bundle(tmp_path/'b.recfast').predict(df.user_id, df.item_id), learn.predict(df.user_id, df.item_id))
     assert {o.name for o in tmp_path.iterdir()}=={'b.recfast','b.html'} and '</html>' in (tmp_path/'b.html').read_text(encoding='utf-8')
 
@@ -221,6 +222,7 @@ def test_ctrl_c_is_130(bundle, monkeypatch):
     res = run('recommend', str(bundle), '--user', '1')
     assert res.exit_code==130 and res.output.strip()=='recfast recommend: stopped'
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform=='win32', reason='signals')
 def test_ctrl_c_on_a_real_process_leaves_nothing(ratings, tmp_path):
     args = [sys.executable, '-c', 'from recfast.cli import app; app()', 'train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--epochs', '100000']
@@ -307,6 +309,7 @@ TABLE = st.tuples(st.sampled_from(['user_id,item_id,rating','user_id,item_id','u
 GOOD = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)).map(lambda o: '{},{},{}'.format(*o)), min_size=5, max_size=70).map(
     lambda o: '\n'.join(['user_id,item_id,rating',*o]).encode())
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.one_of(st.binary(max_size=200), TABLE, GOOD, st.binary(max_size=60).map(lambda b: b'user_id,item_id,rating\n1,2,3\n'+b)), name=st.sampled_from(['r.csv','r.tsv','r.parquet','r.csv.gz']),
        bs=st.sampled_from(['1','8']))
@@ -322,37 +325,63 @@ def test_any_file_gives_a_sentence_or_a_bundle(data, name, bs, tmp_path_factory)
 
 # crashes
 
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
-def test_killed_at_any_moment_training_leaves_a_bundle_or_none(ratings, tmp_path):
-    out,rng,seen = tmp_path/'b',random.Random(5),0
-    args = dict(user_name='userId', item_name='movieId', epochs=1, n_factors=3, bs=200)
-    def child(path, **kwargs):
-        "A process of its own that trains again and again"
-        pid = os.fork()
-        if pid: return pid
-        try:
-            torch.set_num_threads(1) # the pool of threads stays in the parent, and who waits for it waits forever
-            sys.stdout = sys.stderr = open(os.devnull, 'w')
-            while True: run_train(ratings/'r.csv', path, **args, **kwargs)
-        finally: os._exit(1)
-    run_train(ratings/'r.csv', tmp_path/'warm', **args) # whatever is done once only
-    start,pid = time.perf_counter(),child(tmp_path/'first')
-    while not (tmp_path/'first.html').exists():
-        assert os.waitpid(pid, os.WNOHANG)==(0,0) and time.perf_counter()-start<120 # it is alive and gets on
-        time.sleep(.01)
-    wall = time.perf_counter()-start # what a run takes in such a process
+@pytest.fixture(scope='module')
+def warm(ratings, tmp_path_factory):
+    "Whatever a first training does once only is done"
+    run_train(ratings/'r.csv', tmp_path_factory.mktemp('warm')/'b', **SMALL)
+
+SMALL = dict(user_name='userId', item_name='movieId', epochs=1, n_factors=3, bs=200)
+
+def train_forever(file, path, **kwargs):
+    "A process of its own that trains again and again"
+    pid = os.fork()
+    if pid: return pid
+    try:
+        torch.set_num_threads(1) # the pool of threads stays in the parent, and who waits for it waits forever
+        sys.stdout = sys.stderr = open(os.devnull, 'w')
+        while True: run_train(file, path, **SMALL, **kwargs)
+    finally: os._exit(1)
+
+def kill(pid):
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    for i in range(50):
-        pid = child(out, seed=i)
-        time.sleep(rng.uniform(.2, 1.5)*wall)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+
+def time_of_a_run(file, path):
+    "Seconds that a training takes in such a process"
+    start,pid = time.perf_counter(),train_forever(file, path)
+    while not path.with_suffix('.html').exists():
+        assert os.waitpid(pid, os.WNOHANG)==(0,0) and time.perf_counter()-start<120 # it is alive and gets on
+        time.sleep(.01)
+    wall = time.perf_counter()-start
+    kill(pid)
+    return wall
+
+def killed_after(moments, file, tmp_path):
+    "Trainings killed at these shares of a run, one after the other into one place: a whole bundle lies there or none; how often one did"
+    out,seen,wall = tmp_path/'b',0,time_of_a_run(file, tmp_path/'first')
+    for i,share in enumerate(moments):
+        pid = train_forever(file, out, seed=i)
+        time.sleep(share*wall)
+        kill(pid)
         if (tmp_path/'b.html').exists(): assert (tmp_path/'b.html').read_text(encoding='utf-8').endswith('</html>')
         if not (out/'config.json').exists(): continue
         assert len(load_bundle(out).recommend(k=2))==100
         seen += 1
-    assert seen>10
+    return seen
+
+needs_fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+
+@pytest.mark.slow
+@needs_fork
+def test_killed_at_every_stage_training_leaves_a_bundle_or_none(ratings, warm, tmp_path):
+    stages = np.linspace(.2, 1.5, 12) # upwards where no bundle lies yet, then where one does
+    assert killed_after([*stages,*stages], ratings/'r.csv', tmp_path)>10
+
+@pytest.mark.weekly
+@needs_fork
+def test_killed_at_any_moment_training_leaves_a_bundle_or_none(ratings, warm, tmp_path):
+    rng = random.Random(5)
+    assert killed_after([rng.uniform(.2, 1.5) for _ in range(50)], ratings/'r.csv', tmp_path)>10
 
 @pytest.mark.parametrize('arch', ['autorec','sasrec','dotproduct','ease'])
 def test_small_tables_train_too(arch, tmp_path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from helpers import fit_one_cycle
 from recfast.bundle import cast_ids, load_bundle
 from recfast.cli import app
 from recfast.core import UnknownIdError
@@ -25,7 +26,7 @@ def doors(tmp_path_factory):
     "A learner, its bundle, 200 users and 50 histories of others"
     df = movie_night()
     learn = collab_learner(CollabDataLoaders.from_df(df, item_name='title', seed=3, bs=256), n_factors=16, y_range=(0,5.5))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(3, 5e-3, wd=.1)
+    fit_one_cycle(learn, 3, 5e-3, wd=.1)
     path = learn.save_bundle(tmp_path_factory.mktemp('doors')/'b.recfast')
     users = np.random.default_rng(0).permutation(df.user_id.unique())[:200].tolist()
     told = df[df.user_id.isin(np.random.default_rng(1).permutation(df.user_id.unique())[:50])].groupby('user_id').head(8)
@@ -75,6 +76,7 @@ def test_a_history_on_the_command_line_is_one_in_python(doors):
     got = csv(run('recommend', path, *[o for t,r in h.items() for o in ('--history',f'{t}:{r}')], '-k', K, '--out', '-'))
     check_same(got, learn.recommend(history=h, k=K))
 
+@pytest.mark.slow
 def test_a_real_process_gives_the_same_lists(doors, by_python):
     _,path,users,_ = doors
     args = [sys.executable, '-c', 'from recfast.cli import app; app()', 'recommend', str(path), *[o for u in users for o in ('--user',str(u))], '-k', str(K), '--out', '-']
@@ -99,7 +101,7 @@ def test_metrics_of_the_held_out_rows_are_those_of_the_learner(doors, tmp_path):
 def test_user_196_on_the_command_line_is_196_of_the_int_vocabulary(ml100k_dir, tmp_path):
     from recfast.data.datasets import ml_100k
     learn = collab_learner(CollabDataLoaders.from_df(ml_100k(), item_name='title', seed=1, bs=4096), n_factors=5, y_range=(0,5.5))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-2)
+    fit_one_cycle(learn)
     got = csv(run('recommend', learn.save_bundle(tmp_path/'b'), '--user', 196, '-k', K, '--out', '-'))
     assert type(cast_ids(learn.dls.classes['user_id'], '196', 'user')[0]) is int
     check_same(got, learn.recommend(196, k=K))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.test_contract import learner
+from helpers import fit_one_cycle, learner_of, loaders
 from recfast.bundle import export_onnx, export_program, load_bundle
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
@@ -17,6 +17,7 @@ from recfast.testing import synth_ratings
 
 ort = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
+pytestmark = pytest.mark.slow
 READ_HISTORIES = [n for n,(c,_) in MODELS.items() if getattr(c, 'pairs', True) is False]
 PAIRS = [n for n in MODELS if n not in READ_HISTORIES]
 
@@ -47,29 +48,22 @@ def check(rec, users, k, items, scores, **kwargs):
         assert np.isclose(scores[filled][j], want.score[j], rtol=1e-5, atol=1e-6)
     assert (rec.items.decode(items[filled])==want.item_id.to_numpy()).mean()>.95
 
-def trained(name, config=None, y_range=(0,5.5)):
-    learn = learner(name, synth_ratings()) if config is None else collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=42, bs=32),
-        n_factors=5, y_range=y_range, arch=MODELS[name][0], config=config)
-    if config is None:
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-2)
-    return learn
-
 @BOTH
 @pytest.mark.parametrize('name', PAIRS)
 def test_a_graph_gives_the_lists_of_recommend_for_any_number_of_users(name, export, run, tmp_path):
-    rec = trained(name).recommender
+    rec = fit_one_cycle(learner_of(name)).recommender
     path = export(rec, tmp_path/'g', k=7)
     for users in ([1], [3,1,50,3,8], range(1, 51)): # repeated, and every user
         check(rec, users, 7, *run(path, list(users), padded(rec, users)))
 
 @BOTH
 def test_several_outputs_are_one_score(export, run, tmp_path):
-    rec = trained('gmf', dict(n_out=6), None).recommender # its score_items walks over users, so the graph is traced pair by pair
+    rec = collab_learner(loaders(bs=32), n_factors=5, arch=MODELS['gmf'][0], config=dict(n_out=6)).recommender # its score_items walks over users, so the graph is traced pair by pair
     check(rec, [4,9], 5, *run(export(rec, tmp_path/'g', k=5), [4,9], padded(rec, [4,9])))
 
 @pytest.mark.parametrize('name', READ_HISTORIES)
 def test_a_model_that_reads_histories_says_that_it_has_no_graph(name, tmp_path):
-    with pytest.raises(NotImplementedError, match='serve it from a bundle'): learner(name, synth_ratings()).export_onnx(tmp_path/'g.onnx')
+    with pytest.raises(NotImplementedError, match='serve it from a bundle'): learner_of(name).export_onnx(tmp_path/'g.onnx')
     assert list(tmp_path.iterdir())==[]
 
 # ties, masks, edges
@@ -120,7 +114,7 @@ def test_a_list_longer_than_the_items_is_filled_up(export, run, tmp_path):
 def test_the_ids_lie_beside_the_graph_and_the_facts_in_it(tmp_path):
     import onnx
     from recfast import __version__
-    learn = trained('dotproductbias')
+    learn = fit_one_cycle(learner_of('dotproductbias'))
     learn.export_onnx(tmp_path/'g.onnx', k=4)
     meta = {o.key: o.value for o in onnx.load(tmp_path/'g.onnx').metadata_props}
     assert meta=={'recfast': __version__, 'model': 'DotProductBias', 'k': '4', 'ids': 'g.ids.json'}
@@ -128,12 +122,12 @@ def test_the_ids_lie_beside_the_graph_and_the_facts_in_it(tmp_path):
     assert users['values']==list(learn.dls.classes['user_id'].items)[1:] and items['column']=='item_id'
 
 def test_a_bundle_exports_what_its_learner_exports(tmp_path):
-    learn = trained('dotproduct')
+    learn = fit_one_cycle(learner_of('dotproduct'))
     a,b = learn.export_onnx(tmp_path/'a.onnx', k=3),load_bundle(learn.save_bundle(tmp_path/'b')).export_onnx(tmp_path/'b.onnx', k=3)
     assert np.array_equal(by_onnx(a, [1,2], [[0],[0]])[1], by_onnx(b, [1,2], [[0],[0]])[1])
 
 def test_exporting_leaves_the_model_as_it_was(tmp_path):
-    learn = trained('neumf')
+    learn = fit_one_cycle(learner_of('neumf'))
     learn.model.train()
     before = {k: v.clone() for k,v in learn.model.state_dict().items()}
     learn.export_program(tmp_path/'g.pt2')

@@ -1,54 +1,23 @@
 "The page in a real browser: search, rate, read why; by mouse, by keyboard, at the width of a phone"
 import re
-import shutil
-from urllib.parse import urlsplit
 
 import pytest
 
 pytest.importorskip('fastapi')
 pytest.importorskip('playwright')
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from helpers import DESKTOP, PHONE, needs_browser, served, thread_server
 from recfast.data.datasets import movie_night
 from recfast.serve import make_app
-from doors.test_serve import fitted, thread_server
 
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium','chromium-browser','google-chrome','chrome'))), None)
-FLAGS = [f'--{o}' for o in ('no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking',
-                            'disable-component-update','disable-sync')]
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason='no Chromium on this machine (Debian: apt-get install chromium)')
-pytestmark = needs_browser
-DESKTOP,PHONE = dict(width=1200, height=900),dict(width=375, height=800)
-
+pytestmark = [needs_browser, pytest.mark.slow]
 @pytest.fixture(scope='module')
-def browser():
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield b
-        b.close()
-
-@pytest.fixture(scope='module')
-def learn(): return fitted(movie_night(), item_name='title', valid_pct=0.1)
+def learn(): return served(movie_night(), item_name='title', valid_pct=0.1)
 
 @pytest.fixture(scope='module')
 def url(learn):
     with thread_server(make_app(learn.recommender)) as at: yield at
-
-@pytest.fixture
-def visit(browser):
-    "Open a page; at the end nothing was complained of and nothing was asked of anyone else"
-    pages,wrong = [],[]
-    def _visit(url, expected=(), **kwargs):
-        page = browser.new_page(**kwargs)
-        pages.append(page)
-        page.on('console', lambda m: m.type in ('error','warning') and not any(o in m.text for o in expected) and wrong.append(m.text))
-        page.on('pageerror', lambda e: wrong.append(str(e)))
-        page.on('request', lambda r: urlsplit(r.url).netloc==urlsplit(url).netloc or wrong.append(r.url))
-        page.goto(url)
-        return page
-    yield _visit
-    for p in pages: p.close()
-    assert wrong==[]
 
 def pick(page, title):
     page.get_by_role('combobox').fill(title)
@@ -117,7 +86,7 @@ EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script> 
 def test_titles_are_text_and_never_markup(visit):
     df = movie_night()
     df['title'] = df.title.where(df.title!=df.title.value_counts().index[0], EVIL)
-    with thread_server(make_app(fitted(df, item_name='title', valid_pct=0).recommender)) as at:
+    with thread_server(make_app(served(df, item_name='title', valid_pct=0).recommender)) as at:
         page = visit(at)
         pick(page, EVIL)
         shown(page, 10)
@@ -138,7 +107,7 @@ def test_a_token_is_asked_for_and_kept_by_the_page(visit, learn):
 def test_a_scale_without_stars(visit):
     df = movie_night()
     df['rating'] = df.rating*10.-30 # -20 to 20
-    learn = fitted(df, item_name='title', y_range=(-21,21))
+    learn = served(df, item_name='title', y_range=(-21,21))
     film = liked(learn, 1)[0]
     with thread_server(make_app(learn.recommender)) as at:
         page = visit(at)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -20,10 +19,9 @@ import torch
 
 httpx = pytest.importorskip('httpx')
 pytest.importorskip('fastapi')
-import uvicorn
-
 from fastapi.testclient import TestClient
 
+from helpers import free_port, served, thread_server
 from recfast.bundle import load_bundle
 from recfast.core import BundleError, RecfastError
 from recfast.data.datasets import movie_night
@@ -32,29 +30,6 @@ from recfast.learner import collab_learner
 from recfast.serve import RequestError, TitleSearch, make_app, serve
 
 TOL = dict(rtol=1e-5, atol=1e-6)
-
-def fitted(df, y_range=(0,5.5), **kwargs):
-    dls = CollabDataLoaders.from_df(df, bs=512, seed=42, **kwargs)
-    learn = collab_learner(dls, n_factors=20, y_range=y_range)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-2, wd=0.1)
-    return learn
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-@contextlib.contextmanager
-def thread_server(app, **config):
-    "A real server on a free port of this machine"
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level='warning', **config))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started: time.sleep(0.01)
-    try: yield f'http://127.0.0.1:{server.config.port}'
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 CODE = "import sys; from recfast.serve import serve; serve(sys.argv[1], port=int(sys.argv[2]))"
 
@@ -75,7 +50,7 @@ def process_server(bundle):
         proc.wait()
 
 @pytest.fixture(scope='module')
-def bundle(tmp_path_factory): return fitted(movie_night(), item_name='title', valid_pct=0.1).save_bundle(tmp_path_factory.mktemp('serve')/'b.recfast')
+def bundle(tmp_path_factory): return served(movie_night(), item_name='title', valid_pct=0.1).save_bundle(tmp_path_factory.mktemp('serve')/'b.recfast')
 
 @pytest.fixture(scope='module')
 def rec(bundle): return load_bundle(bundle)
@@ -223,7 +198,7 @@ def test_an_unknown_user_is_shown_the_way_of_http(web, rec, path, body):
 
 def test_nobody_is_told_who_else_is_there():
     df = movie_night().assign(user_id=lambda d: 'p'+d.user_id.astype(str)+'@example.org')
-    rec = fitted(df).recommender
+    rec = served(df).recommender
     with TestClient(make_app(rec)) as web:
         said = [web.post('/recommend', json=dict(user_ids=o)).text for o in ('p9@example.com',True,[['p9']])]
         assert 'The model knows 600 users of type str.' in said[0] and 'which the user ids of this model are.' in said[1]
@@ -311,6 +286,7 @@ def test_a_client_that_leaves_hurts_nobody(url, rec):
         c.post('/recommend', json=dict(user_ids=list(range(1, 301)), k=100), timeout=0.001)
     same(httpx.post(f'{url}/recommend', json=dict(user_ids=3)).json(), rec.recommend(3))
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name=='nt', reason='signals of POSIX')
 def test_it_listens_on_this_machine_only_and_a_stop_answers_who_asked_before(bundle, rec):
     given = [[str(o)] for o in rec.items.index[:300]]
@@ -346,6 +322,7 @@ def test_raw_bytes_are_no_error_of_the_server(raw_servers, raw, http):
 
 # fuzzing by the description
 
+@pytest.mark.slow
 def test_nothing_that_the_description_allows_or_forbids_is_a_500(bundle, tmp_path):
     checks = 'not_a_server_error,status_code_conformance,response_schema_conformance,content_type_conformance'
     with thread_server(make_app(bundle)) as at:
@@ -356,4 +333,4 @@ def test_nothing_that_the_description_allows_or_forbids_is_a_500(bundle, tmp_pat
 
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(('127.0.0.1', 0)) as s, pytest.raises(RecfastError, match=f'cannot listen at 127.0.0.1, port {s.getsockname()[1]}'):
-        serve(fitted(movie_night(), item_name='title').recommender, port=s.getsockname()[1])
+        serve(served(movie_night(), item_name='title').recommender, port=s.getsockname()[1])

@@ -136,7 +136,6 @@ def theirs(ml100k_dir): return run(FASTAI, ml100k_dir)
 
 TRAINED = 'dot ranged biased decayed hand learn network lib_network'.split()
 
-@pytest.mark.data
 @pytest.mark.parametrize('name', TRAINED)
 def test_every_model_of_the_chapter_trains(ours, name):
     rec = ours[name].recorder
@@ -146,32 +145,25 @@ def test_every_model_of_the_chapter_trains(ours, name):
     assert torch.stack(list(rec.losses)).isfinite().all()
     assert rec.values[-1][1]<0.75*untrained
 
-@pytest.mark.data
 def test_a_lookup_is_a_one_hot_product(ours): assert torch.allclose(ours['picked'], ours['looked_up'])
 
-@pytest.mark.data
 def test_batches_hold_pairs_of_rows_and_a_rating(ours):
     assert tuple(ours['x'].shape)==(64,2) and tuple(ours['y'].shape)==(64,1)
 
-@pytest.mark.data
 def test_only_a_marked_tensor_is_a_parameter(ours): assert [len(o) for o in ours['found']]==[0,1,1]
 
-@pytest.mark.data
 @pytest.mark.parametrize('lib', ['','lib_'])
 def test_titles_of_the_bias_ranking_come_in_order(ours, lib):
     bias,o2i = ours['lib_bias' if lib else 'bias'].detach(),ours['dls'].classes['title'].o2i
     rows = [o2i[o] for o in ours[f'{lib}best']]
     assert bias[rows[0]]==bias.max() and bias[rows].tolist()==sorted(bias.tolist(), reverse=True)[:5]
 
-@pytest.mark.data
 def test_bias_by_title_equals_bias_by_row(ours):
     o2i,bias = ours['dls'].classes['title'].o2i,ours['lib_bias'].detach()
     assert ours['by_name'].tolist()==bias[[o2i[o] for o in ours['lib_best']]].tolist()
 
-@pytest.mark.data
 def test_worst_titles_differ_from_best(ours): assert not set(ours['worst']) & set(ours['best'])
 
-@pytest.mark.data
 def test_principal_components_are_three_and_uncorrelated(ours):
     n = len(ours['top_idxs'])
     for pcs in (ours['pcs'],ours['lib_pcs']):
@@ -179,38 +171,35 @@ def test_principal_components_are_three_and_uncorrelated(ours):
         gram = pcs.T@pcs
         assert (gram-gram.diag().diag()).abs().max()<1e-3*gram.max()
 
-@pytest.mark.data
 def test_nearest_to_an_item_is_itself_and_then_its_neighbour(ours):
     assert ours['order'][0]==ours['idx'] and ours['closeness'][ours['idx']].item()==pytest.approx(1., abs=1e-5)
     assert ours['neighbour'] in ours['dls'].classes['title'].o2i and ours['neighbour']!=ours['top_movies'][0]
 
-@pytest.mark.data
 def test_library_network_is_an_embedding_nn_and_a_tabular_model(ours):
     assert isinstance(ours['lib_network'].model, ours['EmbeddingNN']) and isinstance(ours['lib_network'].model, ours['TabularModel'])
     assert [o.embedding_dim for o in ours['lib_network'].model.embeds]==[b for _,b in ours['embs']]
 
-@pytest.mark.data
 def test_library_model_prints_the_four_tables_of_the_chapter(ours):
     u,i = ours['n_users'],ours['n_movies']
     for line in (f'(u_weight): Embedding({u}, 50)',f'(i_weight): Embedding({i}, 50)',f'(u_bias): Embedding({u}, 1)',f'(i_bias): Embedding({i}, 1)'):
         assert line in ours['printed']
-@pytest.mark.data
+@pytest.mark.slow
 def test_fastai_runs_the_same_program_with_the_other_import_line(ours, theirs):
     assert ours['CollabDataLoaders'].__module__.startswith('recfast') and theirs['CollabDataLoaders'].__module__=='fastai.collab'
     assert [len(ours[o].recorder.losses) for o in TRAINED]==[len(theirs[o].recorder.losses) for o in TRAINED]
 
-@pytest.mark.data
+@pytest.mark.slow
 def test_parameters_have_the_names_of_fastai(ours, theirs):
     for o in TRAINED: assert [n for n,_ in ours[o].model.named_parameters()]==[n for n,_ in theirs[o].model.named_parameters()]
 
-@pytest.mark.data
+@pytest.mark.slow
 def test_vocabulary_is_that_of_fastai_which_keeps_titles_without_a_training_row(ours, theirs):
     full = ours['CollabDataLoaders'].from_df(ours['ratings'], user_name='user', item_name='title', bs=64, seed=42, vocab='all')
     assert list(ours['dls'].classes['user'])==list(theirs['dls'].classes['user'])
     assert list(full.classes['title'])==list(theirs['dls'].classes['title'])
     assert ours['get_emb_sz'](full)==theirs['embs']
 
-@pytest.mark.data
+@pytest.mark.slow
 def test_validation_rows_are_those_of_fastai(ours, theirs):
     mine,its = ours['dls'].valid_ds.frame(),theirs['dls'].valid_ds.items
     titles = [theirs['dls'].classes['title'][o] for o in its.title]
@@ -225,7 +214,6 @@ def test_worked_dot_products_of_the_chapter():
     assert (taste*modern).sum()==pytest.approx(2.142) # .882 + .72 + .54
     assert (taste*old).sum()==pytest.approx(-1.611) # -.891 - .24 - .48
 
-@pytest.mark.data
 def test_sizes_of_the_whole_table(ml100k_dir):
     left = {}
     exec(RECFAST, left)

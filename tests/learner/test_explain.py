@@ -6,6 +6,7 @@ import torch
 from fastai.torch_core import Module
 from hypothesis import given, settings, strategies as st
 
+from helpers import fit_one_cycle
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
 from recfast.interpret import fold_in_steps, path_gradient, plot_explain
@@ -30,9 +31,7 @@ class Mine(Module):
 
 def trained(arch=DotProductBias, y_range=None, df=None, **kwargs):
     dls = CollabDataLoaders.from_df(synth_ratings() if df is None else df, seed=1, bs=32)
-    learn = collab_learner(dls, n_factors=4, arch=arch, y_range=y_range, **kwargs)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(3, 1e-2)
-    return learn
+    return fit_one_cycle(collab_learner(dls, n_factors=4, arch=arch, y_range=y_range, **kwargs), 3)
 
 @pytest.fixture(scope='module')
 def linear(): return trained()

@@ -16,6 +16,7 @@ from fastai.optimizer import SGD, Adam, OptimWrapper, Optimizer, adam_step, aver
 from fastai.torch_core import params
 from torch import nn
 
+from helpers import fit, fit_one_cycle
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import CollabLearner, collab_learner
@@ -57,7 +58,7 @@ ARCH = {'dot': dict(arch=DotProductBias), 'nn': dict(use_nn=True, layers=[20,10]
 RATE = {'dot': 1e-2, 'handmade': 1e-2, 'now and then': 1e-2, 'nn': 1e-3}
 every_arch = pytest.mark.parametrize('arch', ['dot','nn','handmade'])
 
-def learner(arch='dot', df=FILMS, **kwargs):
+def on_films(arch='dot', df=FILMS, **kwargs):
     dls = CollabDataLoaders.from_df(df, seed=7, bs=32, val_bs=50)
     return collab_learner(dls, n_factors=8, y_range=(0,5.5), **{'metrics': [RMSE(),mae], **ARCH[arch], **kwargs})
 
@@ -92,7 +93,7 @@ def both(job, *args, **kwargs):
     "The same job by each loop, each with loaders and Learner of its own"
     out = []
     for fast in (None, False):
-        learn = learner(*args, **kwargs)
+        learn = on_films(*args, **kwargs)
         with learn.no_bar(), learn.no_logging(): job(learn, fast)
         out.append(learn)
     return out
@@ -171,8 +172,8 @@ def test_arguments_of_one_cycle(kwargs):
     same(*both(job))
 
 def test_one_cycle_passes_its_arguments_on():
-    learn = learner()
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 4e-3, div=8., div_final=100., wd=.25, moms=(.9,.6,.8), pct_start=.5)
+    learn = on_films()
+    fit_one_cycle(learn, 1, 4e-3, div=8., div_final=100., wd=.25, moms=(.9,.6,.8), pct_start=.5)
     lrs,moms = learn.recorder.hps['lr'],learn.recorder.hps['mom']
     assert learn.fast and [lrs[0],lrs[len(lrs)//2],moms[0],moms[len(moms)//2]]==pytest.approx([5e-4,4e-3,.9,.6], rel=1e-3)
     assert lrs[-1]<2e-4 and moms[-1]==pytest.approx(.8, abs=1e-3) and learn.opt.hypers[0]['wd']==.25
@@ -181,7 +182,7 @@ def test_frozen_parameters_stay():
     def job(l, f):
         l.model.i_weight.weight.requires_grad_(False)
         l.fit_one_cycle(1, 1e-2, fast=f)
-        assert torch.equal(l.model.i_weight.weight, learner().model.i_weight.weight)
+        assert torch.equal(l.model.i_weight.weight, on_films().model.i_weight.weight)
     fast,plain = both(job)
     close(dict(fast.model.state_dict()), dict(plain.model.state_dict()), 'weights')
     assert fast.fast
@@ -192,18 +193,17 @@ def test_saved_optimizer_state_goes_on_in_either_loop(tmp_path):
     def job(l, f):
         l.path = tmp_path
         l.fit_one_cycle(1, 1e-2, fast=f); l.save('both')
-        new = learner()
+        new = on_films()
         new.path = tmp_path
         new.load('both')
-        with new.no_bar(), new.no_logging(): new.fit(1, 1e-3, fast=True if f is False else False)
+        fit(new, 1, 1e-3, fast=True if f is False else False)
         l.new = new
     fast,plain = both(job)
     close(dict(fast.new.model.state_dict()), dict(plain.new.model.state_dict()), 'weights')
 
 
-def quiet(learn, *args, **kwargs):
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3, *args, **kwargs)
-    return learn.fast
+def path_taken(learn, *args, **kwargs):
+    return fit(learn, 1, 1e-3, *args, **kwargs).fast
 
 class Watches(Callback):
     def before_batch(self): pass
@@ -222,59 +222,59 @@ def halves(model): return [params(model.u_weight)+params(model.u_bias), params(m
     (dict(cbs=Watches), 'Watches works on every batch'),
 ])
 def test_what_the_fast_path_does_not_do_runs_plain(kwargs, why):
-    learn = learner(df=synth_ratings(), **kwargs)
-    assert not quiet(learn) and why in learn.fast.why and why in repr(learn.fast)
+    learn = on_films(df=synth_ratings(), **kwargs)
+    assert not path_taken(learn) and why in learn.fast.why and why in repr(learn.fast)
 
 def test_asked_for_the_plain_loop():
-    learn = learner(df=synth_ratings())
-    assert not quiet(learn, fast=False) and learn.fast.why=='fast=False'
-    assert quiet(learn)  # the next fit is fast again
+    learn = on_films(df=synth_ratings())
+    assert not path_taken(learn, fast=False) and learn.fast.why=='fast=False'
+    assert path_taken(learn)  # the next fit is fast again
 
 def test_a_callback_of_one_event():
-    learn = learner(df=synth_ratings())
-    assert not quiet(learn, cbs=Callback(before_batch=lambda self: None)) and learn.fast.why=='Callback works on every batch'
-    assert quiet(learn, cbs=Callback(after_epoch=lambda self: None))
+    learn = on_films(df=synth_ratings())
+    assert not path_taken(learn, cbs=Callback(before_batch=lambda self: None)) and learn.fast.why=='Callback works on every batch'
+    assert path_taken(learn, cbs=Callback(after_epoch=lambda self: None))
 
 def test_half_precision():
-    learn = learner(df=synth_ratings()).to_bf16()
-    assert not quiet(learn) and 'MixedPrecision' in learn.fast.why
+    learn = on_films(df=synth_ratings()).to_bf16()
+    assert not path_taken(learn) and 'MixedPrecision' in learn.fast.why
 
 def test_a_changed_one_batch():
     class Own(CollabLearner):
         def one_batch(self, i, b): return super().one_batch(i, b)
     dls = CollabDataLoaders.from_df(synth_ratings(), seed=1)
     learn = Own(dls, DotProductBias(dls.n_users, dls.n_items, 3), loss_func=MSELossFlat())
-    assert not quiet(learn) and learn.fast.why=='one_batch was changed'
+    assert not path_taken(learn) and learn.fast.why=='one_batch was changed'
 
 def test_a_one_batch_put_on_the_object():
-    learn = learner(df=synth_ratings())
+    learn = on_films(df=synth_ratings())
     learn.one_batch = partial(CollabLearner.one_batch, learn)
-    assert not quiet(learn) and learn.fast.why=='one_batch was changed'
+    assert not path_taken(learn) and learn.fast.why=='one_batch was changed'
 
 def test_another_loader():
-    learn = learner(df=synth_ratings())
+    learn = on_films(df=synth_ratings())
     rows = [(x,y) for x,y in (learn.dls.train_ds[i] for i in range(200))]
     learn.dls.loaders[0] = TfmdDL(rows, bs=20)
-    assert not quiet(learn) and learn.fast.why=='the loader is a TfmdDL'
+    assert not path_taken(learn) and learn.fast.why=='the loader is a TfmdDL'
 
 def test_before_any_fit_it_says_so():
-    assert not learner(df=synth_ratings()).fast and 'nothing was fitted' in repr(learner(df=synth_ratings()).fast)
+    assert not on_films(df=synth_ratings()).fast and 'nothing was fitted' in repr(on_films(df=synth_ratings()).fast)
 
 def test_parameters_of_another_type():
-    learn = learner(df=synth_ratings())
+    learn = on_films(df=synth_ratings())
     learn.model.double()
     learn.loss_func = lambda p,y: MSELossFlat()(p, y.double())
-    assert not quiet(learn) and 'float32' in learn.fast.why
+    assert not path_taken(learn) and 'float32' in learn.fast.why
 
 def test_sparse_gradients():
-    learn = learner(df=synth_ratings())
+    learn = on_films(df=synth_ratings())
     learn.model.u_weight.sparse = True
-    with pytest.raises(Exception): quiet(learn)  # fastai's Adam cannot step sparse gradients
+    with pytest.raises(Exception): path_taken(learn)  # fastai's Adam cannot step sparse gradients
     assert not learn.fast and 'sparse' in learn.fast.why
 
 
 def test_the_learning_rate_finder_leaves_the_weights_and_the_order():
-    one,two = learner(),learner()
+    one,two = on_films(),on_films()
     with one.no_bar(), one.no_logging(), two.no_bar(), two.no_logging():
         before = {k: v.clone() for k,v in one.model.state_dict().items()}
         assert 1e-7<one.lr_find(show_plot=False).valley<1
@@ -289,18 +289,18 @@ def test_the_learning_rate_finder_leaves_the_weights_and_the_order():
         assert one.fast
 
 def test_the_callers_random_state_is_untouched():
-    learn = learner('nn')
+    learn = on_films('nn')
     torch.manual_seed(5); np.random.seed(5)
     a,b = torch.get_rng_state(),np.random.get_state()[1].copy()
-    quiet(learn)
+    path_taken(learn)
     assert torch.equal(torch.get_rng_state(), a) and (np.random.get_state()[1]==b).all()
 
 def test_the_progress_bar_shows_the_batches(capsys):
-    learn = learner(df=synth_ratings())
+    learn = on_films(df=synth_ratings())
     learn.fit(1, 1e-3)
     assert learn.fast and 'train_loss' in capsys.readouterr().out
 
-def test_use_nn_makes_fastais_network(): assert type(learner('nn').model) is EmbeddingNN
+def test_use_nn_makes_fastais_network(): assert type(on_films('nn').model) is EmbeddingNN
 
 class Threads(Callback):
     "Notes how many threads each epoch of batches has"
@@ -316,7 +316,7 @@ def two_threads():
 
 @pytest.mark.parametrize('fast', [None, False])
 def test_small_batches_run_on_one_thread_and_the_setting_comes_back(fast, two_threads):
-    learn,seen = learner(),Threads()
+    learn,seen = on_films(),Threads()
     with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=seen, fast=fast)
     assert seen.seen=={1} and torch.get_num_threads()==2
 
@@ -324,7 +324,7 @@ def test_the_setting_comes_back_when_a_fit_breaks_off(two_threads):
     class Stop(Callback):
         def before_train(self): self.model.register_forward_pre_hook(self.fail)
         def fail(self, *_): raise RuntimeError('broken off')
-    learn = learner()
+    learn = on_films()
     with learn.no_bar(), learn.no_logging(), pytest.raises(RuntimeError, match='broken off'): learn.fit(1, cbs=Stop())
     assert torch.get_num_threads()==2
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from helpers import fit
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
 from recfast.interpret import bias_table, item_factors, pca, plot_bias, plot_factors
 from recfast.learner import collab_learner
@@ -94,9 +95,7 @@ def test_components_do_not_depend_on_where_the_origin_is():
 
 @pytest.fixture(scope='module')
 def learn():
-    learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), n_factors=4, y_range=(0,5.5))
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
-    return learn
+    return fit(collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), n_factors=4, y_range=(0,5.5)), 1, 1e-2)
 
 @pytest.mark.parametrize('n,labels', [(1,1), (7,7), (40,40), (99,40)])
 def test_a_map_labels_the_most_rated_items(learn, n, labels):

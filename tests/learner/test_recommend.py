@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from helpers import fit_one_cycle
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
 from recfast.learner import collab_learner
@@ -24,9 +25,7 @@ COLS = ['user_id','item_id','score','rank']
 
 def trained(df=None, arch=DotProductBias, n_epoch=2, **kwargs):
     dls = CollabDataLoaders.from_df(synth_ratings() if df is None else df, **{'seed':1, 'bs':64, **kwargs})
-    learn = collab_learner(dls, n_factors=5, y_range=(0,5.5), arch=arch)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n_epoch, 3e-2)
-    return learn
+    return fit_one_cycle(collab_learner(dls, n_factors=5, y_range=(0,5.5), arch=arch), n_epoch, 3e-2)
 
 @pytest.fixture(scope='module')
 def learn(): return trained()

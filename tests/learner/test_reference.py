@@ -9,6 +9,7 @@ from fastai.learner import Learner
 from fastcore.basics import partialler
 from torch import nn
 
+from helpers import fit, fit_one_cycle
 from recfast.data.datasets import solo
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.ratings import wide_to_long
@@ -81,7 +82,7 @@ def test_a_learner_is_the_same_loop(line):
     x,y,_ = line
     dl = DataLoader(list(zip(x[:,None], y[:,None])), bs=100, device='cpu')
     learn = Learner(DataLoaders(dl, dl, device='cpu'), start(nn.Linear(1, 1)), loss_func=MSELossFlat(), opt_func=SGD)
-    with learn.no_bar(), learn.no_logging(): learn.fit(30, 0.1)
+    fit(learn, 30, 0.1)
     assert digits(learn.model.bias, learn.model.weight)=='2.4290 4.0144'
 
 
@@ -116,7 +117,7 @@ class Concat(nn.Module):
         w,m = x[:,0],x[:,1]
         return 5*self.head(torch.cat([self.wf(w),self.mf(m),self.wb(w),self.mb(m)], 1))
 
-def trained(net, n):
+def descended(net, n):
     "(predictions of the last step [63,1], its loss)"
     (x,y),last = marks(),{}
     def loss_of():
@@ -136,7 +137,7 @@ def test_one_hot_times_linear_is_an_embedding():
 
 def test_factorisation_fits_the_marks_and_fills_the_empty_cells():
     net = seeded(Factors)
-    yhat,_ = trained(net, 100)
+    yhat,_ = descended(net, 100)
     assert digits(yhat[::4])==FITTED
     assert digits(net(rows(EMPTY)), n=3)=='3.985 4.153 4.901 0.660'
 
@@ -147,21 +148,21 @@ def test_collab_learner_from_the_same_start_fills_them_alike():
     for ours,theirs,r in (('u_weight','wf','wf'), ('u_bias','wb','wf'), ('i_weight','mf','mf'), ('i_bias','mb','mf')):
         getattr(model, ours).weight.data[1:] = getattr(net, theirs).weight.data[at[r]]
     learn = collab_learner(dls, arch=model, opt_func=partialler(OptimWrapper, opt=torch.optim.Adam))
-    with learn.no_bar(), learn.no_logging(): learn.fit(100, 0.1)
+    fit(learn, 100, 0.1)
     assert digits(learn.predict(*zip(*EMPTY)), n=3)=='3.985 4.153 4.901 0.660'
 
 def test_one_linear_layer_on_concatenated_factors_fails():
-    assert trained(seeded(lambda: Concat(6, 1)), 1000)[1]==pytest.approx(2.00, abs=0.02)
+    assert descended(seeded(lambda: Concat(6, 1)), 1000)[1]==pytest.approx(2.00, abs=0.02)
 
 def test_two_hidden_layers_fit_and_fill_as_the_document_does():
     net = seeded(lambda: Concat(6, 15, 15, 1))
-    assert trained(net, 1000)[1]<0.001
+    assert descended(net, 1000)[1]<0.001
     got = net(rows([('옥순(IN)','영철(IN)'), ('영자(IN)','다호(ES)'), ('하니(I)','영호(IS)')])).flatten().tolist()
     assert got==pytest.approx([4.0098, 0.5043, 4.9727], abs=0.2)
 
 def test_fill_wide_keeps_what_is_known_and_finds_the_letters():
     learn = collab_learner(CollabDataLoaders.from_wide(WIDE, valid_pct=0, bs=63, seed=42), n_factors=2, y_range=(0,5))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(200, 0.1)
+    fit_one_cycle(learn, 200, 0.1)
     full,known = learn.fill_wide().loc[WIDE.index,WIDE.columns],WIDE.notna().to_numpy()
     assert (full.to_numpy()[known].astype('float32')==WIDE.to_numpy()[known].astype('float32')).all()
     assert min(full.loc[o] for o in EMPTY[:3])>3 and full.loc[EMPTY[3]]<1.5

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from helpers import fit_one_cycle
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
@@ -119,7 +120,7 @@ class TestMMR:
 
     def test_the_lists_and_vectors_of_a_learner(self):
         learn = collab_learner(CollabDataLoaders.from_df(block_ratings(), seed=1), n_factors=4, y_range=(0,5.5))
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(3, 5e-2)
+        fit_one_cycle(learn, 3, 5e-2)
         recs = learn.recommend([1,2,3], k=40, exclude_seen=False)
         df = mmr(recs, learn.item_factors(), k=4, diversity=.9)
         kinds = df.item_id.mod(2).groupby(df.user_id).nunique()

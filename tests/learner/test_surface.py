@@ -1,6 +1,7 @@
 "fastai's surface, one test each: what works on a `Learner` and its `DataLoaders` works on ours"
 import pickle
 import random
+import warnings
 
 import fastai.tabular.all as fastai_tabular # registers show_batch and the like, as a program would
 import numpy as np
@@ -13,22 +14,13 @@ from fastai.interpret import Interpretation
 from fastai.learner import Learner, load_learner
 from fastai.losses import MSELossFlat
 
+from helpers import FRAME, fit_one_cycle, learner, loaders
 from recfast.core import RatingsError, RecfastError
 from recfast.data.loaders import CollabDataLoaders, RatingDL
 from recfast.learner import CollabLearner, collab_learner
 from recfast.metrics import rmse
 from recfast.models.dot import DotProductBias
 from recfast.models.params import DotProductParams
-from recfast.testing import synth_ratings
-
-FRAME = synth_ratings()
-
-def loaders(**kw): return CollabDataLoaders.from_df(FRAME, **{'seed':42, **kw})
-
-def learner(dls=None, quiet=True, **kw):
-    learn = collab_learner(dls or loaders(), **{'n_factors':5, 'y_range':(0,5.5), 'metrics':rmse, **kw})
-    if quiet: learn.remove_cb(learn.progress); learn.logger = lambda *o: None
-    return learn
 
 def weights(learn): return {k: v.clone() for k,v in learn.model.state_dict().items()}
 
@@ -328,13 +320,25 @@ def test_without_a_seed_the_caller_s_state_decides():
 def test_a_plain_learner_trains():
     dls = loaders()
     learn = Learner(dls, DotProductBias(dls.n_users, dls.n_items, 5, (0,5.5)), loss_func=MSELossFlat(), metrics=rmse)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 5e-2)
+    fit_one_cycle(learn, 4, 5e-2)
     train = [v[0] for v in learn.recorder.values]
     assert train[-1]<train[0]/2 and learn.recorder.values[-1][2]<learn.recorder.values[0][2]
 
 def test_a_plain_learner_and_ours_in_the_plain_loop_see_the_same_batches():
     dls,ours = loaders(),learner()
     plain = Learner(dls, learner().model, loss_func=MSELossFlat(), metrics=rmse)
-    with plain.no_bar(), plain.no_logging(): plain.fit_one_cycle(2, 5e-3)
+    fit_one_cycle(plain, 2, 5e-3)
     ours.fit_one_cycle(2, 5e-3, fast=False)
     assert same(weights(plain), weights(ours)) and plain.recorder.values==ours.recorder.values
+
+# a range
+
+@pytest.mark.parametrize('y_range,config', [((0,4.5),None), ((1.5,6),None), (None,dict(y_range=(0,4)))])
+def test_a_range_that_does_not_reach_the_ratings_is_said(y_range, config):
+    with pytest.warns(UserWarning, match=r'does not reach the ratings, which go from 1 to 5'): collab_learner(loaders(), y_range=y_range, config=config)
+
+@pytest.mark.parametrize('y_range', [None,(1,5),(0,5.5)])
+def test_a_range_that_reaches_them_is_not(y_range):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        collab_learner(loaders(), y_range=y_range)

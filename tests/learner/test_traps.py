@@ -1,6 +1,5 @@
 "The traps of fastai.collab, one by one: each is an error or a counted report here, never a wrong number"
 import os
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,24 +8,14 @@ import torch
 from fastai.torch_core import Module
 from torch import nn
 
+from helpers import FRAME, learner, loaders
 from recfast.callbacks import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback
 from recfast.core import RatingsError, RecfastError, UnknownIdError
 from recfast.data.loaders import CollabDataLoaders
-from recfast.learner import collab_learner
 from recfast.metrics import metric_comp, rmse
 from recfast.models.dot import DotProductBias
 from recfast.models.params import DotProductParams
 from recfast.testing import synth_ratings
-
-FRAME = synth_ratings()
-
-def loaders(**kw): return CollabDataLoaders.from_df(FRAME, **{'seed':42, **kw})
-
-def learner(dls=None, **kw):
-    learn = collab_learner(dls or loaders(), **{'n_factors':5, 'y_range':(0,5.5), **kw})
-    learn.remove_cb(learn.progress)
-    learn.logger = lambda *o: None
-    return learn
 
 def rows(dl): return torch.cat([torch.cat([x.float(),y], 1) for x,y in dl])
 
@@ -108,16 +97,6 @@ def test_3_rmse_flattens_both_sides():
     assert value==pytest.approx((preds-y[:,0]).square().mean().sqrt().item(), rel=1e-6)
 
 # 4. fewer rows than bs
-
-@pytest.mark.parametrize('y_range,config', [((0,4.5),None), ((1.5,6),None), (None,dict(y_range=(0,4)))])
-def test_a_range_that_does_not_reach_the_ratings_is_said(y_range, config):
-    with pytest.warns(UserWarning, match=r'does not reach the ratings, which go from 1 to 5'): collab_learner(loaders(), y_range=y_range, config=config)
-
-@pytest.mark.parametrize('y_range', [None,(1,5),(0,5.5)])
-def test_a_range_that_reaches_them_is_not(y_range):
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        collab_learner(loaders(), y_range=y_range)
 
 def test_4_fewer_training_rows_than_bs_is_an_error_that_names_both():
     with pytest.raises(RatingsError, match='bs=64, but only 32 training rows'): CollabDataLoaders.from_df(FRAME[:40], seed=1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from optuna.trial import FixedTrial
 
+from helpers import fit
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.split import user_split
@@ -23,7 +24,7 @@ SPACE = {'lr': (1e-4,1e-1,'log'), 'n_factors': [2,4]}
 
 def make_learn(lr=5e-3, n_factors=2, dls=DLS, n_epoch=1, **kwargs):
     learn = collab_learner(dls, n_factors=n_factors, y_range=(0,5.5), **kwargs)
-    with learn.no_bar(), learn.no_logging(): learn.fit(n_epoch, lr)
+    fit(learn, n_epoch, lr)
     return learn
 
 def search(n_trials=3, monitor='rmse', make_learn=make_learn, space=SPACE, seed=1, **kwargs):

@@ -436,6 +436,7 @@ run,before = ours(z, 1),peak_mb()
 print(run()['ndcg@10'], peak_mb()-before)
 """
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform=='win32', reason='no resource module')
 def test_memory_above_the_factors_at_a_quarter_of_the_size(tmp_path):
     cmd = [sys.executable, '-c', PEAK, str(Path(__file__).parents[2]/'benchmarks'), str(tmp_path/'f.npz')]

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from sklearn.metrics import average_precision_score, mean_squared_error, ndcg_score, precision_score, recall_score, roc_auc_score
 
+from helpers import fit
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.metrics import (RANKING_METRICS, RMSE, auc, auc_from_ranks, average_precision_at_k, coverage_at_k, diversity_at_k, gini_at_k, hit_rate_at_k,
@@ -204,9 +205,7 @@ def test_the_nearest_name_is_suggested(name, near):
 
 def trained(metrics):
     dls = CollabDataLoaders.from_df(synth_ratings(), seed=1, bs=32, val_bs=7)
-    learn = collab_learner(dls, n_factors=3, metrics=metrics)
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
-    return learn
+    return fit(collab_learner(dls, n_factors=3, metrics=metrics), 1, 1e-2)
 
 def test_rmse_is_taken_once_over_all_rows():
     learn = trained(rmse)

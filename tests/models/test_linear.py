@@ -10,6 +10,7 @@ from fastai.callback.progress import CSVLogger
 from fastai.learner import load_learner
 from fastai.losses import MSELossFlat
 
+from helpers import fit, fit_one_cycle
 from recfast.callbacks import SaveModelCallback
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
@@ -35,13 +36,9 @@ def solved(arch, ints, n_epoch=1, n_factors=8, **config):
     model.solve(ints, n_epoch)
     return model
 
-def learner(arch, df=None, cbs=None, config=None, path='.', **kwargs):
+def solver(arch, df=None, cbs=None, config=None, path='.', **kwargs):
     df = synth_ratings() if df is None else df
     return collab_learner(CollabDataLoaders.from_df(df, seed=42, bs=min(64, len(df)//2), path=path, **kwargs), n_factors=8, arch=arch, config=config, cbs=cbs)
-
-def fit(learn, *args, **kwargs):
-    with learn.no_bar(), learn.no_logging(): learn.fit(*args, **kwargs)
-    return learn
 
 
 # Popularity
@@ -53,11 +50,11 @@ def test_popularity_counts_users_and_a_repeated_pair_once():
 
 def test_popularity_gives_ties_by_lower_row():
     df = pd.DataFrame(dict(user_id=[1,1,1,2,2,2,3], item_id=['d','b','a','d','b','a','c'], rating=1.))
-    rec = fit(learner(Popularity, df, valid_pct=0), 1).recommend([3], k=3)
+    rec = fit(solver(Popularity, df, valid_pct=0), 1).recommend([3], k=3)
     assert rec.item_id.tolist()==['a','b','d'] and rec.score.tolist()==[2.,2.,2.]
 
 def test_popularity_has_no_similar_items():
-    with pytest.raises(NotImplementedError, match='Popularity has no item vectors'): fit(learner(Popularity), 1).similar_items(3)
+    with pytest.raises(NotImplementedError, match='Popularity has no item vectors'): fit(solver(Popularity), 1).similar_items(3)
 
 
 # EASE
@@ -159,7 +156,7 @@ def test_neighbours_on_ratings_read_them():
 
 def test_similar_items_of_neighbours_are_the_similarities():
     df = pd.DataFrame(dict(user_id=[1,1,2,2,3,3,4], item_id=list('ababbcc'), rating=1.))
-    near = fit(learner(ItemKNN, df, valid_pct=0), 1).similar_items('a', k=5)
+    near = fit(solver(ItemKNN, df, valid_pct=0), 1).similar_items('a', k=5)
     assert near.item_id.tolist()==['b'] and near.score[0]==pytest.approx(2/6**.5)  # nobody met a and c
 
 def test_an_unknown_weighting():
@@ -246,75 +243,75 @@ def test_settings_that_mean_nothing(config, says):
 
 @every_solved
 def test_the_model_is_buffers(arch):
-    model = fit(learner(arch), 2).model
+    model = fit(solver(arch), 2).model
     assert list(model.parameters())==[] and all(o.numel() for o in model.state_dict().values()) and model.state_dict()
 
 @every_solved
 def test_an_epoch_is_recorded_as_ever_but_for_the_training_loss(arch, tmp_path):
-    learn = fit(learner(arch, cbs=CSVLogger(), path=tmp_path), 3)
+    learn = fit(solver(arch, cbs=CSVLogger(), path=tmp_path), 3)
     assert np.isnan([o[0] for o in learn.recorder.values]).all() and np.isfinite([o[1] for o in learn.recorder.values]).all()
     log = pd.read_csv(tmp_path/'history.csv')
     assert list(log.columns)==['epoch','train_loss','valid_loss','time'] and len(log)==3 and log.valid_loss.notna().all()
 
 @every_solved
 def test_one_cycle_is_fit(arch):
-    a,b = learner(arch),learner(arch)
+    a,b = solver(arch),solver(arch)
     fit(a, 3)
-    with b.no_bar(), b.no_logging(): b.fit_one_cycle(3)
+    fit_one_cycle(b, 3)
     assert all(torch.equal(v, b.model.state_dict()[k]) for k,v in a.model.state_dict().items())
 
 @pytest.mark.parametrize('call,says', [(lambda l: l.fit(1, 1e-2), 'lr not used'), (lambda l: l.fit(1, wd=.1), 'wd not used'),
     (lambda l: l.fit_one_cycle(1, 1e-2), 'lr_max not used'), (lambda l: l.fit_one_cycle(1, wd=.1), 'wd not used')])
 def test_what_is_not_used_is_reported(call, says):
-    learn = learner(EASE)
+    learn = solver(EASE)
     with pytest.warns(UserWarning, match=f'EASE is solved in closed form: {says}'), learn.no_bar(), learn.no_logging(): call(learn)
 
 def test_nothing_is_reported_where_nothing_was_given():
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
-        fit(learner(EASE), 1)
+        fit(solver(EASE), 1)
 
 def test_there_is_no_learning_rate_to_find():
-    learn = learner(IALS)
+    learn = solver(IALS)
     before = learn.model.user_factors.clone()
     with pytest.raises(RecfastError, match='IALS is solved in closed form: there is no learning rate'), learn.no_bar(): learn.lr_find(show_plot=False)
     assert torch.equal(learn.model.user_factors, before)
 
 def test_two_fits_go_on_where_sweeps_ended():
-    a,b = fit(fit(learner(IALS), 2), 3),fit(learner(IALS), 5)
+    a,b = fit(fit(solver(IALS), 2), 3),fit(solver(IALS), 5)
     assert torch.equal(a.model.user_factors, b.model.user_factors)
 
 def test_a_solution_is_worked_out_once_in_a_fit():
-    learn,calls = learner(EASE),[]
+    learn,calls = solver(EASE),[]
     solve = EASE.solve
     learn.model.solve = lambda rows, n_epoch: (calls.append(n_epoch), solve(learn.model, rows, n_epoch))
     assert calls==[] and len(fit(learn, 3).recorder.values)==3 and calls==[3]
 
 def test_the_best_sweep_is_kept(tmp_path):
-    learn = fit(learner(IALS, path=tmp_path, cbs=SaveModelCallback(monitor='valid_loss')), 4)
+    learn = fit(solver(IALS, path=tmp_path, cbs=SaveModelCallback(monitor='valid_loss')), 4)
     losses = [o[1] for o in learn.recorder.values]
     assert learn.validate()[0]==pytest.approx(min(losses), rel=1e-5)
 
 def test_the_valid_loss_is_that_of_the_pairs():
-    learn = fit(learner(EASE), 1)
+    learn = fit(solver(EASE), 1)
     valid = learn.dls.interactions('valid')
     scores = score_items(learn.model, valid.users.long(), valid.n_items).gather(1, valid.items[:,None].long())
     assert learn.recorder.values[0][1]==pytest.approx(MSELossFlat()(scores, valid.values[:,None]).item(), rel=1e-4)
 
 @every_solved
 def test_weights_come_back_from_a_file(arch, tmp_path):
-    a,b = fit(learner(arch, path=tmp_path), 2),learner(arch, path=tmp_path)
+    a,b = fit(solver(arch, path=tmp_path), 2),solver(arch, path=tmp_path)
     a.save('m')
     b.load('m')
     assert np.array_equal(a.predict([3,7], [5,6]), b.predict([3,7], [5,6]))
 
 def test_a_file_of_another_catalogue_is_refused(tmp_path):
-    fit(learner(EASE, path=tmp_path), 1).save('m')
-    with pytest.raises(RuntimeError, match='size mismatch'): learner(EASE, synth_ratings(n_items=30), path=tmp_path).load('m')
+    fit(solver(EASE, path=tmp_path), 1).save('m')
+    with pytest.raises(RuntimeError, match='size mismatch'): solver(EASE, synth_ratings(n_items=30), path=tmp_path).load('m')
 
 @every_reader
 def test_attached_rows_are_in_no_pickle(arch):
-    learn = fit(learner(arch), 1)
+    learn = fit(solver(arch), 1)
     again = pickle.loads(pickle.dumps(learn.model))
     assert set(learn.model.state_dict()) <= {'weight','neighbors'}
     with pytest.raises(RecfastError, match=r"model.attach\(dls.interactions\('train'\)\)"): again.score_items(torch.tensor([1]))
@@ -324,7 +321,7 @@ def test_attached_rows_are_in_no_pickle(arch):
 @pytest.mark.filterwarnings('ignore')
 @every_solved
 def test_export_and_load_learner(arch, tmp_path):
-    learn = fit(learner(arch, path=tmp_path), 1)
+    learn = fit(solver(arch, path=tmp_path), 1)
     learn.export('e.pkl')
     again = load_learner(tmp_path/'e.pkl')
     a,b = learn.model.state_dict(),again.model.state_dict()
@@ -332,18 +329,18 @@ def test_export_and_load_learner(arch, tmp_path):
 
 @pytest.mark.parametrize('arch', [ItemKNN, EASE])
 def test_before_a_fit_there_is_no_answer(arch):
-    with pytest.raises(RecfastError, match='not solved yet'): learner(arch).predict(3, 5)
+    with pytest.raises(RecfastError, match='not solved yet'): solver(arch).predict(3, 5)
 
 @every_reader
 def test_a_history_scores_like_the_user_who_has_it(arch):
-    learn = fit(learner(arch, block_ratings(), valid_pct=0), 1)
+    learn = fit(solver(arch, block_ratings(), valid_pct=0), 1)
     rows = learn.dls.interactions('train')
     items = rows.items[rows.users==7].long()
     torch.testing.assert_close(learn.model.score_history(items, torch.ones(len(items))), learn.model.score_items(torch.tensor([7]))[0])
 
 @pytest.mark.parametrize('arch,config', [(ItemKNN, None), (EASE, None), (IALS, dict(l2=.1))])
 def test_someone_new_of_a_known_taste(arch, config):
-    learn = fit(learner(arch, block_ratings().query('rating==5'), valid_pct=0, config=config), 5)
+    learn = fit(solver(arch, block_ratings().query('rating==5'), valid_pct=0, config=config), 5)
     assert (learn.recommend(history=[2,4,6], k=10).item_id%2==0).all()
 
 @every_solved
@@ -351,18 +348,18 @@ def test_clicks_with_drawn_negatives_do_as_well(arch):
     df = block_ratings().query('rating==5')
     dls = CollabDataLoaders.implicit_from_df(df, seed=42, bs=64)
     learn = fit(collab_learner(dls, n_factors=8, arch=arch), 2)
-    plain = fit(learner(arch, df), 2)
+    plain = fit(solver(arch, df), 2)
     assert np.isfinite(learn.recorder.values[-1][1])
     assert learn.recommend([3], k=5).item_id.tolist()==plain.recommend([3], k=5).item_id.tolist()
 
 def test_get_preds_of_a_model_without_parameters():
-    learn = fit(learner(EASE), 1)
+    learn = fit(solver(EASE), 1)
     with learn.no_bar(): preds,y = learn.get_preds()
     frame = learn.dls.interactions('valid').frame()
     np.testing.assert_allclose(preds[:,0], learn.predict(frame.user_id, frame.item_id), rtol=1e-5, atol=1e-6)
 
 def test_a_second_fit_on_other_rows_answers_anew():
-    learn = fit(learner(EASE), 1)
+    learn = fit(solver(EASE), 1)
     a = learn.recommender.predict(999, 5, on_unknown='fallback')
     learn.model.l2 = 5.
     fit(learn, 1)
@@ -377,5 +374,5 @@ def test_a_setting_that_does_not_exist_names_those_that_do():
 
 def test_scores_of_solved_models_are_no_ratings():
     learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), arch=EASE)
-    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    fit(learn, 1)
     assert not {'rmse','mae'} & set(learn.evaluate(k=5).summary)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from fastai.learner import Learner
 from hypothesis import given, settings, strategies as st
 
+from helpers import fit_one_cycle
 from recfast.core import RatingsError, RecfastError
 from recfast.data.implicit import ImplicitDL  # noqa: F401 (patches implicit_from_df)
 from recfast.data.loaders import CollabDataLoaders
@@ -74,7 +75,8 @@ def test_get_preds_equals_predict(loss, y_range, n_out):
     df = stars() if n_out==6 else stars().assign(rating=lambda d: (d.rating>3)*1.)
     dls = CollabDataLoaders.from_df(df, bs=64, seed=1)
     learn = collab_learner(dls, 4, y_range=y_range, arch=GMF, config=dict(n_out=n_out, init=None), loss_func=loss)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-2); preds = learn.get_preds()[0].flatten()
+    fit_one_cycle(learn)
+    with learn.no_bar(): preds = learn.get_preds()[0].flatten()
     valid = dls.valid_ds.frame()
     torch.testing.assert_close(preds.double(), torch.from_numpy(learn.predict(valid.user_id, valid.item_id)), rtol=1e-5, atol=1e-6)
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers import fit_one_cycle
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.losses import BCE, ClassLoss
@@ -16,10 +17,6 @@ every_arch = pytest.mark.parametrize('arch', [GMF,MLP,NeuMF])
 def make(arch, **kwargs):
     torch.manual_seed(0)
     return arch(n_users=9, n_items=12, n_factors=4, **kwargs)
-
-def fit(learn, n=3, lr=3e-2):
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n, lr)
-    return learn
 
 
 def test_gmf_by_hand():  # 2*3*.5 + (-1)*4*2 + .25
@@ -86,7 +83,7 @@ def test_an_mlp_without_hidden_layers_is_linear_in_its_tables():
 def test_six_classes_recommend_by_the_expected_rating(arch):
     df = synth_ratings().assign(rating=lambda d: d.rating.round())
     dls = CollabDataLoaders.from_df(df, bs=64, seed=1)
-    learn = fit(collab_learner(dls, 4, arch=arch, config=dict(n_out=6), loss_func=ClassLoss()))
+    learn = fit_one_cycle(collab_learner(dls, 4, arch=arch, config=dict(n_out=6), loss_func=ClassLoss()), 3, 3e-2)
     top = learn.recommend(1, k=3)
     assert top.score.tolist()==pytest.approx(learn.predict([1]*3, top.item_id).tolist(), abs=1e-5) and top.score.between(0,5).all()
     assert learn.evaluate(k=10)['rmse']<1.3 and len(learn.recommend(history={1:5, 2:1}, k=3))==3
@@ -122,9 +119,9 @@ def test_parts_of_other_sizes_do_not_fit():
 
 def test_neumf_from_parts_trains_recommends_and_loads(tmp_path):
     dls = CollabDataLoaders.implicit_from_df(block_ratings().query('rating==5'), bs=32, seed=1, valid_pct=0)
-    one = [fit(collab_learner(dls, 5, arch=a, config=dict(init=None), loss_func=BCE()), 8) for a in (GMF,MLP)]
+    one = [fit_one_cycle(collab_learner(dls, 5, arch=a, config=dict(init=None), loss_func=BCE()), 8, 3e-2) for a in (GMF,MLP)]
     def learner(): return collab_learner(dls, arch=NeuMF.from_pretrained(*(o.model for o in one)), loss_func=BCE(), path=tmp_path)
-    learn = fit(learner(), 4, 1e-2)
+    learn = fit_one_cycle(learner(), 4, 1e-2)
     top = learn.recommend(k=1)
     assert learn.fast and (top.item_id==(top.user_id-1)%40+1).mean()>.9
     learn.save('both')

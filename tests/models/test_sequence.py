@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from helpers import fit_one_cycle
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
@@ -18,11 +19,7 @@ both = pytest.mark.parametrize('arch', [NextItem, SASRec])
 
 def rounded(t): return [round(o, 4) for o in t.flatten().tolist()]
 
-def fit(learn, *args, **kwargs):
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(*args, **kwargs)
-    return learn
-
-def learner(arch, df=None, n_factors=16, **kwargs):
+def sequencer(arch, df=None, n_factors=16, **kwargs):
     dls = CollabDataLoaders.sequences_from_df(synth_ratings() if df is None else df, **{'seed':42, 'bs':16, **kwargs})
     return collab_learner(dls, n_factors=n_factors, arch=arch)
 
@@ -51,7 +48,7 @@ def test_plain_torch_learns_the_letters(letters):
 @pytest.mark.parametrize('seed', range(3))
 def test_next_item_learns_the_letters(letters, seed):
     dls = CollabDataLoaders.sequences_from_tokens(list(letters)*100, bs=64, seed=seed)
-    learn = fit(collab_learner(dls, n_factors=1, arch=NextItem), 60, .1)
+    learn = fit_one_cycle(collab_learner(dls, n_factors=1, arch=NextItem), 60, .1)
     x,y = dls.train.batch_at(torch.arange(dls.train.n))
     assert (learn.model(x).argmax(-1)==y).all() and learn.fast
 
@@ -116,14 +113,14 @@ def test_a_window_longer_than_the_model():
 
 @both
 def test_scores_are_those_of_the_last_place(arch):
-    learn = learner(arch)
+    learn = sequencer(arch)
     hist = learn.dls.valid.hist.last(torch.tensor([3,7]), 50)
     learn.model.eval()
     torch.testing.assert_close(score_items(learn.model, torch.tensor([3,7]), learn.dls.n_items), learn.model(hist)[:,-1])
 
 @both
 def test_a_history_gets_the_list_of_the_user_who_has_it(arch):
-    learn = fit(learner(arch), 2, 1e-2)
+    learn = fit_one_cycle(sequencer(arch), 2, 1e-2)
     train = learn.dls.interactions('train')
     ids = train.item_vocab.decode(learn.dls.valid.hist.last(train.user_vocab.encode([5])[:1], 50)[0].numpy())
     mine = learn.recommend(5, k=5, exclude_seen=False)
@@ -136,7 +133,7 @@ def test_without_histories(arch):
 
 @both
 def test_what_is_attached_is_in_no_file(arch):
-    model = learner(arch).model
+    model = sequencer(arch).model
     assert not any('last' in k for k in model.state_dict())
     again = pickle.loads(pickle.dumps(model))
     assert again._last is None and all(torch.equal(a, b) for a,b in zip(model.parameters(), again.parameters()))
@@ -148,31 +145,31 @@ def rounds(n_users=60, length=12, n_items=20):
 
 @both
 def test_a_walk_round_a_circle_is_continued(arch):
-    learn = fit(learner(arch, rounds(), seq_len=11), 30, 1e-2)
+    learn = fit_one_cycle(sequencer(arch, rounds(), seq_len=11), 30, 1e-2)
     assert learn.evaluate(k=1)['recall@1']==1
     assert learn.recommend(history=[3,4,5], k=1).item_id.tolist()==[6]
 
 def test_the_order_before_the_last_matters_to_sasrec_only():
     rows = [(u,c) for u in range(80) for c in ('xmp' if u%2 else 'ymq')]
     df = pd.DataFrame(rows, columns=['user_id','item_id'])
-    lists = {a: fit(learner(a, df, seq_len=3, hold_out=False), 30, 1e-2).recommend(history=[['x','m'],['y','m']], k=1).item_id.tolist()
+    lists = {a: fit_one_cycle(sequencer(a, df, seq_len=3, hold_out=False), 30, 1e-2).recommend(history=[['x','m'],['y','m']], k=1).item_id.tolist()
              for a in (NextItem,SASRec)}
     assert lists[SASRec]==['p','q'] and len(set(lists[NextItem]))==1
 
 def test_sampled_softmax_trains():
     df = rounds()
     dls = CollabDataLoaders.sequences_from_df(df, seed=0, bs=16, seq_len=11)
-    learn = fit(collab_learner(dls, n_factors=16, arch=SASRec, config=dict(n_negatives=8)), 30, 1e-2)
+    learn = fit_one_cycle(collab_learner(dls, n_factors=16, arch=SASRec, config=dict(n_negatives=8)), 30, 1e-2)
     assert learn.fast and learn.evaluate(k=1)['recall@1']>.9
 
 @both
 def test_export_and_back(arch, tmp_path):
     from fastai.learner import load_learner
-    learn = learner(arch)
+    learn = sequencer(arch)
     learn.path = tmp_path
     learn.export()
     again = load_learner(tmp_path/'export.pkl')
     again.model.attach(learn.dls.interactions('train'))
     torch.testing.assert_close(score_items(again.model, torch.tensor([3]), 41), score_items(learn.model, torch.tensor([3]), 41))
 
-def test_evaluate_prints_no_error_in_stars(): assert not {'rmse','mae'} & set(learner(NextItem).evaluate(k=3).summary)
+def test_evaluate_prints_no_error_in_stars(): assert not {'rmse','mae'} & set(sequencer(NextItem).evaluate(k=3).summary)

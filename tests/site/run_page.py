@@ -1,6 +1,7 @@
 "usage: run_page.py NOTEBOOK [--cells]: run the fenced examples of a page in the current folder from top to bottom, with --cells the cells between them too"
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from execnb.shell import CaptureShell
+from typer.testing import CliRunner
 
 FENCE = re.compile(r'^```(sh|bash|python)\n(.*?)^```', re.M|re.S)
 SETUP = re.compile(r'^(python -m )?(pip install|pytest)|^nbdev-test') # CI runs these
@@ -28,13 +30,27 @@ def start(line):
     proc.kill()
     sys.exit(f'{line}: no answer')
 
+def command(line):
+    "What a line of a shell prints; `recfast` runs in this process, which has imported it, the rest in a shell"
+    if not line.startswith('recfast '): return subprocess.run(['bash','-ec',line], check=True, capture_output=True, text=True).stdout
+    from recfast.cli import app
+    res = CliRunner().invoke(app, shlex.split(line)[1:])
+    if res.exit_code: sys.exit(f'{line}: left with {res.exit_code}\n{res.output}')
+    return res.output
+
+def until_the_last_example(path):
+    "The cells of a notebook that an example builds on: those behind the last are run by nbdev-test alone"
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    return cells[:max(i for i,o in enumerate(cells) if examples(o))+1]
+
 def run(path, cells):
-    "Every example, and every cell that nbdev-test runs; leaves with an error at the first that fails"
+    "Every example, and the cells that nbdev-test runs before the last of them; leaves with an error at the first that fails"
     shell,servers = CaptureShell(),[]
     try:
-        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+        for cell in until_the_last_example(path):
             source = ''.join(cell['source'])
-            if cells and cell['cell_type']=='code' and '#| eval: false' not in source:
+            if cells and cell['cell_type']=='code' and source.startswith('! recfast '): print(command(source[2:]), flush=True)
+            elif cells and cell['cell_type']=='code' and '#| eval: false' not in source:
                 shell.run(source)
                 if shell.exc: sys.exit(f'{path.name}: {shell.exc!r} in\n{source}')
             for lang,code in examples(cell):
@@ -45,7 +61,7 @@ def run(path, cells):
                 for line in [o.strip() for part in code.replace('\\\n', ' ').splitlines() for o in part.split('&&') if o.strip()]:
                     if SETUP.search(line): continue
                     if line.startswith('recfast serve'): servers.append(start(line))
-                    else: print(f'$ {line}', subprocess.run(['bash','-ec',line], check=True, capture_output=True, text=True).stdout, sep='\n', flush=True)
+                    else: print(f'$ {line}', command(line), sep='\n', flush=True)
     finally:
         for o in servers: o.kill(); o.wait()
 

@@ -21,7 +21,9 @@ pytest.importorskip('sphinx')
 pytest.importorskip('playwright')
 import recfast
 from recfast.data.datasets import movie_night
-from doors.test_page import DESKTOP, PHONE, browser, needs_browser, visit  # noqa: F401
+from helpers import DESKTOP, PHONE, needs_browser
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 URL = 'https://recfast.github.io/recfast/'
@@ -39,14 +41,14 @@ MODULES = [o.name for o in pkgutil.walk_packages(recfast.__path__, 'recfast.') i
 def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
 def make(): return subprocess.run([sys.executable, str(ROOT/'docs/build.py')], capture_output=True, text=True, encoding='utf-8', cwd=ROOT)
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def site():
     "The folder of the site, built where it is not up to date"
     res = make()
     assert res.returncode==0 and 'WARNING' not in res.stderr, res.stderr
     return OUT
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def html(site): return {o.stem: check.read(o) for o in site.glob('*.html')}
 
 @pytest.fixture
@@ -194,20 +196,22 @@ def test_the_readme_has_only_absolute_links_and_one_picture():
 PAGES = [*(page_name(o) for o in NOTEBOOKS),'tutorials','guides','api','changelog','search','genindex']
 
 @needs_browser
-@pytest.mark.parametrize('size', [DESKTOP,PHONE], ids=['desktop','phone'])
-def test_every_page_loads_whole_fits_and_asks_nobody_else(at, visit, size): # noqa: F811
-    page = visit(f'{at}/index.html', viewport=size)
+def test_every_page_loads_whole_fits_and_asks_nobody_else(at, visit):
+    page = visit(f'{at}/index.html', viewport=PHONE)
     for name in PAGES:
+        page.set_viewport_size(PHONE)
         page.goto(f'{at}/{name}.html')
         page.evaluate('window.MathJax && MathJax.startup.promise')
-        assert page.locator('h1').first.is_visible() or name=='genindex'
-        wide = page.evaluate('document.documentElement.scrollWidth-document.documentElement.clientWidth')
-        assert wide<=0, f'{name}: {wide} pixels too wide'
+        for size in (PHONE,DESKTOP): # drawn at the width of a phone, then made wider
+            page.set_viewport_size(size)
+            assert page.locator('h1').first.is_visible() or name=='genindex'
+            wide = page.evaluate('document.documentElement.scrollWidth-document.documentElement.clientWidth')
+            assert wide<=0, f'{name}: {wide} pixels too wide at {size["width"]}'
         assert page.evaluate('[...document.images].filter(o => !o.complete || !o.naturalWidth).map(o => o.src)')==[]
 
 @needs_browser
 @pytest.mark.parametrize('word,page_of_it', [('DotProductBias','models.dot.html'),('recommend','recommend.html'),('NDCG','metrics.html')])
-def test_the_search_box_finds(at, visit, word, page_of_it): # noqa: F811
+def test_the_search_box_finds(at, visit, word, page_of_it):
     page = visit(f'{at}/index.html', viewport=DESKTOP)
     page.keyboard.press('Control+k')
     page.locator('dialog input[type=search], .search-button__search-container input[type=search]').first.fill(word)
@@ -221,25 +225,25 @@ def test_the_search_box_finds(at, visit, word, page_of_it): # noqa: F811
     assert '\\(' not in excerpts and '\\frac' not in excerpts # words, no source of formulas
 
 @needs_browser
-def test_dark_mode_follows_the_reader(at, visit): # noqa: F811
+def test_dark_mode_follows_the_reader(at, visit):
     shade = lambda scheme: visit(f'{at}/start.html', color_scheme=scheme).evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]')
     assert shade('light')>200>60>shade('dark')
 
 @needs_browser
-def test_a_button_changes_the_shade(at, visit): # noqa: F811
+def test_a_button_changes_the_shade(at, visit):
     page = visit(f'{at}/start.html', viewport=DESKTOP, color_scheme='light')
     page.locator('.theme-switch-button').first.click()
     page.get_by_text('Dark', exact=True).first.click()
     assert page.evaluate('document.documentElement.dataset.theme')=='dark'
 
 @needs_browser
-def test_formulas_are_drawn_and_code_can_be_copied(at, visit): # noqa: F811
+def test_formulas_are_drawn_and_code_can_be_copied(at, visit):
     page = visit(f'{at}/metrics.html', viewport=DESKTOP)
     page.wait_for_selector('mjx-container svg, mjx-container mjx-math')
     assert page.locator('mjx-merror').count()==0 and page.locator('button.copybtn').count()>10
 
 @needs_browser
-def test_the_menu_opens_on_a_phone(at, visit): # noqa: F811
+def test_the_menu_opens_on_a_phone(at, visit):
     page = visit(f'{at}/models.dot.html', viewport=PHONE)
     page.locator('button.primary-toggle').click()
     page.get_by_role('link', name='Tutorials').last.wait_for(state='visible')

@@ -57,6 +57,7 @@ def wheel(tmp_path_factory):
     assert res.returncode==0, res.stderr
     return next(tmp.glob('recfast-*.whl'))
 
+@pytest.mark.slow
 def test_the_wheel_says_what_it_needs(wheel):
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
@@ -76,6 +77,7 @@ from recfast.all import *
 print(json.dumps([recfast.__file__, recfast.models.dot.__file__, recfast.__version__, solo().shape]))
 """
 
+@pytest.mark.slow
 def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
     subprocess.run([sys.executable,'-m','pip','install','-q','--no-deps','--target',str(tmp_path),str(wheel)], check=True, capture_output=True)
     env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
