@@ -16,6 +16,7 @@ from recfast.core import RatingsError, UnknownIdError
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders, Interactions, RatingDL, Vocab, find_columns, resolve_splits
 from recfast.data.split import global_time_split, leave_last_out, user_split
+from recfast.testing import synth_ratings
 
 FEW = pd.DataFrame({'user_id':[1,1,2,2,1], 'item_id':list('abaca'), 'rating':[3.,4.,5.,1.,1.], 'timestamp':[9,5,5,6,2]})
 
