@@ -103,7 +103,8 @@ def _not_there(df, like, need):
     "The message for columns that neither training's names nor recfast's find"
     own = [getattr(like, role) or ROLES[role] for role in need]
     other = [ROLES[role] for role in need if getattr(like, role) not in (None,ROLES[role])]
-    return f"columns {first_few(df.columns, 10)}, expected {first_few(own)}{' as in training, or '+first_few(other) if other else ''}"
+    trained = f" as in training, or {' and '.join(other)}" if other else ''
+    return f"columns {first_few(df.columns, 10)}, expected {' and '.join(map(str, own))}{trained}"
 
 # %% ../../nbs/10_data.columns.ipynb #e9384f18
 def find_columns(

@@ -19,6 +19,7 @@ from .ratings import _utc
 from .vocab import Vocab
 from ..core import kept
 from .columns import Columns
+from .split import leaking_rows
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74
 class Interactions:
@@ -294,3 +295,41 @@ def from_frame(cls:Interactions,
     values = None if columns.rating is None else _float32(df[columns.rating])
     times = None if columns.time is None else _utc(df[columns.time]).to_numpy()
     return cls(users, items, values, times, classes, rating_name or columns.rating or 'rating', time_name or columns.time)
+
+# %% ../../nbs/14_data.interactions.ipynb #9e716c09
+@patch
+def at_least(self:Interactions,
+    rating:float, # rating units
+    above:bool=False, # more than that
+)->Interactions: # in the order of the table
+    "The rows rated so much or more"
+    return self[(self.values>rating if above else self.values>=rating).numpy()]
+
+@patch
+def ratings(self:Interactions)->np.ndarray: # [N] float64, rating units; None where there are none
+    "What the rows were rated"
+    return None if self.values is None else self.values.numpy().astype(np.float64)
+
+# %% ../../nbs/14_data.interactions.ipynb #7181b992
+@patch
+def leaks(self:Interactions,
+    test:Interactions, # what is tested on
+)->tuple: # (earlier than some row here, earlier than one of the same user here); None where one of the two has no times
+    "How many rows of `test` are earlier than what is known here"
+    if self.times is None or test.times is None: return None
+    (times,users),(test_times,test_users) = (_timed(o) for o in (self,test))
+    anyone = leaking_rows(times, test_times)
+    same_user = leaking_rows(times, test_times, users, test_users)
+    return int(anyone.sum()),int(same_user.sum())
+
+def _timed(rows):
+    "(times, user rows) of the events that have a time"
+    known = ~pd.isna(rows.times)
+    return rows.times[known],rows.users.numpy()[known]
+
+# %% ../../nbs/14_data.interactions.ipynb #c7465305
+@patch
+def timed_frame(self:Interactions)->pd.DataFrame: # as `frame`, and the times under their own name or as timestamp
+    "The rows under the caller's own ids and column names, with their times"
+    df = self.frame()
+    return df if self.times is None else df.assign(**{self.time_name or 'timestamp': self.times})
