@@ -46,6 +46,7 @@ Modules:
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
 - `recfast.fast`: A batch loop without the overhead that dominates small models
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
+- `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
 - `recfast.losses`: What a model is asked to make small

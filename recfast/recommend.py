@@ -10,11 +10,12 @@ Docs: https://recfast.github.io/recfast/recommend.html.md"""
 __all__ = ['Recommender']
 
 # %% ../nbs/51_recommend.ipynb #9f96bbbe
-from collections.abc import Iterable,Mapping
+from collections.abc import Iterable
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RatingsError,RecfastError,check_on_unknown,first_few
+from .histories import encode_histories
 from .models.base import evaluating,id_tables,item_vectors,model_device,score_items,score_pairs
 from .models.foldin import UserPrior,fold_in,score_vector
 from .ranking import mask_scores,rank_items,top_k
@@ -151,39 +152,11 @@ def _score(self:Recommender, users):
     return scores
 
 # %% ../nbs/51_recommend.ipynb #f3993a9c
-_HISTORIES = Mapping,pd.DataFrame,pd.Series,np.ndarray,list,tuple,set,frozenset
-def _numbers(o):
-    o = list(o)
-    if all(isinstance(x, (int,float,np.integer)) for x in o): return np.array(o, float)
-    return pd.to_numeric(pd.Series(o, dtype=object), errors='coerce').to_numpy(float)
-
-def _is_rows(h): return isinstance(h, (list,tuple)) and len(h)>0 and all(isinstance(o, Mapping) and set(o)=={'item_id','rating'} for o in h) # as in JSON
-
 @patch
 def _histories(self:Recommender, history, on_unknown):
     "A list of (item rows, ratings)"
     self.need_rows('a history has no trained users to be compared with')
-    several = isinstance(history, (list,tuple)) and len(history)>0 and all(isinstance(h, _HISTORIES) for h in history) and not _is_rows(history)
-    return [self._one_history(h, on_unknown) for h in (history if several else [history])]
-
-@patch
-def _one_history(self:Recommender, h, on_unknown):
-    low,high = self.rating_range or (-np.inf,np.inf)
-    if _is_rows(h): h = pd.DataFrame(list(h))
-    if isinstance(h, pd.Series) and h.index.name in ('item_id', self.seen.cat_names[1]): h = h.to_dict() # ratings by item
-    if isinstance(h, pd.DataFrame):
-        item,rating = ('item_id' if 'item_id' in h else self.seen.cat_names[1]),('rating' if 'rating' in h else self.seen.rating_name)
-        if item not in h or rating not in h: raise RatingsError(f"history has columns {list(h.columns)}, expected {item!r} and {rating!r}")
-        ids,ratings = h[item].tolist(),_numbers(h[rating])
-    elif isinstance(h, Mapping): ids,ratings = list(h),_numbers(h.values())
-    elif isinstance(h, Iterable) and not isinstance(h, str): ids = list(h); ratings = np.full(len(ids), high if np.isfinite(high) else 1.)
-    else: raise RatingsError(f"history is a {type(h).__name__}, expected a mapping {{item: rating}}, a frame or a list of item ids")
-    bad = [(i,r) for i,r in zip(ids, ratings) if not low<=r<=high]
-    if bad:
-        hint = '. This model was trained on clicks: pass a list of item ids' if low==high else ''
-        raise RatingsError(f"history: ratings outside the training data's {low:g} to {high:g}: {first_few([f'{i}: {r:g}' for i,r in bad])}{hint}")
-    rows = self.items.encode(ids, on_unknown, 'item') if ids else np.zeros(0, np.int64)
-    return torch.from_numpy(rows[rows>0]).long(),torch.from_numpy(ratings[rows>0])
+    return encode_histories(self.train, history, on_unknown)
 
 # %% ../nbs/51_recommend.ipynb #222dda77
 @patch
