@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from .core import RatingsError,RecfastError,check_on_unknown,first_few
+from .core import RatingsError,RecfastError,check_on_unknown
 from .histories import encode_histories
 from .models.base import evaluating,id_tables,item_vectors,model_device,score_items,score_pairs
 from .models.foldin import UserPrior,fold_in,score_vector
