@@ -35,6 +35,7 @@ from recfast.candidates import *
 from recfast.evaluate import *
 from recfast.compare import *
 from recfast.callbacks import *
+from recfast.histories import *
 from recfast.recommend import *
 from recfast.explain import *
 from recfast.interpret import *
