@@ -4,6 +4,8 @@ import contextlib, io
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 FASTAI = 'from fastai.collab import *; from fastai.tabular.all import *'
 RECFAST = 'from recfast.all import *'
 
@@ -183,23 +185,20 @@ def test_library_model_prints_the_four_tables_of_the_chapter(ours):
     u,i = ours['n_users'],ours['n_movies']
     for line in (f'(u_weight): Embedding({u}, 50)',f'(i_weight): Embedding({i}, 50)',f'(u_bias): Embedding({u}, 1)',f'(i_bias): Embedding({i}, 1)'):
         assert line in ours['printed']
-@pytest.mark.slow
+
 def test_fastai_runs_the_same_program_with_the_other_import_line(ours, theirs):
     assert ours['CollabDataLoaders'].__module__.startswith('recfast') and theirs['CollabDataLoaders'].__module__=='fastai.collab'
     assert [len(ours[o].recorder.losses) for o in TRAINED]==[len(theirs[o].recorder.losses) for o in TRAINED]
 
-@pytest.mark.slow
 def test_parameters_have_the_names_of_fastai(ours, theirs):
     for o in TRAINED: assert [n for n,_ in ours[o].model.named_parameters()]==[n for n,_ in theirs[o].model.named_parameters()]
 
-@pytest.mark.slow
 def test_vocabulary_is_that_of_fastai_which_keeps_titles_without_a_training_row(ours, theirs):
     full = ours['CollabDataLoaders'].from_df(ours['ratings'], user_name='user', item_name='title', bs=64, seed=42, vocab='all')
     assert list(ours['dls'].classes['user'])==list(theirs['dls'].classes['user'])
     assert list(full.classes['title'])==list(theirs['dls'].classes['title'])
     assert ours['get_emb_sz'](full)==theirs['embs']
 
-@pytest.mark.slow
 def test_validation_rows_are_those_of_fastai(ours, theirs):
     mine,its = ours['dls'].valid_ds.frame(),theirs['dls'].valid_ds.items
     titles = [theirs['dls'].classes['title'][o] for o in its.title]

@@ -56,7 +56,8 @@ ARCH = {'dot': dict(arch=DotProductBias), 'nn': dict(use_nn=True, layers=[20,10]
 # A relu is not smooth: a rounding bit decides on which side of 0 a unit lies, and two PLAIN fits whose starts differ by 6e-8 end up to
 # 1e-2 apart at a rate of 1e-2. At the rate used here for the network they end 1e-6 apart, so a difference of 1e-5 is one of the loops.
 RATE = {'dot': 1e-2, 'handmade': 1e-2, 'now and then': 1e-2, 'nn': 1e-3}
-every_arch = pytest.mark.parametrize('arch', ['dot','nn','handmade'])
+slow = partial(pytest.param, marks=pytest.mark.slow)
+every_arch = pytest.mark.parametrize('arch', ['dot',slow('nn'),slow('handmade')])
 
 def on_films(arch='dot', df=FILMS, **kwargs):
     dls = CollabDataLoaders.from_df(df, seed=7, bs=32, val_bs=50)
@@ -160,7 +161,7 @@ def test_start_epoch():
 
 @pytest.mark.parametrize('kwargs', [dict(wd_bn_bias=True), dict(train_bn=False), dict(wd=.3), dict(moms=(.9,.8,.9)),
     dict(opt_func=partial(Adam, sqr_mom=.95, eps=1e-4))])
-@pytest.mark.parametrize('arch', ['nn','handmade'])
+@pytest.mark.parametrize('arch', [slow('nn'),'handmade'])
 def test_settings_of_the_learner(arch, kwargs): same(*both(lambda l,f: l.fit_one_cycle(1, RATE[arch], fast=f), arch, **kwargs))
 
 @pytest.mark.parametrize('kwargs', [dict(div=10., div_final=50., pct_start=.6), dict(wd=.2, moms=(.9,.7,.9)), dict(reset_opt=True),

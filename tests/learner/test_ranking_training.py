@@ -33,7 +33,9 @@ CASES = {'bpr': (BPRLoss,4,dict(arch=DotProductBias)), 'bce': (BCE,4,dict(arch=D
     'sampled': (SampledSoftmaxLoss,4,dict(arch=DotProduct)), 'cosine': (CosineContrastiveLoss,8,COSINE), 'multinomial': (MultinomialLoss,None,AUTO),
     'softmax by expansion': (SoftmaxLoss,0,dict(arch=MLP, config=dict(init=None))), 'bpr of a network': (BPRLoss,4,dict(arch=MLP, config=dict(init=None)))}
 RATE = {'softmax by expansion': 3e-3, 'bpr of a network': 3e-3}  # a relu is not smooth, see test_fast.py
-every_case = pytest.mark.parametrize('case', CASES)
+def with_slow(*names): return [pytest.param(o, marks=pytest.mark.slow) if o in names else o for o in CASES]
+every_case = pytest.mark.parametrize('case', with_slow('softmax by expansion','bpr of a network'))
+every_kind = pytest.mark.parametrize('case', with_slow(*set(CASES)-{'bpr','softmax','multinomial'})) # one of each kind of loss is quick to try
 blocks = pytest.mark.parametrize('case', ['bpr','bce','sampled','cosine'])
 
 def clicks(n_neg, df=LIKED, **kwargs):
@@ -56,7 +58,7 @@ def test_the_fast_path_ends_where_the_plain_loop_does(case):
     for a,b in zip(fast.recorder.values, plain.recorder.values): close(torch.tensor(a), torch.tensor(b))
     close(torch.stack(fast.recorder.losses), torch.stack(plain.recorder.losses))
 
-@every_case
+@every_kind
 def test_the_learning_rate_finder(case):
     learn = ranker(case)
     before = copy.deepcopy(learn.model.state_dict())
@@ -69,7 +71,7 @@ def test_training_makes_it_smaller_in_both_parts(case):
     train,valid = zip(*[v[:2] for v in learn.recorder.values])
     assert train[-1]<train[0] and valid[-1]<valid[0] and all(map(math.isfinite, (*train, *valid)))
 
-@every_case
+@every_kind
 def test_weight_decay_reaches_the_weights(case):
     size = [sum(p.square().sum() for p in fit_one_cycle(ranker(case), 2, wd=wd).model.parameters()) for wd in (0., 5.)]
     assert size[1]<size[0]

@@ -60,6 +60,7 @@ def test_it_finds_the_answer_of_the_blocks_in_what_was_liked(name):
 WINDOW = dict(dotproduct=(.69,.75), dotproductbias=(.66,.72), dotproductparams=(.66,.72), embeddingnn=(.70,.80), handmade=(.69,.75),
     embeddingdotbias=(.66,.72), autorec=(.79,.84), gmf=(.69,.75), mlp=(.76,.82), neumf=(.66,.72))
 
+@pytest.mark.slow
 @every_rating_model
 def test_its_error_on_movie_night_is_what_it_should_be(name):
     learn = fit_one_cycle(learner_of(name, movie_night(), n_factors=20, item_name='title', bs=256), 5, 1e-2, wd=.1)

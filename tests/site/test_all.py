@@ -3,6 +3,7 @@ import sys
 
 import fastai.collab
 import fastai.tabular.all
+import pytest
 
 import recfast.all
 
@@ -33,11 +34,18 @@ CLASSES = [Learner, Recorder, DataLoaders, DataLoader, TfmdDL, Callback, Metric,
 def snapshot(): return {c.__name__: {k: v for k,v in vars(c).items() if k!='__annotations_cache__'} for c in CLASSES}
 def modules(): return {n: {k: id(v) for k,v in vars(m).items() if callable(v)} for n,m in list(sys.modules.items()) if n.startswith('fastai.') and m}
 before,mods = snapshot(),modules()
+sys.modules['optuna'] = None
 import recfast.all
 print([(c,k) for c,now in snapshot().items() for k in {**now,**before[c]} if now.get(k) is not before[c].get(k)])
 print([(n,k) for n,now in modules().items() if n in mods for k in mods[n] if now.get(k)!=mods[n][k]])
+print(recfast.all.tune.__name__)
 """
 
-def test_nothing_of_fastai_is_patched():
-    out = subprocess.run([sys.executable,'-c',SNAPSHOT], capture_output=True, text=True, check=True, encoding='utf-8').stdout
-    assert out.split('\n')[:2]==['[]','[]']
+@pytest.fixture(scope='module')
+def fresh():
+    "What a process prints that imports recfast.all for the first time, without optuna"
+    return subprocess.run([sys.executable,'-c',SNAPSHOT], capture_output=True, text=True, check=True, encoding='utf-8').stdout.split('\n')
+
+def test_nothing_of_fastai_is_patched(fresh): assert fresh[:2]==['[]','[]']
+
+def test_recfast_is_imported_without_optuna(fresh): assert fresh[2:]==['tune','']
