@@ -333,3 +333,9 @@ def timed_frame(self:Interactions)->pd.DataFrame: # as `frame`, and the times un
     "The rows under the caller's own ids and column names, with their times"
     df = self.frame()
     return df if self.times is None else df.assign(**{self.time_name or 'timestamp': self.times})
+
+# %% ../../nbs/14_data.interactions.ipynb #4f945b5c
+@patch(as_prop=True)
+def mean_rating(self:Interactions)->float: # rating units; None where there are none
+    "The mean of all ratings"
+    return None if self.values is None else float(self.values.mean())
