@@ -1,6 +1,6 @@
 """The conventions every page of recfast follows, and the errors it raises
 
-This page comes first because every other module leans on it. It holds little machinery: the words recfast uses, the letters it writes for shapes, the handful of errors a caller can meet, and how a file is written whole. It imports nothing of ours.
+This page comes first because every other module leans on it. It holds little machinery: the words recfast uses, the letters it writes for shapes, the handful of errors a caller can meet, what is worked out once, and where names are that moved. It imports nothing of ours.
 
 Docs: https://recfast.github.io/recfast/core.html.md"""
 
@@ -8,22 +8,20 @@ Docs: https://recfast.github.io/recfast/core.html.md"""
 
 # %% auto #0
 __all__ = ['ON_UNKNOWN', 'MOVED', 'VERBS', 'RecfastError', 'RatingsError', 'BundleError', 'LeakageWarning', 'first_few',
-           'UnknownIdError', 'check_kwargs', 'check_on_unknown', 'NeedsMemoryError', 'free_memory', 'need_memory',
+           'UnknownIdError', 'check_kwargs', 'check_on_unknown', 'free_memory', 'NeedsMemoryError', 'need_memory',
            'offer', 'Later', 'add_later', 'Kept', 'kept', 'quiet', 'whole_file']
 
 # %% ../nbs/00_core.ipynb #6624b044
 import os
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-import torch
-from contextlib import contextmanager
 
 # %% ../nbs/00_core.ipynb #a4ab9583
 class RecfastError(Exception):
     "Base of every error recfast raises on purpose"
 
-# %% ../nbs/00_core.ipynb #7ff0d182
 class RatingsError(RecfastError, ValueError):
     "A table of ratings (or an argument about one) cannot be used as it is"
 
@@ -31,7 +29,6 @@ class RatingsError(RecfastError, ValueError):
 class BundleError(RecfastError):
     "A bundle is damaged, foreign, of a newer version, or cannot be written"
 
-# %% ../nbs/00_core.ipynb #a636a27c
 class LeakageWarning(UserWarning):
     "A model was trained on events that are later than those it is tested on"
 
@@ -42,8 +39,12 @@ def first_few(
 )->str: # 'a', 'b', 'c' ... (12 in all)
     "The first `n` of `xs` for a message, and how many there were"
     xs = list(xs)
-    shown = ', '.join(o if len(o)<=80 else o[:79]+'…' for o in (repr(getattr(x, 'item', lambda: x)()) for x in xs[:n]))
+    shown = ', '.join(_shown(x) for x in xs[:n])
     return shown if len(xs)<=n else f'{shown} ... ({len(xs)} in all)'
+
+def _shown(x)->str: # at most 80 characters
+    text = repr(x.item() if hasattr(x, 'item') else x)
+    return text if len(text)<=80 else text[:79]+'…'
 
 # %% ../nbs/00_core.ipynb #c692af08
 class UnknownIdError(RecfastError, KeyError):
@@ -55,7 +56,8 @@ class UnknownIdError(RecfastError, KeyError):
         known:str='', # a sentence on the ids there are, without its full stop
         such:str='', # its end, which shows a few
     ):
-        self.ids,self.what,self.hint,self.known,self.such = list(ids),what,hint,known,such
+        self.ids,self.what = list(ids),what
+        self.hint,self.known,self.such = hint,known,such
         super().__init__(self.ids)
 
     def __reduce__(self): return type(self),(self.ids,self.what,self.hint,self.known,self.such)
@@ -65,9 +67,10 @@ class UnknownIdError(RecfastError, KeyError):
         such:bool=True, # show ids that are known; a server had better not show whose they are
     )->str: # the message
         "What is unknown, what is known, what to do"
+        ids = 'ids' if len(self.ids)>1 else 'id'
+        what = ids if self.what=='id' else f'{self.what} {ids}'
         known = f" {self.known}{self.such if such else ''}." if self.known else ''
-        what = 'id' if self.what=='id' else f'{self.what} id'
-        return f"unknown {what}{'s' if len(self.ids)>1 else ''}: {first_few(self.ids)}.{known} {self.hint}".strip()
+        return f"unknown {what}: {first_few(self.ids)}.{known} {self.hint}".strip()
 
 # %% ../nbs/00_core.ipynb #a61d35ce
 def check_kwargs(
@@ -78,7 +81,8 @@ def check_kwargs(
     "Raise `TypeError` naming the nearest allowed keyword when `kwargs` is not empty"
     for name in kwargs:
         near = get_close_matches(name, list(allowed), 1)
-        raise TypeError(f"{where} got an unexpected keyword {name!r}" + (f"; did you mean {near[0]!r}?" if near else ''))
+        hint = f"; did you mean {near[0]!r}?" if near else ''
+        raise TypeError(f"{where} got an unexpected keyword {name!r}{hint}")
 
 # %% ../nbs/00_core.ipynb #eac55212
 ON_UNKNOWN = ('raise', 'warn', 'drop', 'fallback')
@@ -88,35 +92,61 @@ def check_on_unknown(on_unknown:str): # one of `ON_UNKNOWN`
     if on_unknown not in ON_UNKNOWN: raise ValueError(f"on_unknown={on_unknown!r}, expected one of {ON_UNKNOWN}")
 
 # %% ../nbs/00_core.ipynb #eae6372d
+def free_memory(
+    device='cpu', # a device of torch, or its name
+)->int: # bytes; None where the system does not say
+    "What can still be used"
+    if str(device).startswith('cuda'):
+        from torch import cuda
+        return cuda.mem_get_info(device)[0]
+    info = Path('/proc/meminfo')
+    if info.exists(): return _available(info.read_text(encoding='utf-8'))
+    if hasattr(os, 'sysconf'): return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+
+def _available(text):
+    "Bytes of the line `MemAvailable` (in kB), None where there is none"
+    found = [o.split()[1] for o in text.splitlines() if o.startswith('MemAvailable')]
+    return int(found[0])*1024 if found else None
+
+# %% ../nbs/00_core.ipynb #c94614b1
 class NeedsMemoryError(RecfastError, MemoryError):
     "More memory would be needed than there is"
-
-def free_memory(device='cpu')->int: # bytes; None where the system does not say
-    "What can still be used"
-    if torch.device(device).type=='cuda': return torch.cuda.mem_get_info(device)[0]
-    info = Path('/proc/meminfo')
-    if info.exists(): return next((int(l.split()[1])*1024 for l in info.read_text(encoding='utf-8').splitlines() if l.startswith('MemAvailable')), None)
-    return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE') if hasattr(os, 'sysconf') else None
 
 def need_memory(
     need:int, # bytes
     limit:int=None, # bytes; None: what is free on `device`
-    what:str='this', hint:str='', # for the message: who needs it, what to do
+    what:str='this', # who needs it, for the message
+    hint:str='', # what to do, for the message
     device='cpu', # where
 ):
     "Raise `NeedsMemoryError` when `need` is above the limit"
     limit = free_memory(device) if limit is None else limit
-    if limit is not None and need>limit:
-        raise NeedsMemoryError(f"{what} needs {need/1e9:,.3f} GB of memory, and the limit is {limit/1e9:,.3f} GB. {hint}")
+    if limit is None or need<=limit: return
+    figures = f"{need/1e9:,.3f} GB of memory, and the limit is {limit/1e9:,.3f} GB"
+    raise NeedsMemoryError(f"{what} needs {figures}. {hint}")
 
 # %% ../nbs/00_core.ipynb #d2ead12c
-MOVED = {
-    'recfast.bundle': {'RankGraph': 'recfast.export', 'export_onnx': 'recfast.export', 'export_program': 'recfast.export'},
+MOVED = { # module -> {name: the module that has it now}
+    'recfast.bundle': {
+        'RankGraph': 'recfast.export',
+        'export_onnx': 'recfast.export',
+        'export_program': 'recfast.export',
+    },
     'recfast.core': {'whole_file': 'recfast.tables'},
-    'recfast.evaluate': {'Comparison': 'recfast.compare', 'compare': 'recfast.compare'},
-    'recfast.models.base': {'UserPrior': 'recfast.models.foldin', 'fold_in': 'recfast.models.foldin', 'score_vector': 'recfast.models.foldin'},
-    'recfast.models.linear': {'IALS': 'recfast.models.ials', 'row_blocks': 'recfast.models.ials'},
-} # module -> {name: the module that has it now}
+    'recfast.evaluate': {
+        'Comparison': 'recfast.compare',
+        'compare': 'recfast.compare',
+    },
+    'recfast.models.base': {
+        'UserPrior': 'recfast.models.foldin',
+        'fold_in': 'recfast.models.foldin',
+        'score_vector': 'recfast.models.foldin',
+    },
+    'recfast.models.linear': {
+        'IALS': 'recfast.models.ials',
+        'row_blocks': 'recfast.models.ials',
+    },
+}
 
 # %% ../nbs/00_core.ipynb #340cd7f9
 def offer(
@@ -165,6 +195,7 @@ class Later:
         if vars(self.owner)[self.name] is self: raise AttributeError(f"{self.module} has not added {self.name} yet")
         return getattr(cls if obj is None else obj, self.name)
 
+# %% ../nbs/00_core.ipynb #e4e0fda0
 def add_later(cls): # a class of `VERBS`
     "Class decorator: offer the methods that higher layers add"
     for name,module in VERBS[cls.__name__].items():
@@ -178,7 +209,11 @@ class Kept(dict):
     "What an object has worked out; empty in a pickle or a copy"
     def __reduce__(self): return Kept,()
 
-def _same(a, b): return len(a)==len(b) and all(x is y or (type(x) is type(y) and bool(x==y)) for x,y in zip(a, b))
+# %% ../nbs/00_core.ipynb #96d15eec
+def _same(a, b):
+    "Are two keys the same, part by part?"
+    def equal(x, y): return x is y or (type(x) is type(y) and bool(x==y))
+    return len(a)==len(b) and all(map(equal, a, b))
 
 def kept(
     obj, # who keeps it
