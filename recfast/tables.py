@@ -19,34 +19,51 @@ from pyarrow import parquet
 from .core import RatingsError,first_few
 
 # %% ../nbs/02_tables.ipynb #261d19de
+def _reader(csv, sep):
+    "A function that reads `csv` from its beginning each time it is called"
+    if hasattr(csv, 'read'):
+        said = csv.read()
+        csv = StringIO(said) if isinstance(said, str) else BytesIO(said)
+    plain = dict(sep=sep, encoding='utf-8-sig', low_memory=False, index_col=False)
+    plain |= dict(keep_default_na=False, na_values=['']) # only an empty cell is missing
+    def read(**kwargs):
+        if hasattr(csv, 'seek'): csv.seek(0)
+        return pd.read_csv(csv, **{**plain, **kwargs})
+    return read
+
+# %% ../nbs/02_tables.ipynb #84fc33f4
 def _keep_zeros(df, read):
     "`df` with the text of columns that pandas took for numbers though some begin with 0"
-    whole,led = [i for i,t in enumerate(df.dtypes) if t.kind in 'iu'],set()
-    for part in read(usecols=whole, dtype=str, chunksize=500_000) if whole else ():
+    whole = [i for i,t in enumerate(df.dtypes) if t.kind in 'iu']
+    if not whole: return df
+    led = set()
+    for part in read(usecols=whole, dtype=str, chunksize=500_000):
         led |= {i for i,c in zip(whole, part) if part[c].str.match(r'[+-]?0\d').any()}
     for i in led: df.isetitem(i, read(usecols=[i], dtype=str).iloc[:,0])
     return df
 
+# %% ../nbs/02_tables.ipynb #80a49b96
 def read_csv(
     csv, # path or buffer, utf-8
     sep:str=',', # between cells
     text=(), # columns to read as text, whatever they look like
 )->pd.DataFrame: # only an empty cell is missing; a column of numbers of which some begin with 0 is text
     "A csv file as it stands; raises `RatingsError` for another encoding than utf-8 and for rows longer than the header"
-    if hasattr(csv, 'read'): csv = (StringIO if isinstance(said := csv.read(), str) else BytesIO)(said)
-    def read(**kwargs):
-        if hasattr(csv, 'seek'): csv.seek(0)
-        return pd.read_csv(csv, **{**dict(sep=sep, encoding='utf-8-sig', keep_default_na=False, na_values=[''], low_memory=False, index_col=False), **kwargs})
+    read = _reader(csv, sep)
     with warnings.catch_warnings():
-        warnings.simplefilter('error', pd.errors.ParserWarning) # cells beyond the header would be lost
+        warnings.simplefilter('error', pd.errors.ParserWarning)
         try: return _keep_zeros(read(dtype=dict.fromkeys(text, str)), read)
-        except pd.errors.ParserWarning: why = f"rows have more cells than the header has names ({first_few(read(nrows=0, index_col=None).columns, 10)})"
+        except pd.errors.ParserWarning:
+            names = first_few(read(nrows=0, index_col=None).columns, 10)
+            why = f"rows have more cells than the header has names ({names})"
         except UnicodeDecodeError: why = 'it is not utf-8 text'
-    raise RatingsError(f"{why}. A file of another form is for pd.read_csv, with sep=';', decimal=',' or encoding='cp1252' say, and its frame for `from_df`.")
+    raise RatingsError(f"{why}. A file of another form is for pd.read_csv, with sep=';', decimal=',' "
+                       "or encoding='cp1252' say, and its frame for `from_df`.")
 
 # %% ../nbs/02_tables.ipynb #7a2ed6d4
 _SEP = {'.csv': ',', '.tsv': '\t', '.tab': '\t'}
-_PARQUET,_PACKED = ('.parquet','.pq'),('.gz','.bz2','.xz','.zip')
+_PARQUET = '.parquet','.pq'
+_PACKED = '.gz','.bz2','.xz','.zip'
 
 def table_kind(
     path, # of a file
@@ -55,24 +72,29 @@ def table_kind(
     name = Path(path).name.lower()
     for o in _PACKED: name = name.removesuffix(o)
     end = Path(name).suffix
-    if end not in (*_SEP,*_PARQUET): raise RatingsError(f"{path}: expected a name that ends in {', '.join((*_SEP,*_PARQUET))}")
+    known = *_SEP,*_PARQUET
+    if end not in known: raise RatingsError(f"{path}: expected a name that ends in {', '.join(known)}")
     return _SEP.get(end, 'parquet')
 
 # %% ../nbs/02_tables.ipynb #03098249
+_UNREADABLE = (ValueError,OverflowError,EOFError,KeyError,TypeError,NotImplementedError,pa.ArrowException,OSError)
+
 def read_table(
     path, # csv, tsv or parquet, by its ending; utf-8
     text=(), # columns to read as text, whatever they look like
 )->pd.DataFrame: # as it stands in the file
     "A table from a file; raises `RatingsError` for one that is none, and `OSError` where it cannot be read"
-    kind,path = table_kind(path),Path(path)
+    kind = table_kind(path)
+    path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder, expected a file")
     try: return pd.read_parquet(path) if kind=='parquet' else read_csv(path, kind, text)
+    except (PermissionError,InterruptedError): raise
     except pd.errors.EmptyDataError: raise RatingsError(f"{path} is empty") from None
-    except (ValueError,OverflowError,EOFError,KeyError,TypeError,NotImplementedError,pa.ArrowException,OSError) as e:
-        if isinstance(e, (PermissionError,InterruptedError)): raise
+    except _UNREADABLE as e:
         why = ' '.join(str(e).split()) or type(e).__name__
-        raise RatingsError(f"{path} cannot be read as {'parquet' if kind=='parquet' else 'a table'}: {why}") from e
+        what = 'parquet' if kind=='parquet' else 'a table'
+        raise RatingsError(f"{path} cannot be read as {what}: {why}") from e
 
 # %% ../nbs/02_tables.ipynb #ab468b02
 @contextmanager
@@ -95,11 +117,16 @@ def write_text(
     "Write a text file, whole or not at all"
     with whole_file(path) as tmp: tmp.write_text(text, encoding='utf-8')
 
+# %% ../nbs/02_tables.ipynb #b8514e3f
 def _csv_frames(path, frames, sep):
+    "Append frames to a csv file; yields the rows of each"
     with open(path, 'w', encoding='utf-8', newline='') as f:
-        for i,df in enumerate(frames): df.to_csv(f, sep=sep, index=False, header=i==0, lineterminator='\n'); yield len(df)
+        for i,df in enumerate(frames):
+            df.to_csv(f, sep=sep, index=False, header=i==0, lineterminator='\n')
+            yield len(df)
 
 def _parquet_frames(path, frames):
+    "Append frames to a parquet file; yields the rows of each"
     writer = None
     try:
         for df in frames:
@@ -117,9 +144,11 @@ def write_frames(
     progress=None, # called with the rows of each frame when it is written
 )->int: # rows
     "Append frames to a file, which is there when all are written and not before"
-    kind,n = table_kind(path),0
+    kind = table_kind(path)
+    n = 0
     with whole_file(path) as tmp:
-        for rows in (_parquet_frames(tmp, frames) if kind=='parquet' else _csv_frames(tmp, frames, kind)):
+        parts = _parquet_frames(tmp, frames) if kind=='parquet' else _csv_frames(tmp, frames, kind)
+        for rows in parts:
             n += rows
             if progress: progress(rows)
     return n
