@@ -13,7 +13,6 @@ __all__ = ['Id', 'OnUnknown', 'Rated', 'request_models', 'example_bodies', 'Answ
 # %% ../nbs/64_api.ipynb #a8e4cd1a
 import re
 from typing import Annotated,Literal
-import pandas as pd
 import recfast
 from fastcore.basics import patch
 from .core import RecfastError,UnknownIdError
@@ -144,13 +143,13 @@ class Answers:
 @patch
 def history(self:Answers,
     history:list, # of `Rated` and of ids, or several of these
-): # a frame, or a list of frames
-    "One history as a frame, or several as a list of frames"
+)->list: # of {'item_id', 'rating'}, or of such lists
+    "One history as rows, or several as a list of them"
     if history and all(isinstance(o, list) for o in history): return [self.history(o) for o in history]
     rated = [o if isinstance(o, Rated) else Rated(item_id=o) for o in history]
     items = self.items([o.item_id for o in rated])
-    ratings = [self.rec.train.best_rating if o.rating is None else o.rating for o in rated]
-    return pd.DataFrame(dict(item_id=pd.Series(items, dtype=object), rating=pd.Series(ratings, dtype=float)))
+    best = self.rec.train.best_rating
+    return [dict(item_id=i, rating=best if o.rating is None else o.rating) for i,o in zip(items, rated)]
 
 # %% ../nbs/64_api.ipynb #cb977cc9
 @patch

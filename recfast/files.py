@@ -1,6 +1,6 @@
 """Tables in, lists out: csv, tsv and parquet, in bounded memory
 
-The command line reads tables and writes lists, and so may a nightly job of yours. Both doors to the file system are here: a file that cannot be used is a `RatingsError` that says why, and a file that is written appears whole or not at all.
+The command line reads tables and writes lists, and so may a nightly job of yours. This is the door of a `Recommender` to the file system: a file that cannot be used is a `RatingsError` that says why, and a file that is written appears whole or not at all.
 
 Docs: https://recfast.github.io/recfast/files.html.md"""
 
@@ -12,12 +12,26 @@ __all__ = ['file_interactions', 'write_lists', 'encode_column', 'parse_history',
 
 # %% ../nbs/66_files.ipynb #f87f7c7e
 import numpy as np,pandas as pd
+from .data.columns import Columns
 from .data.interactions import Interactions
 from .data.ratings import validate_ratings
-from .data.vocab import encode_column
+from .data.vocab import cast_ids,encode_column
 from .histories import parse_history,read_histories
 from .recommend import Recommender
 from .tables import read_table,table_kind,write_frames,write_text
+
+# %% ../nbs/66_files.ipynb #45ffd462
+def _file_ids(vocab, column, what):
+    "A column of a file as ids of the vocabulary's type; raises `UnknownIdError` for text that is no such id"
+    codes,values = pd.factorize(column)
+    ids = pd.Series(cast_ids(vocab, values.tolist(), what))
+    return ids.take(codes).array
+
+# %% ../nbs/66_files.ipynb #c2fbf3ba
+def _file_columns(df, trained, **names):
+    "The columns of a file: by the caller's `names`, those of training, or recfast's own"
+    cols = Columns.find(df, like=trained, need=(), **names)
+    return Columns(cols.user or trained.user, cols.item or trained.item, cols.rating)
 
 # %% ../nbs/66_files.ipynb #c5e7e9fb
 def file_interactions(
@@ -26,12 +40,22 @@ def file_interactions(
     user_name:str=None, item_name:str=None, rating_name:str=None, # its columns; None: as the bundle calls them
 )->Interactions: # with values where there is such a column
     "A file of ratings or clicks as rows of `rec`; raises `RatingsError` for a wrong column"
-    user,item = user_name or rec.seen.cat_names[0],item_name or rec.seen.cat_names[1]
-    df = read_table(path, text=[user,item])
-    rating = rating_name or (rec.seen.rating_name if rec.seen.rating_name in df else None)
-    df = validate_ratings(df, user_name=user, item_name=item, rating_name=rating)
-    users,items = encode_column(rec.users, df[user], 'user'),encode_column(rec.items, df[item], 'item')
-    return Interactions(users, items, None if rating is None else df[rating], None, rec.seen.classes, rec.seen.rating_name)
+    trained = rec.seen.columns
+    text = [user_name or trained.user, item_name or trained.item, 'user_id', 'item_id']
+    df = read_table(path, text=text)
+    cols = _file_columns(df, trained, user_name=user_name, item_name=item_name, rating_name=rating_name)
+    df = validate_ratings(df, user_name=cols.user, item_name=cols.item, rating_name=cols.rating)
+    users = _file_ids(rec.users, df[cols.user], 'user')
+    items = _file_ids(rec.items, df[cols.item], 'item')
+    df = df.assign(**{cols.user: users, cols.item: items})
+    return Interactions.from_frame(df, cols, rec.seen.classes, rating_name=trained.rating)
+
+# %% ../nbs/66_files.ipynb #20e35a20
+def _list_frames(rec, user_ids, users, progress, **kwargs):
+    "The lists of `users` users at a time"
+    for part in np.split(user_ids, range(users, len(user_ids), users)):
+        yield rec.recommend(part, progress=False, **kwargs)
+        if progress: progress(len(part))
 
 # %% ../nbs/66_files.ipynb #bb428dbe
 def write_lists(
@@ -44,12 +68,9 @@ def write_lists(
     **kwargs # of `Recommender.recommend`
 )->int: # rows
     "The lists of many users to a file, in bounded memory"
-    ids = rec.users.decode(np.arange(1, rec.n_users)) if user_ids is None else pd.Series(user_ids).to_numpy()
-    def frames():
-        for a in range(0, max(len(ids), 1), users):
-            yield rec.recommend(ids[a:a+users], k=k, progress=False, **kwargs)
-            if progress: progress(len(ids[a:a+users]))
-    return write_frames(path, frames())
+    ids = rec.users.index if user_ids is None else pd.Series(user_ids)
+    return write_frames(path, _list_frames(rec, ids.to_numpy(), users, progress, k=k, **kwargs))
 
 # %% ../nbs/66_files.ipynb #3e4c9ad8
-_all_ = ['encode_column', 'parse_history', 'read_histories', 'read_table', 'table_kind', 'write_frames', 'write_text'] # moved; still offered here
+_all_ = ['encode_column', 'parse_history', 'read_histories', 'read_table', 'table_kind', 'write_frames',
+         'write_text'] # moved; still offered here

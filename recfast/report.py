@@ -25,24 +25,33 @@ def _svg(fig):
     svg = buf.getvalue()
     return svg[svg.index('<svg'):]
 
-_css = '''body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;display:block;overflow-x:auto}
-th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}p{max-width:45rem}svg{max-width:100%;height:auto}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}svg{background:#fff}}'''
+# %% ../nbs/62_report.ipynb #015dc622
+def _part(head, text, what):
+    "One part of a page as HTML"
+    out = f'<h2>{html.escape(head)}</h2>'
+    if text: out += f'<p>{html.escape(text)}</p>'
+    if what is None: return out
+    if isinstance(what, pd.DataFrame): return out+what.to_html(index=False, border=0, na_rep='')
+    return out+f'<figure>{_svg(what)}</figure>'
 
 # %% ../nbs/62_report.ipynb #4b185fd6
+_CSS = '''body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
+color:#222;background:#fff}
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}
+table{border-collapse:collapse;display:block;overflow-x:auto}
+th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}
+p{max-width:45rem}svg{max-width:100%;height:auto}
+@media(prefers-color-scheme:dark){
+body{color:#ddd;background:#181818}th,td{border-color:#444}svg{background:#fff}}'''
+_HEAD = '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+
 def write_report(
     path, # where to
     title:str, # of the page
     parts:list, # (heading, text, frame or figure or None)
 )->Path: # where it is
     "Write one self-contained HTML page, whole or not at all"
-    body = [f'<h1>{html.escape(title)}</h1>']
-    for head,text,what in parts:
-        body += [f'<h2>{html.escape(head)}</h2>', f'<p>{html.escape(text)}</p>' if text else '']
-        if isinstance(what, pd.DataFrame): body.append(what.to_html(index=False, border=0, na_rep=''))
-        elif what is not None: body.append(f'<figure>{_svg(what)}</figure>')
-    page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f'<title>{html.escape(title)}</title><style>{_css}</style></head><body>{"".join(body)}</body></html>')
-    write_text(path, page)
+    name = html.escape(title)
+    body = f'<h1>{name}</h1>'+''.join(_part(*o) for o in parts)
+    write_text(path, f'{_HEAD}<title>{name}</title><style>{_CSS}</style></head><body>{body}</body></html>')
     return Path(path)
