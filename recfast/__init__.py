@@ -63,6 +63,7 @@ Modules:
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
 - `recfast.recommend`: Lists for people the model knows and people it has never met
+- `recfast.registry`: One name, one function and one direction for every metric
 - `recfast.relevance`: What is to be found, and by whom
 - `recfast.report`: One page of results that opens anywhere
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list

@@ -29,6 +29,7 @@ from recfast.models.linear import *
 from recfast.models.ials import *
 from recfast.losses import *
 from recfast.ranking import *
+from recfast.registry import *
 from recfast.metrics import *
 from recfast.relevance import *
 from recfast.candidates import *
