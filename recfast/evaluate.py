@@ -20,7 +20,7 @@ from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .candidates import find_candidates
 from .core import LeakageWarning,RatingsError,RecfastError,first_few,offer
-from .metrics import LIST_METRICS,RANKING_METRICS,WHOLE_METRICS,auc_from_ranks,parse_metric
+from .metrics import LIST_METRICS,RANKING_METRICS,auc_from_ranks,parse_metric
 from .models.base import item_vectors,score_items,score_pairs
 from .ranking import mask_scores,rank_items,seen_pairs
 from .relevance import _columns,as_interactions,cold_rows,positive_rows,truth
@@ -383,7 +383,7 @@ def _evaluation(res, train, test, t, cand, wanted, groups, protocol, counts, mod
 # %% ../nbs/47_evaluate.ipynb #51561c76
 def _measure(wanted, res, model, train, test, cand, err):
     "(summary, per_user) of ranked lists"
-    summary = {} if err is None else {n: v for n,v in _rmse_mae(err).items() if (n,None) in wanted or not any(o in WHOLE_METRICS[1:] for o,_ in wanted)}
+    summary = {} if err is None else {n: v for n,v in _rmse_mae(err).items() if (n,None) in wanted or not any(o in ('rmse','mae') for o,_ in wanted)}
     cols = {'user_id': test.user_vocab.decode(res.users), 'n_test': res.n_rel}
     for base,kk in wanted:
         if base in ('rmse','mae'): continue
