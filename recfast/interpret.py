@@ -11,11 +11,13 @@ __all__ = ['bias_table', 'item_factors', 'pca', 'label_points', 'plot_factors', 
            'plot_explain']
 
 # %% ../nbs/53_interpret.ipynb #f86dba49
-import matplotlib.pyplot as plt,numpy as np,pandas as pd,torch
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from .explain import plot_explain,short_name
 from .models.base import id_tables,item_vectors,split_tables
 from .models.foldin import fold_in_steps,path_gradient
-from .explain import _short
-from .explain import plot_explain
 
 # %% ../nbs/53_interpret.ipynb #857d78d8
 def bias_table(
@@ -24,10 +26,14 @@ def bias_table(
     what:str='item', # 'item' or 'user'
 )->pd.DataFrame: # item_id (or user_id), bias, n_ratings; highest bias first
     "Biases by id; raises `NotImplementedError` for a model without them"
-    vocab,tables = (train.item_vocab,1) if what=='item' else (train.user_vocab,0)
-    bias = split_tables(id_tables(model, train.n_users, train.n_items)[tables])[1]
+    of_users,of_items = id_tables(model, train.n_users, train.n_items)
+    bias = split_tables(of_items if what=='item' else of_users)[1]
     if bias is None: raise NotImplementedError(f"{type(model).__name__} has no {what} bias")
-    df = pd.DataFrame({f'{what}_id': vocab.decode(np.arange(1, len(vocab))), 'bias': bias[1:].numpy(), 'n_ratings': train.counts(what)[1:]})
+    vocab = train.item_vocab if what=='item' else train.user_vocab
+    df = pd.DataFrame({
+        f'{what}_id': vocab.decode(np.arange(1, len(vocab))),
+        'bias': bias[1:].numpy(),
+        'n_ratings': train.counts(what)[1:]})
     return df.sort_values('bias', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../nbs/53_interpret.ipynb #7d3c8071
@@ -37,24 +43,49 @@ def item_factors(
 )->pd.DataFrame: # [I-1,K] factors by item id
     "The item vectors under their ids; raises `NotImplementedError` for a model without them"
     vecs = item_vectors(model, train.n_users, train.n_items)[1:]
-    return pd.DataFrame(vecs.numpy(), index=pd.Index(train.item_vocab.decode(np.arange(1, train.n_items)), name='item_id'))
+    ids = train.item_vocab.decode(np.arange(1, train.n_items))
+    return pd.DataFrame(vecs.numpy(), index=pd.Index(ids, name='item_id'))
 
+# %% ../nbs/53_interpret.ipynb #38ca284e
 def pca(
     x:torch.Tensor, # [N,K]
     k:int=2, # components
 )->torch.Tensor: # [N,k]
-    "Principal components, by SVD, each with its largest weight positive so that a map does not flip from run to run"
+    "Principal components, by SVD"
     x = x.float()-x.float().mean(0)
     u,s,v = torch.linalg.svd(x, full_matrices=False)
-    sign = v[:k].gather(1, v[:k].abs().argmax(1, keepdim=True)).sign().T
-    return u[:,:k]*s[:k]*sign
+    v = v[:k]
+    largest = v.gather(1, v.abs().argmax(1, keepdim=True))
+    return u[:,:k]*s[:k]*largest.sign().T
 
 # %% ../nbs/53_interpret.ipynb #1282be04
 def _overlap(box, others):
     "Area that `box:[4]` (x0, y0, x1, y1) shares with `others:[N,4]`"
-    w,h = (np.minimum(box[d+2], others[:,d+2])-np.maximum(box[d], others[:,d]) for d in (0,1))
-    return (w.clip(0)*h.clip(0)).sum()
+    low = np.maximum(box[:2], others[:,:2])
+    high = np.minimum(box[2:], others[:,2:])
+    return (high-low).clip(0).prod(1).sum()
 
+# %% ../nbs/53_interpret.ipynb #dcea3948
+def _places(w, h):
+    "Where the lower left corner of a label may be, as seen from its point, in pixels"
+    return [
+        (4,2), (4,-h-2), # on the right
+        (-w-4,2), (-w-4,-h-2), # on the left
+        (-w/2,6), (-w/2,-h-6), # above and below
+        (6,-h/2), (-w-6,-h/2)] # beside
+
+# %% ../nbs/53_interpret.ipynb #14005254
+def _best_place(point, size, boxes, frame):
+    "(offset, box) where a label covers least of `boxes` and lies most within `frame`"
+    tries = []
+    for at in _places(*size):
+        low = point+at
+        box = np.array([*low,*(low+size)])
+        cost = _overlap(box, boxes)+size.prod()-_overlap(box, frame[None])
+        tries.append((cost, at, box))
+    return min(tries, key=lambda o: o[0])[1:]
+
+# %% ../nbs/53_interpret.ipynb #b815caf9
 def label_points(
     ax, # axes with the points drawn
     xy:np.ndarray, # [N,2] data coordinates
@@ -62,18 +93,14 @@ def label_points(
     fontsize:int=8, # points
 ):
     "Write each label where it covers least of what is there"
-    pts,frame = ax.transData.transform(xy),ax.get_window_extent().extents
-    boxes = np.concatenate([pts-3, pts+3], 1)
-    for p,at,text in zip(pts, xy, labels):
+    points = ax.transData.transform(xy)
+    frame = ax.get_window_extent().extents
+    boxes = np.concatenate([points-3,points+3], 1)
+    for point,at,text in zip(points, xy, labels):
         t = ax.annotate(text, at, fontsize=fontsize, xytext=(0,0), textcoords='offset points', parse_math=False)
-        w,h = t.get_window_extent().size
-        tries = []
-        for dx,dy in ((4,2),(4,-h-2),(-w-4,2),(-w-4,-h-2),(-w/2,6),(-w/2,-h-6),(6,-h/2),(-w-6,-h/2)):
-            box = np.array([*(p+(dx,dy)), *(p+(dx+w,dy+h))])
-            tries.append((_overlap(box, boxes) + w*h - _overlap(box, frame[None]), dx, dy, box)) # what lies outside the axes counts too
-        _,dx,dy,box = min(tries, key=lambda o: o[0])
-        t.set_position((dx*72/ax.figure.dpi, dy*72/ax.figure.dpi))
-        boxes = np.concatenate([boxes, box[None]])
+        offset,box = _best_place(point, t.get_window_extent().size, boxes, frame)
+        t.set_position(np.array(offset)*72/ax.figure.dpi)
+        boxes = np.concatenate([boxes,box[None]])
 
 # %% ../nbs/53_interpret.ipynb #f91bb211
 def plot_factors(
@@ -83,15 +110,22 @@ def plot_factors(
     ax=None, # matplotlib axes; None: new ones
 ): # the axes
     "Map of the most rated items on the first two principal components of all item vectors"
-    f,counts = item_factors(model, train),train.counts('item')[1:]
-    xy,top = pca(torch.tensor(f.to_numpy())).numpy(),np.argsort(-counts, kind='stable')[:n]
+    f = item_factors(model, train)
+    xy = pca(torch.tensor(f.to_numpy())).numpy()
+    top = np.argsort(-train.counts('item')[1:], kind='stable')[:n]
     if ax is None: _,ax = plt.subplots(figsize=(10,8))
     ax.scatter(*xy[top].T, s=12, alpha=.6)
     ax.set(xlabel='first component', ylabel='second component', title=f'The {len(top)} most rated items')
     ax.margins(.12)
     ax.autoscale_view()
-    label_points(ax, xy[top], [_short(f.index[j]) for j in top])
+    label_points(ax, xy[top], [short_name(f.index[j]) for j in top])
     return ax
+
+# %% ../nbs/53_interpret.ipynb #6ff72da2
+def _both_ends(df, n):
+    "The first and the last `n` items, from the last to the first"
+    ends = pd.concat([df.head(n),df.tail(n)])
+    return ends.drop_duplicates('item_id')[::-1]
 
 # %% ../nbs/53_interpret.ipynb #32aeca56
 def plot_bias(
@@ -103,10 +137,10 @@ def plot_bias(
 ): # the axes
     "The items of highest and lowest bias"
     df = bias_table(model, train)
-    df = df[df.n_ratings>=min_ratings]
-    df = pd.concat([df.head(n), df.tail(n)]).drop_duplicates('item_id')[::-1]
+    df = _both_ends(df[df.n_ratings>=min_ratings], n)
     if ax is None: _,ax = plt.subplots(figsize=(7,.28*len(df)+1))
-    ax.barh(range(len(df)), df.bias, color=np.where(df.bias>df.bias.median(), 'tab:blue', 'tab:orange'))
+    colors = np.where(df.bias>df.bias.median(), 'tab:blue', 'tab:orange')
+    ax.barh(range(len(df)), df.bias, color=colors)
     ax.set_yticks(range(len(df)), df.item_id.astype(str).str[:40], fontsize=8, parse_math=False)
     ax.set(xlabel='item bias', title=f'Highest and lowest bias (at least {min_ratings} ratings)')
     return ax

@@ -419,3 +419,10 @@ def test_a_history_as_rows_of_json_is_one_history():
     two = rec.recommend(history=[rows,{4: 5, 7: 1}], k=5)
     pd.testing.assert_frame_equal(two[two.user_id==1].assign(user_id=0).reset_index(drop=True), want)
     assert len(two)==10
+
+@pytest.mark.parametrize('seen', [True,False])
+def test_lists_are_those_of_recommend_as_rows(rec, seen):
+    users = np.array([3,1,7])
+    scores,rows = rec.lists(users, 4, exclude_seen=seen)
+    want = rec.recommend(rec.users.decode(users), 4, exclude_seen=seen)
+    assert rec.items.decode(rows.flatten()).tolist()==want.item_id.tolist() and scores.flatten().tolist()==want.score.tolist()
