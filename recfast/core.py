@@ -145,6 +145,9 @@ MOVED = { # module -> {name: the module that has it now}
     'recfast.models.linear': {
         'IALS': 'recfast.models.ials',
         'row_blocks': 'recfast.models.ials',
+        'ItemKNN': 'recfast.models.knn',
+        'bm25_weight': 'recfast.models.knn',
+        'cosine_weight': 'recfast.models.knn',
     },
 }
 
@@ -212,7 +215,7 @@ class Kept(dict):
 # %% ../nbs/00_core.ipynb #96d15eec
 def _same(a, b):
     "Are two keys the same, part by part?"
-    def equal(x, y): return x is y or (type(x) is type(y) and bool(x==y))
+    def equal(x, y): return x is y or (type(x) is type(y) and not hasattr(x, 'shape') and x==y)
     return len(a)==len(b) and all(map(equal, a, b))
 
 def kept(

@@ -189,18 +189,15 @@ class SparseRows:
 
 # %% ../../nbs/14_data.interactions.ipynb #88f02241
 def attached_rows(
-    model, # for the message
-    csr, # what was attached; None: nothing
-    device, # of the model
-    cache:dict, # the model's, filled here
+    model, # who reads them, and keeps them
+    csr:csr_matrix, # what was attached; None: nothing
+    device:torch.device, # of the model
 )->SparseRows: # on `device`
     "The attached rows; raises `RecfastError` before `attach`"
     if csr is None:
-        raise RecfastError(f"this {type(model).__name__} has no rows to read from: give it the training rows by model.attach(dls.interactions('train'))")
-    if cache.get('dev')!=device:
-        cache.clear()
-        cache.update(dev=device, rows=SparseRows(csr, device))
-    return cache['rows']
+        raise RecfastError(f"this {type(model).__name__} has no rows to read from: "
+                           "give it the training rows by model.attach(dls.interactions('train'))")
+    return kept(model, 'rows', (csr,device), lambda: SparseRows(csr, device))
 
 # %% ../../nbs/14_data.interactions.ipynb #7bc9fb17
 def write_rows(

@@ -1,6 +1,7 @@
 """Implicit alternating least squares: factors for clicks, solved by turns
 
-Alternating least squares for clicks (Hu, Koren and Volinsky, 2008) factorises the whole table of users by items, the empty cells included. Neither side can be solved together with the other, but each alone is a least squares problem.
+Alternating least squares for clicks (Hu, Koren and Volinsky, 2008) factorises the whole table of users by items, the
+empty cells included. Neither side can be solved together with the other, but each alone is a least squares problem.
 
 Docs: https://recfast.github.io/recfast/models.ials.html.md"""
 
@@ -13,6 +14,7 @@ __all__ = ['IALS', 'row_blocks']
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np,torch
 from fastcore.basics import patch
+from ..core import kept
 from .base import model_device,register
 from .linear import ClosedForm
 
@@ -31,12 +33,28 @@ class IALS(ClosedForm):
         nu:float=1., # how regularisation grows with a row's weight, 0: not at all
         cg_steps:int=2, # steps of conjugate gradients; None: exact
     ):
-        if not 0<alpha<1: raise ValueError(f"alpha={alpha}, expected above 0 and below 1: the weight of a pair that did not happen")
-        if l2<=0: raise ValueError(f"l2={l2}, expected a number above 0")
-        if cg_steps is not None and cg_steps<1: raise ValueError(f"cg_steps={cg_steps}, expected 1 or more, or None for exact solutions")
-        new = lambda n: torch.cat([torch.zeros(1, n_factors), torch.randn(n-1, n_factors)*0.1/n_factors**0.5])
-        super().__init__(n_users, n_items, user_factors=new(n_users), item_factors=new(n_items))
-        self.l2,self.alpha,self.nu,self.cg_steps = l2,alpha,nu,cg_steps
+        _check_settings(l2, alpha, cg_steps)
+        user_factors,item_factors = (_small(n, n_factors) for n in (n_users,n_items))
+        super().__init__(n_users, n_items, user_factors=user_factors, item_factors=item_factors)
+        self.l2 = l2
+        self.alpha = alpha
+        self.nu = nu
+        self.cg_steps = cg_steps
+
+# %% ../../nbs/29_models.ials.ipynb #ae7c4701
+def _small(n, n_factors):
+    "[n,K] random numbers whose products are about 0.01, row 0 zero"
+    rows = torch.randn(n-1, n_factors)*0.1/n_factors**0.5
+    return torch.cat([torch.zeros(1, n_factors), rows])
+
+# %% ../../nbs/29_models.ials.ipynb #08e203cb
+def _check_settings(l2, alpha, cg_steps):
+    "Raise `ValueError` for settings that mean nothing"
+    if not 0<alpha<1:
+        raise ValueError(f"alpha={alpha}, expected above 0 and below 1: the weight of a pair that did not happen")
+    if l2<=0: raise ValueError(f"l2={l2}, expected a number above 0")
+    if cg_steps is not None and cg_steps<1:
+        raise ValueError(f"cg_steps={cg_steps}, expected 1 or more, or None for exact solutions")
 
 # %% ../../nbs/29_models.ials.ipynb #0ae04166
 @patch
@@ -44,8 +62,10 @@ def forward(self:IALS,
     x:torch.Tensor, # [B,2] user and item rows
 )->torch.Tensor: # [B,1] scores, 1 for what should happen
     "Dot products of pairs"
-    return (self.user_factors[x[:,0]]*self.item_factors[x[:,1]]).sum(1, keepdim=True)
+    users,items = x.T
+    return (self.user_factors[users]*self.item_factors[items]).sum(1, keepdim=True)
 
+# %% ../../nbs/29_models.ials.ipynb #073983de
 @patch
 def score_items(self:IALS,
     users:torch.Tensor, # [U] user rows
@@ -53,6 +73,7 @@ def score_items(self:IALS,
     "Scores of every item for `users`"
     return self.user_factors[users]@self.item_factors.T
 
+# %% ../../nbs/29_models.ials.ipynb #34298182
 @patch
 def item_vectors(self:IALS)->torch.Tensor: # [I,K]
     "The item factors"
@@ -66,35 +87,142 @@ def row_blocks(
     "Non-empty rows in blocks of about equal length"
     n = np.diff(csr.indptr)
     order = np.argsort(n, kind='stable')
-    order,blocks,a = order[n[order]>0],[],0
-    while a<len(order):
-        longest = n[order[a:a+max(1, cells//n[order[a]])]]
-        fits = (longest*np.arange(1, len(longest)+1)<=cells) & (longest<=max(longest[0]*1.15, longest[0]+1))
-        rows = order[a:a+max(1, fits.sum())]
-        place = np.arange(n[rows[-1]])
-        at = np.minimum(csr.indptr[rows][:,None]+place, csr.nnz-1)
-        blocks.append(tuple(torch.from_numpy(o.astype(np.int64)) for o in (rows, np.where(place<n[rows][:,None], csr.indices[at], 0))))
-        a += len(rows)
+    order = order[n[order]>0]
+    blocks = []
+    at = 0
+    while at<len(order):
+        at_most = max(1, cells//n[order[at]])
+        rows = order[at:at+at_most]
+        rows = rows[:_that_fit(n[rows], cells)]
+        blocks.append(_filled_rows(csr, rows))
+        at += len(rows)
     return blocks
+
+# %% ../../nbs/29_models.ials.ipynb #c49a026f
+def _that_fit(n, cells):
+    "How many rows of rising lengths `n` go together"
+    filled_up = n*np.arange(1, len(n)+1)
+    shortest = n[0]
+    alike = n<=max(shortest*1.15, shortest+1)
+    n_fit = ((filled_up<=cells) & alike).sum()
+    return max(1, n_fit)
+
+# %% ../../nbs/29_models.ials.ipynb #65e38f7d
+def _filled_rows(csr, rows):
+    "(`rows` [b], their columns [b,L], 0 where a row has ended)"
+    start = csr.indptr[rows][:,None]
+    stop = csr.indptr[rows+1][:,None]
+    longest = (stop-start).max()
+    at = start+np.arange(longest)
+    cols = csr.indices[at.clip(max=csr.nnz-1)]
+    cols = np.where(at<stop, cols, 0)
+    return _int64(rows),_int64(cols)
+
+def _int64(a): return torch.from_numpy(a.astype(np.int64))
 
 # %% ../../nbs/29_models.ials.ipynb #59e8a081
 @patch
-def _blocks(self:IALS, interactions):
-    "Blocks and row weights [R] of users and of items, made once for the rows at hand"
-    csr,dev,k = interactions.csr(),model_device(self),self.user_factors.shape[1]
-    if self._kept.get('of',(None,))[0] is not csr or self._kept['of'][1]!=dev:
-        self._kept,sides = dict(of=(csr,dev)),(csr,csr.T.tocsr())
-        cells = max(1, (2**18 if dev.type=='cpu' else 2**26)//k)
-        self._kept['blocks'] = [[tuple(o.to(dev) for o in b) for b in row_blocks(m, cells)] for m in sides]
-        n = [torch.from_numpy(m.getnnz(1)).double() for m in sides]
-        self._kept['weight'] = [self._row_weight(a, (b>0).sum()).to(dev) for a,b in (n,n[::-1])]
-    return self._kept['blocks'],self._kept['weight']
+def _row_weight(self:IALS, n, n_other):
+    "[R] what multiplies `l2` in rows with `n` pairs, of `n_other` there might be"
+    cells = n+self.alpha*(n_other-n)
+    return cells.pow(self.nu).float()
 
 @patch
-def _row_weight(self:IALS, n, n_other):
-    "[R] what multiplies `l2`: the weight of all cells of a row with `n` pairs, to the power of `nu`"
-    return (n+self.alpha*(n_other-n)).pow(self.nu).float()
+def _side(self:IALS, csr, n_other):
+    "(blocks of rows, what multiplies `l2` [R]) of users or of items"
+    dev = model_device(self)
+    n_factors = self.user_factors.shape[1]
+    cells = 2**18 if dev.type=='cpu' else 2**26
+    blocks = row_blocks(csr, max(1, cells//n_factors))
+    blocks = [(rows.to(dev), cols.to(dev)) for rows,cols in blocks]
+    n = torch.from_numpy(csr.getnnz(1)).double()
+    return blocks,self._row_weight(n, n_other).to(dev)
 
+# %% ../../nbs/29_models.ials.ipynb #904fcb43
+@patch
+def _sides(self:IALS, interactions):
+    "The side of the users and the side of the items"
+    users = interactions.csr()
+    def make():
+        items = users.T.tocsr()
+        n_users,n_items = map(_n_filled, (users,items))
+        return self._side(users, n_items),self._side(items, n_users)
+    return kept(self, 'sides', (users,model_device(self)), make)
+
+def _n_filled(csr): return int((csr.getnnz(1)>0).sum())
+
+# %% ../../nbs/29_models.ials.ipynb #d3dc636e
+def _cg(g, d, y, x, steps):
+    "[b,K] solutions of (g'g + diag(d)) x = g'y for `g` [b,L,K], from `x`, preconditioned by `d` [b,K]"
+    einsum = np.einsum if isinstance(g, np.ndarray) else torch.einsum
+    dot = lambda a,b: einsum('bk,bk->b', a, b)[:,None]+1e-30
+    there = lambda p: einsum('blk,bk->bl', g, p)
+    back = lambda t: einsum('bl,blk->bk', t, g)
+    r = back(y-there(x))-d*x
+    p = z = r/d
+    rz = dot(r, z)
+    for left in reversed(range(steps)):
+        Ap = back(there(p))+d*p
+        a = rz/dot(p, Ap)
+        x = x+a*p
+        if not left: break
+        r = r-a*Ap
+        z = r/d
+        before = rz
+        rz = dot(r, z)
+        p = z+rz/before*p
+    return x
+
+# %% ../../nbs/29_models.ials.ipynb #d26cf46a
+def _exact(g, d, y):
+    "The same by a Cholesky decomposition"
+    A = g.mT@g+torch.diag_embed(d)
+    L = torch.linalg.cholesky(A)
+    b = y*g.sum(1)
+    return torch.cholesky_solve(b.unsqueeze(2), L).squeeze(2)
+
+# %% ../../nbs/29_models.ials.ipynb #20cca9b4
+@patch
+def _solve_block(self:IALS, rows, cols, y, X, Y, lam, l2, out):
+    "Put the solutions of `rows`, whose items are `cols`, into `out`; tensors or arrays"
+    g = _vectors_of(Y, cols)
+    d = lam+l2[rows][:,None]
+    if self.cg_steps is None: out[rows] = _exact(g, d, y)
+    else: out[rows] = _cg(g, d, y, X[rows], self.cg_steps)
+
+def _vectors_of(Y, cols):
+    "[b,L,K] rows of `Y`"
+    if isinstance(Y, np.ndarray): return Y.take(cols, 0)
+    return Y.index_select(0, cols.view(-1)).view(*cols.shape, -1)
+
+# %% ../../nbs/29_models.ials.ipynb #a72a1a8e
+@patch
+def _solve_blocks(self:IALS, blocks, y, *of):
+    "Every block of a side, by torch one after the other or in numpy by threads"
+    if self.cg_steps is None or of[0].device.type!='cpu':
+        for rows,cols in blocks: self._solve_block(rows, cols, y, *of)
+        return
+    arrays = [o.numpy() for o in of]
+    def solve(block):
+        rows,cols = block
+        self._solve_block(rows.numpy(), cols.numpy(), y, *arrays)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(solve, reversed(blocks))) # long rows first
+
+# %% ../../nbs/29_models.ials.ipynb #cf13a9e5
+@patch
+def _half(self:IALS, blocks, weight, X, Y):
+    "Rows of one side `X` [R,K], given the other `Y`; zero where a row has no pair"
+    lam,Q = torch.linalg.eigh((Y.T@Y).double())
+    lam = self.alpha*lam.clamp(min=0).float()
+    Q = Q.float()
+    s = (1-self.alpha)**0.5
+    out = torch.zeros_like(X)
+    l2 = self.l2*weight
+    self._solve_blocks(blocks, 1/s, X@Q, (Y@Q).mul_(s), lam, l2, out)
+    return out@Q.T
+
+# %% ../../nbs/29_models.ials.ipynb #6f646418
 @patch
 @torch.no_grad()
 def solve(self:IALS,
@@ -102,59 +230,25 @@ def solve(self:IALS,
     n_epoch:int=1, # sweeps
 ):
     "Go on from the present factors: users given items, then items given users, `n_epoch` times"
-    blocks,weight = self._blocks(interactions)
+    users,items = self._sides(interactions)
     for _ in range(n_epoch):
-        self.user_factors = self._half(blocks[0], weight[0], self.user_factors, self.item_factors)
-        self.item_factors = self._half(blocks[1], weight[1], self.item_factors, self.user_factors)
-
-# %% ../../nbs/29_models.ials.ipynb #d3dc636e
-def _cg(g, d, y, x, steps, einsum):
-    "[b,K] solutions of (g'g + diag(d)) x = g'y for vectors `g` [b,L,K]: conjugate gradients from `x`, preconditioned by `d` [b,K]"
-    dot = lambda a,b: einsum('bk,bk->b', a, b)[:,None]+1e-30
-    fwd,back = lambda p: einsum('blk,bk->bl', g, p),lambda t: einsum('bl,blk->bk', t, g)
-    r = back(y-fwd(x))-d*x
-    p = z = r/d
-    rz = dot(r, z)
-    for left in reversed(range(steps)):
-        Ap = back(fwd(p))+d*p
-        a = rz/dot(p, Ap)
-        x = x+a*p
-        if left:
-            r,old = r-a*Ap,rz
-            z = r/d
-            rz = dot(r, z)
-            p = z+rz/old*p
-    return x
-
-def _exact(g, d, y):
-    "The same exactly"
-    A = torch.bmm(g.transpose(1,2), g)+torch.diag_embed(d)
-    return torch.cholesky_solve(y*g.sum(1)[:,:,None], torch.linalg.cholesky(A))[:,:,0]
-
-# %% ../../nbs/29_models.ials.ipynb #20cca9b4
-@patch
-def _half(self:IALS, blocks, weight, X, Y):
-    "Rows of one side `X` [R,K], given the other `Y`; zero where a row has no pair"
-    lam,Q = torch.linalg.eigh((Y.T@Y).double())
-    lam,Q,s,out = self.alpha*lam.clamp(min=0).float(),Q.float(),(1-self.alpha)**0.5,torch.zeros_like(X)
-    of = X@Q,(Y@Q).mul_(s),lam,self.l2*weight,out
-    if self.cg_steps is None or X.device.type!='cpu':
-        for rows,cols in blocks: self._solve_block(rows, cols, 1/s, *of)
-    else:
-        of = [o.numpy() for o in of]
-        with ThreadPoolExecutor(torch.get_num_threads()) as ex:
-            for _ in ex.map(lambda b: self._solve_block(b[0].numpy(), b[1].numpy(), 1/s, *of), reversed(blocks)): pass # long rows first
-    return out@Q.T
-
-def _take(t, cols): return t.take(cols, 0) if isinstance(t, np.ndarray) else t.index_select(0, cols.view(-1)).view(*cols.shape, -1)
-
-@patch
-def _solve_block(self:IALS, rows, cols, y, X, Y, lam, l2, out):
-    "Put the solutions of `rows`, whose items are `cols`, into `out`; tensors or arrays"
-    g,d = _take(Y, cols),lam+l2[rows][:,None]
-    out[rows] = _exact(g, d, y) if self.cg_steps is None else _cg(g, d, y, X[rows], self.cg_steps, np.einsum if isinstance(g, np.ndarray) else torch.einsum)
+        self.user_factors = self._half(*users, self.user_factors, self.item_factors)
+        self.item_factors = self._half(*items, self.item_factors, self.user_factors)
 
 # %% ../../nbs/29_models.ials.ipynb #ad0e869a
+def _pair_dots(csr, P, Q, rows):
+    "[N] dot products of the stored pairs, `rows` at a time"
+    m = csr.tocoo()
+    users = _int64(m.row).to(P.device).split(rows)
+    items = _int64(m.col).to(P.device).split(rows)
+    return torch.cat([(P[u]*Q[i]).sum(1) for u,i in zip(users, items)])
+
+def _weighted_size(factors, side):
+    "Squared lengths of the rows of a side, weighted as `l2` is"
+    _,weight = side
+    return (weight*factors.square().sum(1)).sum()
+
+# %% ../../nbs/29_models.ials.ipynb #7760f159
 @patch
 @torch.no_grad()
 def loss(self:IALS,
@@ -162,32 +256,50 @@ def loss(self:IALS,
     rows:int=2**16, # pairs at a time
 )->float: # L
     "What is minimised, over all cells"
-    _,weight = self._blocks(interactions)
-    m,(P,Q) = interactions.csr().tocoo(),(o.double() for o in (self.user_factors,self.item_factors))
-    s = torch.cat([(P[u]*Q[i]).sum(1) for u,i in zip(*(torch.from_numpy(o.astype(np.int64)).to(P.device).split(rows) for o in (m.row,m.col)))])
-    reg = sum((w*f.square().sum(1)).sum() for w,f in zip(weight, (P,Q)))
-    return ((1-s).square().sum()+self.alpha*(((P.T@P)*(Q.T@Q)).sum()-s.square().sum())+self.l2*reg).item()
+    P = self.user_factors.double()
+    Q = self.item_factors.double()
+    users,items = self._sides(interactions)
+    s = _pair_dots(interactions.csr(), P, Q, rows)
+    happened = (1-s).square().sum()
+    every = ((P.T@P)*(Q.T@Q)).sum()
+    others = every-s.square().sum()
+    reg = _weighted_size(P, users)+_weighted_size(Q, items)
+    return (happened+self.alpha*others+self.l2*reg).item()
 
+# %% ../../nbs/29_models.ials.ipynb #75b5eaca
+@patch
+def _by_item(self:IALS,
+    items, # [n] different item rows
+): # [n,I] float64
+    "What each of `items` adds to every score of someone who met them"
+    Q = self.item_factors.double()
+    met = Q[items]
+    n = torch.tensor(float(len(items))).double()
+    n_items = (Q!=0).any(1).sum().cpu()
+    l2 = self.l2*self._row_weight(n, n_items).to(Q.device)
+    eye = torch.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
+    others = self.alpha*Q.T@Q
+    A = others+(1-self.alpha)*met.T@met+l2*eye
+    return torch.linalg.solve(A, met.T).T@Q.T
+
+# %% ../../nbs/29_models.ials.ipynb #2ba8615f
 @patch
 def score_history(self:IALS,
     items:torch.Tensor, # [n] item rows
     ratings:torch.Tensor=None, # accepted; not read
 )->torch.Tensor: # [I]
     "Scores of every item for someone given by a history: the row is solved for, exactly"
-    return self._by_item(items.to(self.item_factors.device).unique()).sum(0).float()
+    items = items.to(self.item_factors.device).unique()
+    return self._by_item(items).sum(0).float()
 
-@patch
-def _by_item(self:IALS, items): # [n] different rows -> [n,I] float64
-    Q = self.item_factors.double()
-    w = self._row_weight(torch.tensor(float(len(items))).double(), (Q!=0).any(1).sum().cpu())
-    A = self.alpha*Q.T@Q+(1-self.alpha)*Q[items].T@Q[items]+self.l2*w.to(Q.device)*torch.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
-    return torch.linalg.solve(A, Q[items].T).T@Q.T
-
+# %% ../../nbs/29_models.ials.ipynb #4e99be25
 @patch
 def contributions(self:IALS,
     items:torch.Tensor, # [n] item rows
     ratings:torch.Tensor=None, # accepted; not read
 )->torch.Tensor: # [n,I]
-    "What each item of a history adds to every score (Hu et al., 2008, section 5)"
-    items,at,n = items.to(self.item_factors.device).unique(return_inverse=True, return_counts=True)
-    return (self._by_item(items)/n[:,None])[at].float() # an item that stands twice counts once
+    "What each item of a history adds to every score"
+    items = items.to(self.item_factors.device)
+    items,at,n = items.unique(return_inverse=True, return_counts=True)
+    added = self._by_item(items)/n[:,None]
+    return added[at].float()

@@ -10,5 +10,5 @@ Docs: https://recfast.github.io/recfast/models.zoo.html.md"""
 __all__ = []
 
 # %% ../../nbs/39_models.zoo.ipynb #da35a4c2
-from . import autorec,dot,ials,linear,ncf,params,sequence # noqa: F401 (they register themselves)
+from . import autorec,dot,ials,knn,linear,ncf,params,sequence # noqa: F401 (they register themselves)
 from .base import MODELS # noqa: F401
