@@ -60,6 +60,7 @@ Modules:
 - `recfast.models.linear`: Solved, not trained: popularity and EASE, which every network must beat
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
+- `recfast.models.prior`: What ratings say before a network does: biases, and where the weights of someone new will lie
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way

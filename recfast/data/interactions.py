@@ -173,6 +173,8 @@ class SparseRows:
         self.ptr,self.cols = (torch.as_tensor(o.astype(np.int64), device=device) for o in (csr.indptr,csr.indices))
         self.vals = torch.as_tensor(csr.data, device=device)
 
+    def __len__(self): return len(self.ptr)-1
+
     def cells(self, rows:torch.Tensor): # [B]
         "(position in `rows`, column, value) of every stored cell of `rows`, and how many each row has"
         start,n = self.ptr[rows],self.ptr[rows+1]-self.ptr[rows]

@@ -1,10 +1,9 @@
 r"""Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 
-AutoRec (Sedhain et al., 2015) has no table of users and no table of items. Its input is a whole row of the rating matrix with its holes, its output the same row without them:
+AutoRec (Sedhain et al., 2015) has no table of users and no table of items. Its input is a whole row of the rating
+matrix with its holes, its output the same row without them:
 
 $$ \hat r = f\big(V\,g(W r + a) + b\big) $$
-
-U-AutoRec reads the row of a user, I-AutoRec the row of an item, that is, one number per user. The second is the better one on MovieLens: an item has more ratings than a user, so there is more to read. The batches come from `CollabDataLoaders.rows_from_df(by=)`.
 
 Docs: https://recfast.github.io/recfast/models.autorec.html.md"""
 
@@ -18,17 +17,20 @@ import torch
 from fastai.layers import sigmoid_range
 from fastcore.basics import patch
 from torch import nn
-from ..core import RatingsError,RecfastError,first_few
+from ..core import RatingsError,RecfastError,first_few,kept
 from ..data.interactions import attached_rows,check_by,rating_csr
 from ..losses import MaskedCrossEntropy,MaskedMSE
-from .base import model_device,register
+from .base import evaluating,model_device,register,weights_key
+from .prior import column_prior,fit_biases,fit_column
 from .ncf import make_act
 
 # %% ../../nbs/26_models.autorec.ipynb #78c680e5
 @register(reads='rows', bias=False, paper='Sedhain et al., 2015')
 class AutoRec(nn.Module):
     "An autoencoder on user or item rows; training loaders come from `rows_from_df` with the same `by`"
-    pairs,seen,_cache,shrink = False,None,None,(15.,10.) # shrink: ratings' worth of doubt about the bias of a user, of an item
+    pairs = False
+    seen = None # the attached rows
+    shrink = 15.,10. # ratings' worth of doubt about the bias of a user, of an item
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
@@ -43,12 +45,32 @@ class AutoRec(nn.Module):
     ):
         super().__init__()
         check_by(by)
-        n_cols = n_items if by=='user' else n_users
-        self.by,self.n_cols,self.y_range,self.n_classes,self.center = by,n_cols,y_range,n_classes,center
-        self.encoder,self.act,self.drop = nn.Linear(n_cols, n_factors),make_act(act),nn.Dropout(dropout)
-        self.decoder,self.out_act = nn.Linear(n_factors, n_cols*(n_classes or 1)),make_act(out_act or 'identity')
-        levels = torch.arange(1., (n_classes or 0)+1)
-        for n,v in dict(mean=torch.zeros(()), noise=torch.ones(()), col_bias=torch.zeros(n_cols), levels=levels).items(): self.register_buffer(n, v)
+        self.by = by
+        self.n_cols = n_items if by=='user' else n_users
+        self.y_range = y_range
+        self.n_classes = n_classes
+        self.center = center
+        self._make_layers(n_factors, act, out_act or 'identity', dropout)
+        self._make_buffers()
+
+# %% ../../nbs/26_models.autorec.ipynb #8ad8865f
+@patch
+def _make_layers(self:AutoRec, n_factors, act, out_act, dropout):
+    "Two layers, and what stands before and behind them"
+    n_out = self.n_classes or 1
+    self.encoder = nn.Linear(self.n_cols, n_factors)
+    self.act = make_act(act)
+    self.drop = nn.Dropout(dropout)
+    self.decoder = nn.Linear(n_factors, self.n_cols*n_out)
+    self.out_act = make_act(out_act)
+
+@patch
+def _make_buffers(self:AutoRec):
+    "Biases and rating levels, as long as no rows are attached"
+    self.register_buffer('mean', torch.zeros(()))
+    self.register_buffer('noise', torch.ones(()))
+    self.register_buffer('col_bias', torch.zeros(self.n_cols))
+    self.register_buffer('levels', torch.arange(1., (self.n_classes or 0)+1))
 
 # %% ../../nbs/26_models.autorec.ipynb #50994a25
 @patch
@@ -56,58 +78,72 @@ def attach(self:AutoRec,
     interactions, # `Interactions` to read rows from: the training rows
 ):
     "Take the training rows, and from them the biases and rating levels; `collab_learner` calls it"
-    self.seen,self._cache = rating_csr(interactions, self.by),{}
+    self.seen = rating_csr(interactions, self.by)
     if self.n_classes: self._set_levels(interactions.values.unique())
-    if self.center: self._fit_bias()
+    if not self.center: return
+    mean,_,col_bias,noise = fit_biases(self.seen, *self._doubts)
+    self.mean.copy_(mean)
+    self.col_bias.copy_(col_bias)
+    self.noise.copy_(noise.clamp(min=1e-2))
 
+# %% ../../nbs/26_models.autorec.ipynb #bf3eaedf
+@patch(as_prop=True)
+def _doubts(self:AutoRec):
+    "Ratings' worth of doubt about the bias of a row, of a column"
+    user,item = self.shrink
+    return (user,item) if self.by=='user' else (item,user)
+
+# %% ../../nbs/26_models.autorec.ipynb #8af00edc
 @patch
 def _set_levels(self:AutoRec, levels):
+    "Take the rating levels; raises `RatingsError` where there are more or less of them than classes"
     if len(levels)!=self.n_classes:
-        raise RatingsError(f"n_classes={self.n_classes}, but the training ratings have {len(levels)} levels: {first_few(levels.tolist())}")
+        raise RatingsError(f"n_classes={self.n_classes}, but the training ratings have {len(levels)} levels: "
+                           f"{first_few(levels.tolist())}")
     self.levels.copy_(levels)
 
+# %% ../../nbs/26_models.autorec.ipynb #237af954
 @patch
-def _fit_bias(self:AutoRec, n_iter=10):
-    "Ridge regression on row and column biases, by turns"
-    m = self.seen.tocoo()
-    (r,c),v = (torch.as_tensor(o).long() for o in (m.row,m.col)),torch.as_tensor(m.data).double()
-    mean,b_r,doubt = v.mean(),torch.zeros(m.shape[0]).double(),self.shrink[::1 if self.by=='user' else -1]
-    side = lambda at,n,off,lam: torch.bincount(at, v-mean-off, n)/(torch.bincount(at, minlength=n)+lam)
-    for _ in range(n_iter):
-        b_c = side(c, m.shape[1], b_r[r], doubt[1])
-        b_r = side(r, m.shape[0], b_c[c], doubt[0])
-    noise = (v-mean-b_r[r]-b_c[c]).square().mean().clamp(min=1e-2)
-    for n,o in dict(mean=mean, col_bias=b_c, noise=noise).items(): getattr(self, n).copy_(o)
+def __getstate__(self:AutoRec): return {k: v for k,v in self.__dict__.items() if k!='seen'}
 
+# %% ../../nbs/26_models.autorec.ipynb #434015d5
 @patch
-def __getstate__(self:AutoRec): return {k:v for k,v in self.__dict__.items() if k not in ('seen','_cache')}
+def _less_bias(self:AutoRec, x):
+    "Rows [B,C] less their biases, 0 where there is no rating; the rows' own biases [B,1]"
+    known = (x!=0).to(x.dtype)
+    left = (x-self.mean-self.col_bias)*known
+    n = known.sum(1, keepdim=True)
+    row_bias = left.sum(1, keepdim=True)/(n+self._doubts[0])
+    return left-row_bias*known,row_bias
 
-# %% ../../nbs/26_models.autorec.ipynb #7aab8eed
+# %% ../../nbs/26_models.autorec.ipynb #7e7a9b25
 @patch
 def encode(self:AutoRec,
     x:torch.Tensor, # [B,C] ratings, 0 where there is none
 )->tuple: # (hidden [B,K], bias of each row [B,1])
-    "What the network makes of rows"
+    "What the network makes of rows; raises `RecfastError` for rows of another width"
     if x.shape[1]!=self.n_cols:
-        raise RecfastError(f"rows of {x.shape[1]} numbers, expected {self.n_cols}: build the loaders with rows_from_df(by={self.by!r})")
+        raise RecfastError(f"rows of {x.shape[1]} numbers, expected {self.n_cols}: "
+                           f"build the loaders with rows_from_df(by={self.by!r})")
     row_bias = x.new_zeros(len(x), 1)
-    if self.center:
-        known = (x!=0).to(x.dtype)
-        left = (x-self.mean-self.col_bias)*known
-        row_bias = left.sum(1, keepdim=True)/(known.sum(1, keepdim=True)+self.shrink[self.by=='item'])
-        x = left-row_bias*known
-    return self.act(self.encoder(self.drop(x))),row_bias
+    if self.center: x,row_bias = self._less_bias(x)
+    h = self.act(self.encoder(self.drop(x)))
+    return h,row_bias
 
+# %% ../../nbs/26_models.autorec.ipynb #0911348d
 @patch
 def _finish(self:AutoRec, raw, base):
     "Network output `raw` ([...] or [...,C]) and bias `base` [...] as what the loss expects"
     raw = self.out_act(raw)
-    if self.n_classes: return raw-(self.levels-base[...,None]).square()/(2*self.noise) if self.center else raw
+    if self.n_classes and self.center: return raw-(self.levels-base[...,None]).square()/(2*self.noise)
+    if self.n_classes: return raw
     if self.y_range is None: return raw+base
     low,high = self.y_range
-    if self.center: raw = raw+torch.logit((base-low)/(high-low), eps=0.02)
+    share = (base-low)/(high-low)
+    if self.center: raw = raw+torch.logit(share, eps=0.02)
     return sigmoid_range(raw, low, high)
 
+# %% ../../nbs/26_models.autorec.ipynb #7aab8eed
 @patch
 def forward(self:AutoRec,
     x:torch.Tensor, # [B,C] rows as `RowDL` makes them, or [B,2] user and item rows
@@ -116,14 +152,18 @@ def forward(self:AutoRec,
     if not x.is_floating_point(): return self._of_pairs(x)
     h,row_bias = self.encode(x)
     raw = self.decoder(h)
-    base = self.mean+self.col_bias+row_bias if self.center else 0.
-    return self._finish(raw.view(len(x), self.n_cols, -1) if self.n_classes else raw, base)
+    if self.n_classes: raw = raw.view(len(x), self.n_cols, -1)
+    return self._finish(raw, self.mean+self.col_bias+row_bias if self.center else 0.)
 
+# %% ../../nbs/26_models.autorec.ipynb #a3a80b93
 @patch
-def to_score(self:AutoRec, out:torch.Tensor)->torch.Tensor:
+def to_score(self:AutoRec,
+    out:torch.Tensor, # of `forward`
+)->torch.Tensor: # in rating units, one number per cell
     "Expected rating of logits; a regression's output is a score already"
     return out.softmax(-1)@self.levels.to(out.dtype) if self.n_classes else out
 
+# %% ../../nbs/26_models.autorec.ipynb #1c62d017
 @patch
 def default_loss(self:AutoRec):
     "What `collab_learner` trains with when no loss is given"
@@ -133,29 +173,36 @@ def default_loss(self:AutoRec):
 @patch
 def _rows(self:AutoRec):
     "The attached rows on the model's device"
-    return attached_rows(self, self.seen, model_device(self), self._cache)
+    return attached_rows(self, self.seen, model_device(self))
 
 @patch
-def _kept(self:AutoRec, name, make):
-    "`make()`, kept until a weight changes"
-    rows,key = self._rows(),tuple(o.detach().double().sum().item() for o in (*self.parameters(),self.mean,self.col_bias))
-    if self._cache.get('key')!=key: self._cache = dict(dev=self._cache['dev'], rows=rows, key=key)
-    if name not in self._cache:
-        drop,self.drop = self.drop,nn.Identity()
-        try:
-            with torch.no_grad(): self._cache[name] = make(rows)
-        finally: self.drop = drop
-    return self._cache[name]
+def _of_weights(self:AutoRec, name, make):
+    "`make(rows)` without dropout and gradients, kept for these rows and weights"
+    rows = self._rows()
+    def plain():
+        with evaluating(self): return make(rows)
+    return kept(self, name, (rows,weights_key(self)), plain)
+
+# %% ../../nbs/26_models.autorec.ipynb #c1266c57
+@patch
+def _encode_all(self:AutoRec, rows, step=1024):
+    "(hidden [R,K], row bias [R,1]) of all `rows`"
+    every = torch.arange(len(rows), device=rows.ptr.device)
+    parts = [self.encode(rows.dense(at)) for at in every.split(step)]
+    h,row_bias = zip(*parts)
+    return torch.cat(h),torch.cat(row_bias)
 
 @patch
-def _encoded(self:AutoRec, step=1024):
-    "(hidden [I,K], row bias [I,1]) of all attached rows"
-    def make(rows):
-        parts = [self.encode(rows.dense(at)) for at in torch.arange(len(rows.ptr)-1, device=rows.ptr.device).split(step)]
-        return tuple(map(torch.cat, zip(*parts)))
-    return self._kept('encoded', make)
+def _encoded(self:AutoRec): return self._of_weights('encoded', self._encode_all)
 
 # %% ../../nbs/26_models.autorec.ipynb #38742db0
+@patch
+def _columns(self:AutoRec):
+    "Weights [C,1 or n_classes,K] and biases [C,1 or n_classes] of the decoder, by column"
+    w,b = self.decoder.weight,self.decoder.bias
+    return w.view(self.n_cols, -1, w.shape[1]),b.view(self.n_cols, -1)
+
+# %% ../../nbs/26_models.autorec.ipynb #a312c3e7
 @patch
 def _out(self:AutoRec,
     users:torch.Tensor, # [U] user rows
@@ -163,28 +210,50 @@ def _out(self:AutoRec,
     "What the loss would see of every item for `users`"
     if self.by=='user': return self(self._rows().dense(users))
     h,row_bias = self._encoded()
-    w,b = self.decoder.weight.view(self.n_cols, -1, h.shape[1])[users],self.decoder.bias.view(self.n_cols, -1)[users]
+    w,b = (o[users] for o in self._columns())
     raw = torch.einsum('uck,ik->uic', w, h)+b[:,None]
-    return self._finish(raw if self.n_classes else raw[...,0], (self.mean+self.col_bias[users][:,None]+row_bias.T) if self.center else 0.)
+    col_bias = self.col_bias[users][:,None]
+    base = self.mean+col_bias+row_bias.T if self.center else 0.
+    return self._finish(self._one_class(raw), base)
 
+@patch
+def _one_class(self:AutoRec, raw): return raw if self.n_classes else raw[...,0]
+
+# %% ../../nbs/26_models.autorec.ipynb #f1819137
 @patch
 def score_items(self:AutoRec,
     users:torch.Tensor, # [U] user rows
     cells:int=2**24, # numbers written out at a time
 )->torch.Tensor: # [U,I]
     "Scores of every item, read from the attached rows"
-    n_out = (self.n_cols if self.by=='user' else len(self._encoded()[0]))*(self.n_classes or 1)
-    return torch.cat([self.to_score(self._out(u)) for u in users.split(max(1, cells//n_out))])
+    n_items = self.n_cols if self.by=='user' else len(self._rows())
+    of_user = n_items*(self.n_classes or 1)
+    outs = map(self._out, users.split(max(1, cells//of_user)))
+    return torch.cat([self.to_score(o) for o in outs])
 
+# %% ../../nbs/26_models.autorec.ipynb #f69e8068
 @patch
 def _of_pairs(self:AutoRec, x):
+    "[B,1] what the loss would see of pairs"
     users,at = x[:,0].unique(return_inverse=True)
     return self._out(users)[at,x[:,1]][:,None]
 
+# %% ../../nbs/26_models.autorec.ipynb #d2076385
 @patch
 def item_vectors(self:AutoRec)->torch.Tensor: # [I,K]; U-AutoRec with classes [I,K*n_classes]
     "Hidden vectors of the items (I-AutoRec), columns of the decoder (U-AutoRec)"
-    return self._encoded()[0] if self.by=='item' else self.decoder.weight.view(self.n_cols, -1)
+    if self.by=='user': return self.decoder.weight.view(self.n_cols, -1)
+    return self._encoded()[0]
+
+# %% ../../nbs/26_models.autorec.ipynb #87dd981a
+@patch
+def _score_row(self:AutoRec, items, r):
+    "[I] scores of a user row made of ratings `r` of `items`"
+    zeros = torch.zeros(self.n_cols, device=r.device)
+    total = zeros.index_add(0, items, r.float())
+    n = zeros.index_add(0, items, torch.ones_like(r).float())
+    row = total/n.clamp(min=1)
+    return self.to_score(self(row[None]))[0]
 
 # %% ../../nbs/26_models.autorec.ipynb #b28fbc4c
 @patch
@@ -195,49 +264,54 @@ def _new_column(self:AutoRec,
 )->torch.Tensor: # [...]
     "Scores of a user that the decoder does not have"
     v = v.view(*v.shape[:-1], self.n_classes or 1, -1)
-    raw = (v[...,:-1]@h[...,None])[...,0]+v[...,-1]
-    return self.to_score(self._finish(raw if self.n_classes else raw[...,0], base))
+    w,b = v[...,:-1],v[...,-1]
+    raw = (w@h[...,None])[...,0]+b
+    return self.to_score(self._finish(self._one_class(raw), base))
+
+# %% ../../nbs/26_models.autorec.ipynb #43132436
+@patch
+def _noise_of(self:AutoRec, rows, n=256):
+    "Mean squared error of `n` of the rows"
+    draw = torch.Generator().manual_seed(0)
+    some = torch.randperm(len(rows), generator=draw)[:n].to(rows.ptr.device)
+    out = self.to_score(self(rows.dense(some)))
+    return MaskedMSE()(out, rows.dense(some, float('nan')))
+
+# %% ../../nbs/26_models.autorec.ipynb #5c7da485
+@patch
+def _fit_prior(self:AutoRec, rows):
+    "The prior of the decoder's columns [D], weights and bias of each class"
+    w,b = self._columns()
+    columns = torch.cat([w,b[...,None]], 2).flatten(1)
+    trained = torch.as_tensor(self.seen.getnnz(0)>0, device=w.device)
+    columns = columns[trained].double()
+    noise = self._noise_of(rows).double()
+    return column_prior(columns, noise.clamp(min=1e-4))
 
 @patch
-def _user_prior(self:AutoRec):
-    "Mean [D] and deviations [N,D] of the decoder's trained columns, float64; the variance of a rating around its score"
-    def make(rows):
-        w = torch.cat([self.decoder.weight.view(self.n_cols, -1, self.decoder.in_features), self.decoder.bias.view(self.n_cols, -1, 1)], 2)
-        w = w.flatten(1)[torch.as_tensor(self.seen.getnnz(0)>0, device=w.device)].double()
-        at = torch.randperm(len(rows.ptr)-1, generator=torch.Generator().manual_seed(0))[:256].to(w.device)
-        noise = MaskedMSE()(self.to_score(self(rows.dense(at))), rows.dense(at, float('nan')))
-        return w.mean(0),w-w.mean(0),noise.double().clamp(min=1e-4)
-    return self._kept('prior', make)
+def _user_prior(self:AutoRec): return self._of_weights('prior', self._fit_prior)
 
 # %% ../../nbs/26_models.autorec.ipynb #4ac5b04d
 @patch
 def _solve_column(self:AutoRec, h, base, r, n_iter=20):
     "Decoder weights [D] of a user from ratings `r:[n]` on items with hidden vectors `h:[n,K]`"
-    m,dev,noise = self._user_prior()
-    n,d = dev.shape
-    w,avg = d/(n+d),dev.square().mean()
-    S = lambda t: (1-w)/max(1, n-1)*(dev.T@(dev@t)) + ((w+1e-3)*avg).clamp(min=1e-8)*t # the prior's covariance times t
-    cost = lambda v,t: (r-self._new_column(v, h, base)).square().sum()/noise + (t*S(t)).sum() # v = m + S(t)
-    v,t = m,torch.zeros_like(m)
-    loss = cost(v, t)
-    for _ in range(n_iter):
-        f,J = self._slope(v, h, base)
-        A = J@S(J.T)+noise*torch.eye(len(r), dtype=J.dtype, device=J.device)
-        goal,was = J.T@torch.linalg.solve(A, r-f+J@(v-m)),loss
-        for half in range(6):
-            new = t+(goal-t)*.5**half
-            if (c := cost(m+S(new), new))<loss: t,v,loss = new,m+S(new),c; break
-        if was-loss<1e-4*was: break
-    return v
+    scores = lambda v: self._new_column(v, h, base)
+    return fit_column(self._user_prior(), scores, r, n_iter)
 
+# %% ../../nbs/26_models.autorec.ipynb #7339ba96
 @patch
-def _slope(self:AutoRec, v, h, base):
-    "Scores [n] and Jacobian [n,D] at `v`"
-    rep = v.expand(len(h), -1).clone().requires_grad_(True)
-    with torch.enable_grad():
-        f = self._new_column(rep, h, base)
-        J, = torch.autograd.grad(f.sum(), rep)
-    return f.detach(),J
+def _score_column(self:AutoRec, items, r):
+    "[I] scores of a column solved for from ratings `r` of `items`"
+    h,row_bias = (o.double() for o in self._encoded())
+    r = r.double()
+    base = torch.zeros_like(row_bias[:,0])
+    if self.center:
+        base = self.mean+row_bias[:,0]
+        own = (r-base[items]).sum()/(len(r)+self.shrink[0])
+        base = base+own
+    if len(items): v = self._solve_column(h[items], base[items], r)
+    else: v = self._user_prior().mean
+    return self._new_column(v, h, base).float()
 
 # %% ../../nbs/26_models.autorec.ipynb #bc542409
 @patch
@@ -247,17 +321,8 @@ def score_history(self:AutoRec,
 )->torch.Tensor: # [I]
     "Scores of every item for someone who was not there in training"
     dev = model_device(self)
-    items,r = items.to(dev),ratings.to(dev)
-    if self.by=='user':
-        total,n = (torch.zeros(self.n_cols, device=dev).index_add(0, items, o.float()) for o in (r,torch.ones_like(r)))
-        return self.to_score(self((total/n.clamp(min=1))[None]))[0] # an item that stands twice gets its mean, as in `rating_csr`
-    h,row_bias = (o.double() for o in self._encoded())
-    r,base = r.double(),torch.zeros(len(h), dtype=torch.double, device=dev)
-    if self.center:
-        base = self.mean+row_bias[:,0]
-        base = base+(r-base[items]).sum()/(len(r)+self.shrink[0])
-    v = self._solve_column(h[items], base[items], r) if len(items) else self._user_prior()[0]
-    return self._new_column(v, h, base).float()
+    score = self._score_row if self.by=='user' else self._score_column
+    return score(items.to(dev), ratings.to(dev))
 
 # %% ../../nbs/26_models.autorec.ipynb #6445d557
 _all_ = ['MaskedCrossEntropy', 'MaskedMSE'] # moved; still offered here

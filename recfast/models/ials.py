@@ -41,13 +41,13 @@ class IALS(ClosedForm):
         self.nu = nu
         self.cg_steps = cg_steps
 
-# %% ../../nbs/29_models.ials.ipynb #ae7c4701
+# %% ../../nbs/29_models.ials.ipynb #fd54dd00
 def _small(n, n_factors):
     "[n,K] random numbers whose products are about 0.01, row 0 zero"
     rows = torch.randn(n-1, n_factors)*0.1/n_factors**0.5
     return torch.cat([torch.zeros(1, n_factors), rows])
 
-# %% ../../nbs/29_models.ials.ipynb #08e203cb
+# %% ../../nbs/29_models.ials.ipynb #8ca1bcb3
 def _check_settings(l2, alpha, cg_steps):
     "Raise `ValueError` for settings that mean nothing"
     if not 0<alpha<1:
@@ -65,7 +65,7 @@ def forward(self:IALS,
     users,items = x.T
     return (self.user_factors[users]*self.item_factors[items]).sum(1, keepdim=True)
 
-# %% ../../nbs/29_models.ials.ipynb #073983de
+# %% ../../nbs/29_models.ials.ipynb #9f76da2f
 @patch
 def score_items(self:IALS,
     users:torch.Tensor, # [U] user rows
@@ -73,7 +73,7 @@ def score_items(self:IALS,
     "Scores of every item for `users`"
     return self.user_factors[users]@self.item_factors.T
 
-# %% ../../nbs/29_models.ials.ipynb #34298182
+# %% ../../nbs/29_models.ials.ipynb #7e21a753
 @patch
 def item_vectors(self:IALS)->torch.Tensor: # [I,K]
     "The item factors"
@@ -98,7 +98,7 @@ def row_blocks(
         at += len(rows)
     return blocks
 
-# %% ../../nbs/29_models.ials.ipynb #c49a026f
+# %% ../../nbs/29_models.ials.ipynb #986fb9fe
 def _that_fit(n, cells):
     "How many rows of rising lengths `n` go together"
     filled_up = n*np.arange(1, len(n)+1)
@@ -107,7 +107,7 @@ def _that_fit(n, cells):
     n_fit = ((filled_up<=cells) & alike).sum()
     return max(1, n_fit)
 
-# %% ../../nbs/29_models.ials.ipynb #65e38f7d
+# %% ../../nbs/29_models.ials.ipynb #1a670aac
 def _filled_rows(csr, rows):
     "(`rows` [b], their columns [b,L], 0 where a row has ended)"
     start = csr.indptr[rows][:,None]
@@ -138,7 +138,7 @@ def _side(self:IALS, csr, n_other):
     n = torch.from_numpy(csr.getnnz(1)).double()
     return blocks,self._row_weight(n, n_other).to(dev)
 
-# %% ../../nbs/29_models.ials.ipynb #904fcb43
+# %% ../../nbs/29_models.ials.ipynb #53e54124
 @patch
 def _sides(self:IALS, interactions):
     "The side of the users and the side of the items"
@@ -173,7 +173,7 @@ def _cg(g, d, y, x, steps):
         p = z+rz/before*p
     return x
 
-# %% ../../nbs/29_models.ials.ipynb #d26cf46a
+# %% ../../nbs/29_models.ials.ipynb #a0763aa0
 def _exact(g, d, y):
     "The same by a Cholesky decomposition"
     A = g.mT@g+torch.diag_embed(d)
@@ -195,7 +195,7 @@ def _vectors_of(Y, cols):
     if isinstance(Y, np.ndarray): return Y.take(cols, 0)
     return Y.index_select(0, cols.view(-1)).view(*cols.shape, -1)
 
-# %% ../../nbs/29_models.ials.ipynb #a72a1a8e
+# %% ../../nbs/29_models.ials.ipynb #4b418be3
 @patch
 def _solve_blocks(self:IALS, blocks, y, *of):
     "Every block of a side, by torch one after the other or in numpy by threads"
@@ -209,7 +209,7 @@ def _solve_blocks(self:IALS, blocks, y, *of):
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(solve, reversed(blocks))) # long rows first
 
-# %% ../../nbs/29_models.ials.ipynb #cf13a9e5
+# %% ../../nbs/29_models.ials.ipynb #31ad142d
 @patch
 def _half(self:IALS, blocks, weight, X, Y):
     "Rows of one side `X` [R,K], given the other `Y`; zero where a row has no pair"
@@ -219,10 +219,11 @@ def _half(self:IALS, blocks, weight, X, Y):
     s = (1-self.alpha)**0.5
     out = torch.zeros_like(X)
     l2 = self.l2*weight
-    self._solve_blocks(blocks, 1/s, X@Q, (Y@Q).mul_(s), lam, l2, out)
+    Y = (Y@Q).mul_(s)
+    self._solve_blocks(blocks, 1/s, X@Q, Y, lam, l2, out)
     return out@Q.T
 
-# %% ../../nbs/29_models.ials.ipynb #6f646418
+# %% ../../nbs/29_models.ials.ipynb #ff2699ce
 @patch
 @torch.no_grad()
 def solve(self:IALS,
@@ -248,7 +249,7 @@ def _weighted_size(factors, side):
     _,weight = side
     return (weight*factors.square().sum(1)).sum()
 
-# %% ../../nbs/29_models.ials.ipynb #7760f159
+# %% ../../nbs/29_models.ials.ipynb #9a4a1afd
 @patch
 @torch.no_grad()
 def loss(self:IALS,
@@ -266,7 +267,7 @@ def loss(self:IALS,
     reg = _weighted_size(P, users)+_weighted_size(Q, items)
     return (happened+self.alpha*others+self.l2*reg).item()
 
-# %% ../../nbs/29_models.ials.ipynb #75b5eaca
+# %% ../../nbs/29_models.ials.ipynb #5bb19234
 @patch
 def _by_item(self:IALS,
     items, # [n] different item rows
@@ -282,7 +283,7 @@ def _by_item(self:IALS,
     A = others+(1-self.alpha)*met.T@met+l2*eye
     return torch.linalg.solve(A, met.T).T@Q.T
 
-# %% ../../nbs/29_models.ials.ipynb #2ba8615f
+# %% ../../nbs/29_models.ials.ipynb #4e129e50
 @patch
 def score_history(self:IALS,
     items:torch.Tensor, # [n] item rows
@@ -292,7 +293,7 @@ def score_history(self:IALS,
     items = items.to(self.item_factors.device).unique()
     return self._by_item(items).sum(0).float()
 
-# %% ../../nbs/29_models.ials.ipynb #4e99be25
+# %% ../../nbs/29_models.ials.ipynb #b5d607af
 @patch
 def contributions(self:IALS,
     items:torch.Tensor, # [n] item rows

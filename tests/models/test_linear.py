@@ -211,7 +211,7 @@ def test_a_few_steps_come_to_the_loss_of_exact_solutions():
 def test_factors_do_not_depend_on_blocks_and_padding(monkeypatch):
     ints = table()
     a = solved(IALS, ints, 3).score_items(torch.arange(31))
-    monkeypatch.setattr('recfast.models.linear.row_blocks', lambda csr, cells: row_blocks(csr, 1))
+    monkeypatch.setattr('recfast.models.ials.row_blocks', lambda csr, cells: row_blocks(csr, 1))
     torch.testing.assert_close(solved(IALS, ints, 3).score_items(torch.arange(31)), a, rtol=1e-4, atol=1e-5)
 
 @pytest.mark.parametrize('cells', [1, 7, 60, 10**6])
