@@ -20,12 +20,14 @@ from recfast.data.sequences import *
 from recfast.data.rows import *
 from recfast.models.base import *
 from recfast.models.foldin import *
+from recfast.models.prior import *
 from recfast.models.dot import *
 from recfast.models.params import *
 from recfast.models.ncf import *
 from recfast.models.sequence import *
 from recfast.models.autorec import *
 from recfast.models.linear import *
+from recfast.models.knn import *
 from recfast.models.ials import *
 from recfast.losses import *
 from recfast.ranking import *
