@@ -30,6 +30,7 @@ Modules:
 - `recfast.collab`: A `Learner` that recommends
 - `recfast.compare`: Several models on the same users, with intervals
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
+- `recfast.data.checks`: Is this a table at all, and are its ids, ratings and times what they should be?
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time
 - `recfast.data.datasets`: Ratings to start with: a table to see through, films that never were, and MovieLens
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
