@@ -11,6 +11,7 @@ from recfast.data.datasets import *
 from recfast.data.ratings import *
 from recfast.data.split import *
 from recfast.data.sampling import *
+from recfast.data.checks import *
 from recfast.data.columns import *
 from recfast.data.vocab import *
 from recfast.data.interactions import *
