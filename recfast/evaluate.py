@@ -179,8 +179,12 @@ def _find_hits(res, t, step=2**16):
 # %% ../nbs/47_evaluate.ipynb #a582557d
 def _are_relevant(rel, users, rows):
     "[u,k] bool: which items of the lists are among the relevant of their users"
-    part,n = rel[users],rel.shape[1]
-    return np.isin(np.arange(len(users))[:,None]*n+rows, np.repeat(np.arange(len(users)), np.diff(part.indptr))*n+part.indices)
+    part = rel[users]
+    part.sort_indices()
+    first = np.arange(len(users))*rel.shape[1]
+    relevant = np.repeat(first, np.diff(part.indptr))+part.indices
+    pairs = first[:,None]+rows
+    return np.append(relevant, -1)[np.searchsorted(relevant, pairs)]==pairs
 
 # %% ../nbs/47_evaluate.ipynb #22fb37b4
 def _rank_all(model, train, t, cand, k, res, memory, progress):
@@ -211,18 +215,18 @@ def _place_all(scores, u, at, mask, train, t, res):
 def _rank_given(model, train, t, cand, k, res):
     "Lists out of given or drawn ones, a slice of users at a time"
     counts = train.csr().getnnz(0)
+    place = np.argsort(np.argsort(-counts, kind='stable')) # by popularity
     for nth,a in enumerate(range(0, len(cand.users), cand.step)):
         us = cand.users[a:a+cand.step]
         pos,items = cand.lists(us, nth)
         score = score_pairs(model, torch.from_numpy(np.stack([us[pos],items], 1)).long()).numpy()
         if np.isnan(score).any(): raise RecfastError("the model scored NaN: its weights are broken (look at the loss of the last epochs)")
         score = np.maximum(score, np.finfo(np.float32).min)
-        _rank_slice(pos, items, score, us, a, t, k, res)
-        if res.baseline: _rank_slice(pos, items, counts[items], us, a, t, k, res.baseline)
+        _fill_lists(np.lexsort((items,-score,pos)), pos, items, score, us, a, t, k, res)
+        if res.baseline: _fill_lists(np.argsort(pos*len(counts)+place[items]), pos, items, counts[items], us, a, t, k, res.baseline)
 
-def _rank_slice(pos, items, score, us, at, t, k, res):
-    "Lists of `us`, the users from `at` on, out of `items` for the user at `pos` among them"
-    order = np.lexsort((items,-score,pos))
+def _fill_lists(order, pos, items, score, us, at, t, k, res):
+    "Lists of `us`, the users from `at` on, out of `items` for the user at `pos` among them, in an `order` by user, best first"
     pos,items,score = pos[order],items[order],score[order]
     place = np.arange(len(pos))-np.searchsorted(pos, pos)
     keep = place<k
