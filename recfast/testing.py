@@ -11,6 +11,7 @@ __all__ = ['CAPABILITIES', 'synth_ratings', 'block_ratings', 'check_model']
 
 # %% ../nbs/01_testing.ipynb #b2aedba4
 import tempfile
+from functools import partial
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -49,12 +50,13 @@ def block_ratings(
     keep = items!=users%n_items if hold_out else np.ones(len(users), bool)
     users,items = users[keep],items[keep]
     rating = np.where(users%2==items%2, 5, 1).astype('float32')
-    return pd.DataFrame(dict(user_id=users+1, item_id=items+1, rating=rating, timestamp=np.arange(len(users))+1_000_000_000))
+    when = np.arange(len(users))+1_000_000_000
+    return pd.DataFrame(dict(user_id=users+1, item_id=items+1, rating=rating, timestamp=when))
 
 # %% ../nbs/01_testing.ipynb #66bd6a35
 def _close(a, b, msg):
     "Equal up to float32 sums"
-    a,b = np.asarray(a, dtype='float64').reshape(-1),np.asarray(b, dtype='float64').reshape(-1)
+    a,b = (np.asarray(o, dtype='float64').reshape(-1) for o in (a,b))
     assert a.shape==b.shape, f"{msg}: {len(a)} values against {len(b)}"
     gap = np.abs(a-b).max() if len(a) else 0.
     assert np.allclose(a, b, rtol=1e-5, atol=1e-6), f"{msg}: they differ by up to {gap:.2e}"
@@ -78,47 +80,59 @@ def _same(a, b, msg):
 class _Known:
     "Raw ids of a Learner's data: a few users and items, what each user has seen, what may be recommended"
     def __init__(self, learn):
-        (self.user_name,users),(self.item_name,items) = list(learn.dls.classes.items())[:2]
-        users,items = np.array(list(users), dtype=object),np.array(list(items), dtype=object)
+        self.user_name,self.item_name = list(learn.dls.classes)[:2]
+        users,items = (np.array(list(o), dtype=object) for o in list(learn.dls.classes.values())[:2])
         seen,train = (learn.dls.interactions(o) for o in ('all','train'))
-        u,i = np.asarray(seen.users),np.asarray(seen.items)
-        ok = (u>0)&(i>0)
         self.seen = {o: set() for o in users[1:]}
-        for a,b in zip(users[u[ok]], items[i[ok]]): self.seen[a].add(b)
-        rows = np.unique(np.asarray(train.items))
-        self.candidates = set(items[rows[rows>0]])
-        rows = np.unique(np.asarray(train.users))
-        self.users,self.items = list(users[rows[rows>0]][:6]),sorted(self.candidates, key=str)[:6]
+        for u,i in zip(np.asarray(seen.users), np.asarray(seen.items)):
+            if u>0 and i>0: self.seen[users[u]].add(items[i])
+        self.candidates = set(items[_known_rows(train.items)])
+        self.users = list(users[_known_rows(train.users)][:6])
+        self.items = sorted(self.candidates, key=str)[:6]
         self.pairs = [(a,b) for a in self.users for b in self.items]
 
     def unknown(self):
         "An id of the same type as the users' that none of them has"
         ids = list(self.seen)
-        return max(ids)+1 if all(isinstance(o, (int,float,np.number)) for o in ids) else 'nobody at all'
+        numbers = all(isinstance(o, (int,float,np.number)) for o in ids)
+        return max(ids)+1 if numbers else 'nobody at all'
+
+def _known_rows(rows):
+    "The different rows, less row 0"
+    rows = np.unique(np.asarray(rows))
+    return rows[rows>0]
 
 # %% ../nbs/01_testing.ipynb #1b4eb678
 def _check_predict(learn, known):
     "Finite, within y_range, the same in a batch, one by one and through `get_preds`"
-    us,its = zip(*known.pairs)
-    p = np.asarray(learn.predict(list(us), list(its)))
+    us,its = (list(o) for o in zip(*known.pairs))
+    p = np.asarray(learn.predict(us, its))
     assert p.shape==(len(us),), f"predict of {len(us)} pairs gave shape {p.shape}, expected ({len(us)},)"
     assert np.isfinite(p).all(), "predict gave a number that is not finite"
-    if (yr := getattr(learn.model, 'y_range', None)) is not None:
-        assert (p>=yr[0]-1e-6).all() and (p<=yr[1]+1e-6).all(), f"predict left y_range={yr}: {p.min()} to {p.max()}"
+    _check_range(p, getattr(learn.model, 'y_range', None))
     one = [learn.predict(a, b) for a,b in known.pairs]
-    assert all(isinstance(o, float) for o in one), f"predict of one pair gave a {type(one[0]).__name__}, expected a float"
+    what = type(one[0]).__name__
+    assert all(isinstance(o, float) for o in one), f"predict of one pair gave a {what}, expected a float"
     _close(p, one, "predict of a batch against one by one")
-    _close(p[::-1], learn.predict(list(us[::-1]), list(its[::-1])), "predict in another order")
-    frame = pd.DataFrame({known.user_name: list(us), known.item_name: list(its)})
+    _close(p[::-1], learn.predict(us[::-1], its[::-1]), "predict in another order")
+    frame = pd.DataFrame({known.user_name: us, known.item_name: its})
     with learn.no_bar(): preds = learn.get_preds(dl=learn.dls.test_dl(frame))[0]
     _close(preds, p, "get_preds of a frame against predict")
+
+def _check_range(p, y_range):
+    "Predictions keep within the model's range, where it has one"
+    if y_range is None: return
+    low,high = y_range
+    within = (p>=low-1e-6).all() and (p<=high+1e-6).all()
+    assert within, f"predict left y_range={y_range}: {p.min()} to {p.max()}"
 
 # %% ../nbs/01_testing.ipynb #32d9e25c
 def _check_unknown(learn, known):
     "An id without a row is a KeyError, at every door"
-    who = known.unknown()
-    for name,f in dict(predict=lambda: learn.predict(who, known.items[0]), recommend=lambda: learn.recommend([who], k=3)).items():
-        try: f()
+    who,item = known.unknown(),known.items[0]
+    doors = dict(predict=lambda: learn.predict(who, item), recommend=lambda: learn.recommend([who], k=3))
+    for name,ask in doors.items():
+        try: ask()
         except KeyError: continue
         raise AssertionError(f"{name} answered for the unknown user {who!r}, expected a KeyError")
 
@@ -128,29 +142,41 @@ def _check_recommend(learn, known, k=5):
     recs = learn.recommend(known.users, k=k)
     assert list(recs.columns)==['user_id','item_id','score','rank'], f"recommend gave the columns {list(recs.columns)}"
     for u in known.users:
-        r,can = recs[recs.user_id==u],known.candidates-known.seen[u]
-        bad = [o for o in r.item_id if o not in can]
-        assert not bad, f"recommend gave user {u!r} items that are seen, unknown or '#na#': {bad[:5]}"
-        assert len(r)==min(k, len(can)), f"recommend(k={k}) gave user {u!r} {len(r)} rows of {len(can)} candidates"
-        assert r.item_id.is_unique and list(r['rank'])==list(range(1, len(r)+1)), f"ranks or items repeat for user {u!r}"
-        assert (np.diff(r.score)<=0).all(), f"scores rise within the list of user {u!r}"
+        mine = recs[recs.user_id==u]
+        _check_list(mine, u, known.candidates-known.seen[u], k)
         one = learn.recommend([u], k=k)
-        assert list(one.item_id)==list(r.item_id), f"user {u!r} gets other items alone than in a batch"
-        _close(one.score, r.score, "recommend of a batch against one by one")
-    if len(recs): _close(recs.score, learn.predict(list(recs.user_id), list(recs.item_id)), "score of recommend against predict")
+        assert list(one.item_id)==list(mine.item_id), f"user {u!r} gets other items alone than in a batch"
+        _close(one.score, mine.score, "recommend of a batch against one by one")
+    if not len(recs): return
+    predicted = learn.predict(list(recs.user_id), list(recs.item_id))
+    _close(recs.score, predicted, "score of recommend against predict")
+
+def _check_list(mine, u, can, k):
+    "One user's list: candidates `can` only, best first, ranks from 1"
+    bad = [o for o in mine.item_id if o not in can]
+    assert not bad, f"recommend gave user {u!r} items that are seen, unknown or '#na#': {bad[:5]}"
+    assert len(mine)==min(k, len(can)), f"recommend(k={k}) gave user {u!r} {len(mine)} rows of {len(can)} candidates"
+    ranked = list(mine['rank'])==list(range(1, len(mine)+1))
+    assert mine.item_id.is_unique and ranked, f"ranks or items repeat for user {u!r}"
+    assert (np.diff(mine.score)<=0).all(), f"scores rise within the list of user {u!r}"
 
 # %% ../nbs/01_testing.ipynb #15f0749d
 def _check_all_candidates(learn, known):
     "A k beyond the catalogue gives every candidate once"
     u = known.users[0]
-    got,can = list(learn.recommend([u], k=10*len(known.candidates)+10).item_id),known.candidates-known.seen[u]
-    assert len(got)==len(can) and set(got)==can, f"a long list for user {u!r} has {len(got)} items, expected its {len(can)} candidates"
+    can = known.candidates-known.seen[u]
+    got = list(learn.recommend([u], k=10*len(known.candidates)+10).item_id)
+    what = f"a long list for user {u!r} has {len(got)} items, expected its {len(can)} candidates"
+    assert len(got)==len(can) and set(got)==can, what
     everything = learn.recommend([u], k=len(known.candidates), exclude_seen=False)
     assert set(everything.item_id)==known.candidates, "exclude_seen=False leaves candidates out"
 
 # %% ../nbs/01_testing.ipynb #e46b9fd0
-CAPABILITIES = dict(similar_items=['query_id','item_id','score','rank'], history=['user_id','item_id','score','rank'],
-                    item_bias=['item_id','bias','n_ratings'], user_bias=['user_id','bias','n_ratings'])
+CAPABILITIES = dict(
+    similar_items=['query_id','item_id','score','rank'],
+    history=['user_id','item_id','score','rank'],
+    item_bias=['item_id','bias','n_ratings'],
+    user_bias=['user_id','bias','n_ratings'])
 
 # %% ../nbs/01_testing.ipynb #c9a7b897
 def _ask(learn, known, cap):
@@ -164,7 +190,8 @@ def _check_capability(learn, known, cap, has):
     "An answer with the right columns where `has`, else a refusal"
     try: res = _ask(learn, known, cap)
     except Exception as e:
-        refusal = isinstance(e, NotImplementedError) or any(o.__name__=='RecfastError' for o in type(e).__mro__)
+        ours = any(o.__name__=='RecfastError' for o in type(e).__mro__)
+        refusal = ours or isinstance(e, NotImplementedError)
         if has or not refusal: raise
         return
     assert has, f"{cap} is declared False but gave an answer"
@@ -179,7 +206,8 @@ def _check_training(learn, gradient):
     "The training loss falls over the epochs; a closed-form model records NaN and refuses `lr_find`"
     loss = [o[0] for o in learn.recorder.values]
     if gradient:
-        assert np.isfinite(loss).all() and loss[-1]<loss[0], f"the training loss went {loss[0]:.4f} -> {loss[-1]:.4f} in {len(loss)} epochs"
+        way = f"{loss[0]:.4f} -> {loss[-1]:.4f} in {len(loss)} epochs"
+        assert np.isfinite(loss).all() and loss[-1]<loss[0], f"the training loss went {way}"
         return
     assert np.isnan(loss).all(), f"a closed-form model recorded the training losses {loss}, expected NaN"
     try: learn.lr_find(show_plot=False)
@@ -208,9 +236,11 @@ def _check_save(learn, fresh, known):
 def _check_untouched(learn, known, caps):
     "No read-out changes the weights or the training flag"
     us,its = (list(o) for o in zip(*known.pairs))
-    reads = dict(predict=lambda: learn.predict(us, its), evaluate=lambda: learn.evaluate(k=3))
-    reads['recommend'] = lambda: learn.recommend(known.users, k=3)
-    for cap in [k for k,v in caps.items() if v and k in CAPABILITIES]: reads[cap] = lambda cap=cap: _ask(learn, known, cap)
+    reads = dict(
+        predict=lambda: learn.predict(us, its),
+        evaluate=lambda: learn.evaluate(k=3),
+        recommend=lambda: learn.recommend(known.users, k=3))
+    for cap in [k for k,v in caps.items() if v and k in CAPABILITIES]: reads[cap] = partial(_ask, learn, known, cap)
     before = _weights(learn)
     for flag in (True, False):
         for name,read in reads.items():
