@@ -13,6 +13,7 @@ __all__ = ['SCHEMA', 'model_spec', 'ids_json', 'check_target', 'save_bundle', 'b
 
 # %% ../nbs/60_bundle.ipynb #3b36212d
 import hashlib,json,math,re,zipfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 import torch
@@ -29,32 +30,43 @@ from .recommend import Recommender
 from .tables import whole_file,write_bytes
 from .models import zoo # noqa: F401 (a bundle may hold any of them)
 
-# %% ../nbs/60_bundle.ipynb #044aad28
-def _plain(o):
+# %% ../nbs/60_bundle.ipynb #b1c2b7a8
+def _json_types(o):
     "`o` in JSON's types; raises `TypeError`"
     if hasattr(o, 'item') and not isinstance(o, torch.Tensor): o = o.item()
     if o is None or isinstance(o, (bool,int,float,str)): return o
-    if isinstance(o, (list,tuple)): return [_plain(x) for x in o]
-    if isinstance(o, dict) and all(isinstance(k, str) for k in o): return {k: _plain(v) for k,v in o.items()}
+    if isinstance(o, (list,tuple)): return [_json_types(x) for x in o]
+    if isinstance(o, dict) and all(isinstance(k, str) for k in o): return {k: _json_types(v) for k,v in o.items()}
     raise TypeError(f"{o!r} has no form in JSON")
 
+# %% ../nbs/60_bundle.ipynb #044aad28
 def model_spec(
     model:torch.nn.Module, # any
 )->dict: # name, config (None where it cannot be built by name) and why
     "How to build the model again"
     name = type(model).__name__
-    if MODELS.get(name.lower(), (None,))[0] is not type(model): return dict(name=name, config=None, why='it is no registered model')
-    try: return dict(name=name.lower(), config=_plain({k: v for k,v in model.hyper.items() if k!='init'}), why='') # the weights come from the file
+    known = MODELS.get(name.lower(), (None,))[0]
+    if known is not type(model): return dict(name=name, config=None, why='it is no registered model')
+    given = {k: v for k,v in model.hyper.items() if k!='init'}
+    try: return dict(name=name.lower(), config=_json_types(given), why='')
     except TypeError as e: return dict(name=name, config=None, why=str(e))
+
+# %% ../nbs/60_bundle.ipynb #cdf47980
+def _check_spec(spec, sizes):
+    "Raise `BundleError` where a model cannot be built by name, or would not have `sizes`"
+    name = spec['name']
+    if spec['config'] is None:
+        raise BundleError(f"{name} cannot be built by name ({spec['why']}): pass load_bundle(path, model={name}(...))")
+    if name not in MODELS:
+        raise BundleError(f"recfast {recfast.__version__} has no model {name!r}; there are {', '.join(MODELS)}")
+    wrong = {k: v for k,v in spec['config'].items() if k in sizes and v not in (None,sizes[k])}
+    if wrong: raise BundleError(f"the model says {wrong}, the ids {sizes}")
 
 # %% ../nbs/60_bundle.ipynb #57e9ab76
 def _build_model(spec, model, sizes):
     "The architecture of `spec`, or `model`"
     if model is not None: return model
-    if spec['config'] is None: raise BundleError(f"{spec['name']} cannot be built by name ({spec['why']}): pass load_bundle(path, model={spec['name']}(...))")
-    if spec['name'] not in MODELS: raise BundleError(f"recfast {recfast.__version__} has no model {spec['name']!r}; there are {', '.join(MODELS)}")
-    wrong = {k: v for k,v in spec['config'].items() if k in sizes and v not in (None,sizes[k])}
-    if wrong: raise BundleError(f"the model says {wrong}, the ids {sizes}")
+    _check_spec(spec, sizes)
     with torch.random.fork_rng(devices=[]): return MODELS[spec['name']][0](**spec['config'])
 
 # %% ../nbs/60_bundle.ipynb #9f95c12e
@@ -62,9 +74,19 @@ SCHEMA = 1
 _DATA = re.compile(r'(weights|rows|ids)-[0-9a-f]{64}\.(safetensors|json)')
 
 def _digest(data): return hashlib.sha256(data).hexdigest()
-def _json(o): return json.dumps(o, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
-def _signed(config): return {**config, 'checksum': _digest(_json({k: v for k,v in config.items() if k!='checksum'}))}
 
+def _is_of_a_bundle(name): # of a file
+    return bool(_DATA.fullmatch(name)) or name=='config.json' or name.endswith('.tmp')
+
+# %% ../nbs/60_bundle.ipynb #8f43103d
+def _json(o): return json.dumps(o, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
+
+def _signed(config):
+    "`config` with its checksum"
+    facts = {k: v for k,v in config.items() if k!='checksum'}
+    return dict(config, checksum=_digest(_json(facts)))
+
+# %% ../nbs/60_bundle.ipynb #5ea48007
 def ids_json(
     classes:dict, # {column: `Vocab`}
 )->bytes: # JSON, utf-8
@@ -72,19 +94,23 @@ def ids_json(
     return _json([dict(column=str(n), **write_vocab(v)) for n,v in classes.items()])
 
 # %% ../nbs/60_bundle.ipynb #b37b3868
-def check_target(path): # a bundle to be
+def check_target(
+    path:Path, # a bundle to be
+):
     "Raise `BundleError` where saving would overwrite something that is no bundle"
     if path.suffix.lower()=='.zip' and not path.is_dir(): return
     if path.is_file(): raise BundleError(f"{path} is a file: name a folder, or a file that ends in .zip")
-    other = [o.name for o in path.iterdir() if not (_DATA.fullmatch(o.name) or o.name=='config.json' or o.name.endswith('.tmp'))] if path.is_dir() else []
+    if not path.is_dir(): return
+    other = [o.name for o in path.iterdir() if not _is_of_a_bundle(o.name)]
     if other: raise BundleError(f"{path} holds {first_few(other)}, which is no bundle: name an empty or a new folder")
 
+# %% ../nbs/60_bundle.ipynb #f576b658
 def _write_folder(path, config, files):
     path.mkdir(parents=True, exist_ok=True)
     for name,data in files.items(): write_bytes(path/name, data)
     write_bytes(path/'config.json', config)
-    for o in path.iterdir(): # what the bundle before had
-        if o.name not in files and (_DATA.fullmatch(o.name) or o.name.endswith('.tmp')): o.unlink(missing_ok=True)
+    gone = [o for o in path.iterdir() if _is_of_a_bundle(o.name) and o.name not in (*files,'config.json')]
+    for o in gone: o.unlink(missing_ok=True)
 
 def _write_zip(path, config, files):
     with whole_file(path) as tmp, zipfile.ZipFile(tmp, 'w', zipfile.ZIP_STORED) as z:
@@ -112,31 +138,52 @@ def save_bundle(
     return path
 
 # %% ../nbs/60_bundle.ipynb #4e11b60e
+def _read_zipped(path, name):
+    "A file of a zip; raises `BundleError` for one that is compressed"
+    with zipfile.ZipFile(path) as z:
+        if z.getinfo(name).compress_type!=zipfile.ZIP_STORED:
+            raise BundleError(f"{path}: {name} is compressed, which a bundle never is")
+        return z.read(name)
+
 def _reader(path):
     "A function from names to bytes, for a folder or a zip"
     path = Path(path)
     if not path.exists(): raise BundleError(f"there is no {path}")
     if path.is_dir(): return lambda name: (path/name).read_bytes()
     if not zipfile.is_zipfile(path): raise BundleError(f"{path} is neither a folder nor a zip file")
-    def read(name):
-        with zipfile.ZipFile(path) as z:
-            if z.getinfo(name).compress_type!=zipfile.ZIP_STORED: raise BundleError(f"{path}: {name} is compressed, which a bundle never is")
-            return z.read(name)
-    return read
+    return partial(_read_zipped, path)
+
+# %% ../nbs/60_bundle.ipynb #5b31c48e
+_DAMAGES = ValueError,RecursionError,zipfile.BadZipFile,OSError,EOFError,NotImplementedError # what damaged bytes raise
+
+def _read_config(path):
+    "What stands in `config.json`, unchecked"
+    try: return json.loads(_reader(path)('config.json').decode())
+    except (KeyError,FileNotFoundError,NotADirectoryError):
+        raise BundleError(f"{path} holds no config.json: it is no bundle, or saving it never ended") from None
+    except _DAMAGES as e: raise BundleError(f"{path}: config.json is damaged ({e})") from e
+
+# %% ../nbs/60_bundle.ipynb #e107f28e
+def _is_whole(config):
+    "Does `config.json` match its checksum?"
+    try: return config.get('checksum')==_signed(config)['checksum']
+    except (ValueError,RecursionError): return False
 
 def bundle_config(
     path, # folder or .zip
 )->dict: # what `config.json` says
     "What a bundle is, without reading its data; raises `BundleError`"
-    try: config = json.loads(_reader(path)('config.json').decode())
-    except (KeyError,FileNotFoundError,NotADirectoryError): raise BundleError(f"{path} holds no config.json: it is no bundle, or saving it never ended") from None
-    except (ValueError,RecursionError,zipfile.BadZipFile,OSError,EOFError,NotImplementedError) as e: raise BundleError(f"{path}: config.json is damaged ({e})") from e
-    if not isinstance(config, dict) or config.get('format')!='recfast bundle': raise BundleError(f"{path}: config.json is not one of a recfast bundle")
-    if not isinstance(config.get('schema'), int): raise BundleError(f"{path}: config.json is damaged (schema {config.get('schema')!r})")
-    if config['schema']>SCHEMA: raise BundleError(f"{path} was written by recfast {config.get('recfast')} (schema {config['schema']}), this is {recfast.__version__} (schema {SCHEMA}): pip install -U recfast")
-    try: whole = config.get('checksum')==_signed(config)['checksum']
-    except (ValueError,RecursionError): whole = False
-    if not whole: raise BundleError(f"{path}: config.json does not match its checksum: it was damaged or edited")
+    config = _read_config(path)
+    ours = isinstance(config, dict) and config.get('format')=='recfast bundle'
+    if not ours: raise BundleError(f"{path}: config.json is not one of a recfast bundle")
+    schema = config.get('schema')
+    if not isinstance(schema, int): raise BundleError(f"{path}: config.json is damaged (schema {schema!r})")
+    if schema>SCHEMA:
+        theirs,mine = config.get('recfast'),recfast.__version__
+        raise BundleError(f"{path} was written by recfast {theirs} (schema {schema}), "
+                          f"this is {mine} (schema {SCHEMA}): pip install -U recfast")
+    if not _is_whole(config):
+        raise BundleError(f"{path}: config.json does not match its checksum: it was damaged or edited")
     return config
 
 # %% ../nbs/60_bundle.ipynb #055f69b8
