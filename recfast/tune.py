@@ -24,7 +24,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
-from .collab import _seeded
+from .collab import seeded
 from .core import LeakageWarning,first_few
 from .data.loaders import epoch_seed
 from .metrics import metric_comp,parse_metric
@@ -105,7 +105,7 @@ def _run_trial(study, n, make_learn, space, monitor, seed, evaluate, catch):
     "Draw, train, measure; what is in `catch` ends the trial, anything else the study"
     def objective(trial):
         try:
-            with _seeded(seed): return _measure(make_learn(**draw_params(trial, space)), monitor, evaluate)
+            with seeded(seed): return _measure(make_learn(**draw_params(trial, space)), monitor, evaluate)
         except BaseException as e:
             trial.set_user_attr('error', f"{type(e).__name__}: {e}")
             trial.set_user_attr('counts', isinstance(e, catch))
