@@ -31,11 +31,14 @@ class DotProduct(Module):
         cosine:bool=False, # vectors of length one: the score is a cosine
     ):
         self.y_range,self.cosine = y_range,cosine
-        self.u_weight,self.i_weight = Embedding(n_users,n_factors),Embedding(n_items,n_factors)
+        self.u_weight = Embedding(n_users, n_factors)
+        self.i_weight = Embedding(n_items, n_factors)
 
     def _vectors(self, w): return F.normalize(w, dim=-1) if self.cosine else w
-    def _raw(self, users, items): return (self._vectors(self.u_weight(users))*self._vectors(self.i_weight(items))).sum(1, keepdim=True)
     def _ranged(self, score): return score if self.y_range is None else sigmoid_range(score, *self.y_range)
+    def _raw(self, users, items):
+        p,q = self._vectors(self.u_weight(users)),self._vectors(self.i_weight(items))
+        return (p*q).sum(1, keepdim=True)
 
     def forward(self,
         x:torch.Tensor, # [B,2] user and item rows
@@ -51,7 +54,8 @@ def score_items(self:DotProduct,
     return self._ranged(self._raw_all(users))
 
 @patch
-def _raw_all(self:DotProduct, users): return self._vectors(self.u_weight(users))@self._vectors(self.i_weight.weight).T
+def _raw_all(self:DotProduct, users):
+    return self._vectors(self.u_weight(users))@self._vectors(self.i_weight.weight).T
 
 # %% ../../nbs/23_models.dot.ipynb #f2deba7e
 @register(paper='Koren et al. 2009')
@@ -64,8 +68,10 @@ class DotProductBias(DotProduct):
         y_range:tuple=None, # (low, high) in rating units
     ):
         self.y_range = y_range
-        (self.u_weight,self.i_weight,self.u_bias,self.i_bias) = [Embedding(*o) for o in [
-            (n_users,n_factors),(n_items,n_factors),(n_users,1),(n_items,1)]]
+        self.u_weight = Embedding(n_users, n_factors)
+        self.i_weight = Embedding(n_items, n_factors)
+        self.u_bias = Embedding(n_users, 1)
+        self.i_bias = Embedding(n_items, 1)
 
     def _raw(self, users, items): return super()._raw(users, items) + self.u_bias(users) + self.i_bias(items)
     def _raw_all(self, users): return super()._raw_all(users) + self.u_bias(users) + self.i_bias.weight.T
@@ -79,6 +85,7 @@ def _design(self:DotProductBias, items):
     w = self.i_weight.weight[items].double()
     return torch.cat([w, torch.ones_like(w[:,:1])], 1),self.i_bias.weight[items,0].double()
 
+# %% ../../nbs/23_models.dot.ipynb #a74dfc5c
 @patch
 def linearize(self:DotProduct,
     u:torch.Tensor, # [D] float64, a user's factors (and bias)
@@ -91,24 +98,41 @@ def linearize(self:DotProduct,
     if self.cosine: x = (x-z[:,None]*p)/u.norm()
     if self.y_range is None: return z.cpu(),x.cpu()
     (low,high),s = self.y_range,torch.sigmoid(z)
-    return (low+(high-low)*s).cpu(),((high-low)*s*(1-s))[:,None].mul(x).cpu()
+    slope = (high-low)*s*(1-s)
+    return (low+(high-low)*s).cpu(),(slope[:,None]*x).cpu()
 
-# %% ../../nbs/23_models.dot.ipynb #82511945
+# %% ../../nbs/23_models.dot.ipynb #b94d8000
+@patch
+def set_classes(self:DotProduct,
+    classes:dict, # {column: vocabulary}
+    user:str=None, # column of users; None: the first
+    item:str=None, # column of items; None: the second
+):
+    "Tell the model the ids of its rows"
+    first,second = list(classes)[:2]
+    self.classes = classes
+    self.user,self.item = user or first,item or second
+    return self
+
 @patch
 def _rows(self:DotProduct, arr, is_item):
     "Rows of the ids `arr`"
-    if not hasattr(self, 'classes'): raise AttributeError("this model knows no ids: build it with from_classes or collab_learner")
+    if not hasattr(self, 'classes'):
+        raise AttributeError("this model knows no ids: build it with from_classes or collab_learner")
     o2i = self.classes[self.item if is_item else self.user].o2i
-    if bad := [o for o in arr if not o2i.get(o, 0)]: raise UnknownIdError(bad, 'item' if is_item else 'user', 'It has no training row.')
+    bad = [o for o in arr if not o2i.get(o, 0)]
+    if bad: raise UnknownIdError(bad, 'item' if is_item else 'user', 'It has no training row.')
     return torch.tensor([o2i[o] for o in arr])
 
+# %% ../../nbs/23_models.dot.ipynb #82511945
 @patch
 def weight(self:DotProduct,
     arr, # [N] ids
     is_item:bool=True, # of items, else of users
 )->torch.Tensor: # [N,K] a copy on the CPU
     "Factors of the ids in `arr`; raises `UnknownIdError`"
-    return (self.i_weight if is_item else self.u_weight).weight.detach().cpu()[self._rows(arr, is_item)]
+    table = self.i_weight if is_item else self.u_weight
+    return table.weight.detach().cpu()[self._rows(arr, is_item)]
 
 @patch
 def bias(self:DotProductBias,
@@ -116,30 +140,23 @@ def bias(self:DotProductBias,
     is_item:bool=True, # of items, else of users
 )->torch.Tensor: # [N] a copy on the CPU
     "Biases of the ids in `arr`; raises `UnknownIdError`"
-    return (self.i_bias if is_item else self.u_bias).weight.detach().cpu()[self._rows(arr, is_item), 0]
+    table = self.i_bias if is_item else self.u_bias
+    return table.weight.detach().cpu()[self._rows(arr, is_item),0]
 
-# %% ../../nbs/23_models.dot.ipynb #b94d8000
-@patch
-def set_classes(self:DotProduct,
-    classes:dict, # {column: vocabulary}
-    user:str=None, item:str=None, # columns; None: the first and second
-):
-    "Tell the model the ids of its rows"
-    cols = list(classes)
-    self.classes,self.user,self.item = classes,user or cols[0],item or cols[1]
-    return self
-
+# %% ../../nbs/23_models.dot.ipynb #a8182a1f
 @patch(cls_method=True)
 def from_classes(cls:DotProduct,
     n_factors:int, # K
     classes:dict, # {user column: vocabulary, item column: vocabulary}
-    user:str=None, item:str=None, # columns; None: the first and second
+    user:str=None, # column of users; None: the first
+    item:str=None, # column of items; None: the second
     y_range:tuple=None, # (low, high) in rating units
 ):
     "Build from the vocabularies of a `CollabDataLoaders`"
-    cols = list(classes)
-    user,item = user or cols[0],item or cols[1]
-    return cls(n_users=len(classes[user]), n_items=len(classes[item]), n_factors=n_factors, y_range=y_range).set_classes(classes, user, item)
+    first,second = list(classes)[:2]
+    n_users,n_items = len(classes[user or first]),len(classes[item or second])
+    self = cls(n_users=n_users, n_items=n_items, n_factors=n_factors, y_range=y_range)
+    return self.set_classes(classes, user, item)
 
 # %% ../../nbs/23_models.dot.ipynb #487c3923
 class EmbeddingDotBias(DotProductBias):

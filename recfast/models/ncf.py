@@ -32,11 +32,12 @@ class EmbeddingNN(TabularModel):
         **kwargs # of `TabularModel`: ps, embed_p, y_range, use_bn, act_cls ...
     ):
         if emb_szs is None: emb_szs = [(n, int(emb_sz_rule(n))) for n in (n_users,n_items)]
-        super().__init__(emb_szs=emb_szs, n_cont=0, out_sz=1, layers=[n_factors] if layers is None else list(layers), **kwargs)
+        layers = [n_factors] if layers is None else list(layers)
+        super().__init__(emb_szs=emb_szs, n_cont=0, out_sz=1, layers=layers, **kwargs)
 
 # %% ../../nbs/25_models.ncf.ipynb #b4a019ca
-ACTS = {'relu':nn.ReLU, 'leaky_relu':nn.LeakyReLU, 'tanh':nn.Tanh, 'sigmoid':nn.Sigmoid, 'gelu':nn.GELU, 'elu':nn.ELU, 'selu':nn.SELU, 'silu':nn.SiLU,
-        'identity':nn.Identity, 'none':nn.Identity}
+ACTS = dict(relu=nn.ReLU, leaky_relu=nn.LeakyReLU, tanh=nn.Tanh, sigmoid=nn.Sigmoid,
+            gelu=nn.GELU, elu=nn.ELU, selu=nn.SELU, silu=nn.SiLU, identity=nn.Identity, none=nn.Identity)
 
 def make_act(
     act, # a name in `ACTS`, in any case, or a class
@@ -55,13 +56,18 @@ def init_normal(
     if isinstance(m, (nn.Embedding,nn.Linear)): nn.init.normal_(m.weight, 0., std)
     if isinstance(m, nn.Linear) and m.bias is not None: nn.init.zeros_(m.bias)
 
-def init_xavier(m:nn.Module): # an Embedding or a Linear
-    "Embeddings from N(0, 0.01); Linear weights so that the scale of signals is kept both ways (Glorot and Bengio, 2010)"
+# %% ../../nbs/25_models.ncf.ipynb #19066694
+def init_xavier(
+    m:nn.Module, # an Embedding or a Linear; others are left alone
+):
+    "Embeddings from N(0, 0.01); Linear weights that keep the scale of signals both ways (Glorot and Bengio, 2010)"
     init_normal(m)
     if isinstance(m, nn.Linear): nn.init.xavier_uniform_(m.weight)
 
-def init_kaiming(m:nn.Module): # an Embedding or a Linear
-    "Embeddings from N(0, 0.01); Linear weights so that the scale is kept through ReLUs (He et al., 2015)"
+def init_kaiming(
+    m:nn.Module, # an Embedding or a Linear; others are left alone
+):
+    "Embeddings from N(0, 0.01); Linear weights that keep the scale through ReLUs (He et al., 2015)"
     init_normal(m)
     if isinstance(m, nn.Linear): nn.init.kaiming_normal_(m.weight, nonlinearity='relu')
 
@@ -70,8 +76,11 @@ class PairNet(Module):
     "A network over `features(users, items)`; base of `GMF`, `MLP` and `NeuMF`"
     def _head(self, n_in, n_out, y_range, init):
         "The last `Linear`, after which every layer is initialised"
-        if n_out>1 and y_range is not None: raise ValueError(f"n_out={n_out} gives logits of classes, which y_range={y_range} would squash: pass y_range=None")
-        self.head,self.n_out,self.y_range = nn.Linear(n_in, n_out),n_out,y_range
+        if n_out>1 and y_range is not None:
+            squashed = f"which y_range={y_range} would squash"
+            raise ValueError(f"n_out={n_out} gives logits of classes, {squashed}: pass y_range=None")
+        self.n_out,self.y_range = n_out,y_range
+        self.head = nn.Linear(n_in, n_out)
         if init is not None: self.apply(init)
 
     def forward(self,
@@ -84,7 +93,9 @@ class PairNet(Module):
         out:torch.Tensor, # [B,n_out] from `forward`
     )->torch.Tensor: # [B,1]
         "One number per pair: of several classes 0, 1, 2 ... the mean under their softmax"
-        return out if self.n_out==1 else out.softmax(1)@torch.arange(self.n_out, dtype=out.dtype, device=out.device)[:,None]
+        if self.n_out==1: return out
+        classes = torch.arange(self.n_out, dtype=out.dtype, device=out.device)
+        return out.softmax(1)@classes[:,None]
 
 # %% ../../nbs/25_models.ncf.ipynb #c6685888
 @register(bias=False, paper='He et al. 2017')
@@ -98,7 +109,8 @@ class GMF(PairNet):
         *, n_out:int=1, # 6: logits of the stars 0 to 5
         init=init_normal, # called on every layer; None: as torch makes them
     ):
-        self.u_weight,self.i_weight = Embedding(n_users,n_factors),Embedding(n_items,n_factors)
+        self.u_weight = Embedding(n_users, n_factors)
+        self.i_weight = Embedding(n_items, n_factors)
         self._head(n_factors, n_out, y_range, init)
 
     def features(self,
@@ -113,9 +125,13 @@ def score_items(self:GMF,
     users:torch.Tensor, # [U] user rows
 )->torch.Tensor: # [U,I] scores of every item
     "Scores of every item for `users`"
-    if self.n_out>1: return torch.stack([self.to_score(self.head(u*self.i_weight.weight))[:,0] for u in self.u_weight(users)])
+    if self.n_out>1: return torch.stack([self._of_classes(u) for u in self.u_weight(users)])
     z = (self.u_weight(users)*self.head.weight)@self.i_weight.weight.T + self.head.bias
     return z if self.y_range is None else sigmoid_range(z, *self.y_range)
+
+@patch
+def _of_classes(self:GMF, u): # [K] -> [I]
+    return self.to_score(self.head(u*self.i_weight.weight))[:,0]
 
 # %% ../../nbs/25_models.ncf.ipynb #42bc4ddb
 @register(bias=False, paper='He et al. 2017')
@@ -132,9 +148,11 @@ class MLP(PairNet):
         n_out:int=1, # 6: logits of the stars 0 to 5
         init=init_normal, # called on every layer; None: as torch makes them
     ):
-        self.u_weight,self.i_weight = Embedding(n_users,n_factors),Embedding(n_items,n_factors)
+        self.u_weight = Embedding(n_users, n_factors)
+        self.i_weight = Embedding(n_items, n_factors)
         sizes = [2*n_factors, *layers]
-        self.hidden = nn.Sequential(*[o for a,b in zip(sizes,sizes[1:]) for o in (nn.Dropout(p),nn.Linear(a,b),make_act(act))])
+        steps = [(nn.Dropout(p),nn.Linear(a, b),make_act(act)) for a,b in zip(sizes, sizes[1:])]
+        self.hidden = nn.Sequential(*[o for step in steps for o in step])
         self._head(sizes[-1], n_out, y_range, init)
 
     def features(self,
@@ -159,7 +177,8 @@ class NeuMF(PairNet):
         n_out:int=1, # 6: logits of the stars 0 to 5
         init=init_normal, # called on every layer; None: as torch makes them
     ):
-        self.gmf,self.mlp = GMF(n_users, n_items, n_factors),MLP(n_users, n_items, mlp_factors or n_factors, layers=layers, p=p, act=act)
+        self.gmf = GMF(n_users, n_items, n_factors)
+        self.mlp = MLP(n_users, n_items, mlp_factors or n_factors, layers=layers, p=p, act=act)
         n_in = sum(o.head.in_features for o in (self.gmf,self.mlp))
         for o in (self.gmf,self.mlp): o.head = None
         self._head(n_in, n_out, y_range, init)
@@ -178,9 +197,12 @@ def from_pretrained(cls:NeuMF,
     alpha:float=0.5, # weight of `gmf`
 )->NeuMF: # on the device of `gmf`, ready for `collab_learner(dls, arch=...)`
     "A `NeuMF` that scores the weighted mean of two trained models; raises `ValueError` where they do not fit together"
-    shape = lambda o: (o.u_weight.num_embeddings, o.i_weight.num_embeddings, o.n_out, o.y_range)
-    if shape(gmf)!=shape(mlp): raise ValueError(f"GMF has (n_users, n_items, n_out, y_range) {shape(gmf)}, MLP has {shape(mlp)}: train both on the same loaders")
-    with torch.random.fork_rng(devices=[]): self = cls(2, 2, 1, gmf.y_range, layers=(1,), n_out=gmf.n_out) # a small one, whose parts are replaced
+    theirs,mine = _sizes(gmf),_sizes(mlp)
+    if theirs!=mine:
+        what = f"GMF has (n_users, n_items, n_out, y_range) {theirs}, MLP has {mine}"
+        raise ValueError(f"{what}: train both on the same loaders")
+    with torch.random.fork_rng(devices=[]): # a small one, whose parts are replaced
+        self = cls(2, 2, 1, gmf.y_range, layers=(1,), n_out=gmf.n_out)
     self.gmf,self.mlp = deepcopy(gmf),deepcopy(mlp)
     with torch.no_grad():
         self.head.weight = nn.Parameter(torch.cat([alpha*gmf.head.weight, (1-alpha)*mlp.head.weight], 1))
@@ -188,3 +210,5 @@ def from_pretrained(cls:NeuMF,
     self.head.in_features = self.head.weight.shape[1]
     for o in (self.gmf,self.mlp): o.head = None
     return self
+
+def _sizes(net): return net.u_weight.num_embeddings,net.i_weight.num_embeddings,net.n_out,net.y_range
