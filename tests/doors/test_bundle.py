@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -213,6 +214,29 @@ def test_folders_on_the_way_are_made(saved, tmp_path):
     rec = load_bundle(saved[0])
     pd.testing.assert_frame_equal(load_bundle(rec.save_bundle(tmp_path/'x'/'y'/'B.ZIP')).recommend(k=5), saved[1])
     assert (tmp_path/'x'/'y'/'B.ZIP').is_file()
+
+# bundles of before: recfast 0.1.0 wrote these, and `answers.json` is what its learners said
+
+SCHEMA_1 = Path(__file__).parent/'schema1'
+ANSWERS_OF_THEN = json.loads((SCHEMA_1/'answers.json').read_text(encoding='utf-8'))
+
+@pytest.mark.parametrize('name', ANSWERS_OF_THEN)
+def test_a_bundle_of_schema_1_answers_as_it_did(name):
+    then,rec = ANSWERS_OF_THEN[name],load_bundle(SCHEMA_1/f'{name}.zip')
+    film = then['similar']['query_id'][0]
+    now = dict(recommend=rec.recommend([1,2], k=3), similar=rec.similar_items(film, k=3),
+               history=rec.recommend(history={film: 4}, k=3),
+               predict=pd.DataFrame(dict(score=[rec.predict(1, film)])))
+    assert bundle_config(SCHEMA_1/f'{name}.zip')['schema']==1 and set(now)==set(then)
+    for verb,frame in now.items():
+        want = pd.DataFrame(then[verb])
+        pd.testing.assert_frame_equal(frame, want, check_dtype=False, rtol=1e-5, atol=1e-6, obj=f'{name} {verb}')
+
+def test_a_bundle_of_schema_1_is_saved_as_one_of_today(tmp_path):
+    rec = load_bundle(SCHEMA_1/'dotproductbias.zip')
+    again = load_bundle(rec.save_bundle(tmp_path/'b'))
+    pd.testing.assert_frame_equal(again.recommend(k=3), rec.recommend(k=3))
+    assert again.info['training']==rec.info['training'] and again.info['training']['metrics']['ndcg@5']>0
 
 # damage
 
