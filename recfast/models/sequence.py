@@ -1,6 +1,9 @@
 """What this person takes next, from what they took before
 
-The models so far forget the order in which things were chosen. A next-item model reads it: items in, and at every place a score for each item that could come next. Users have no table here; a user is a history, so someone new is served like everybody else. Two models: `NextItem`, which looks at one item only, and `SASRec`, which looks at all of them.
+The models so far forget the order in which things were chosen. A next-item model reads it: items in, and at every
+place a score for each item that could come next. Users have no table here; a user is a history, so someone new is
+served like everybody else. Two models: `NextItem`, which looks at one item only, and `SASRec`, which looks at all of
+them.
 
 Docs: https://recfast.github.io/recfast/models.sequence.html.md"""
 
@@ -23,21 +26,42 @@ from .ncf import make_act
 # %% ../../nbs/27_models.sequence.ipynb #936f0058
 class SequenceModel(nn.Module):
     "Base of next-item models: `states(x)` [B,L] -> [B,L,K] and `logits(h)` [...,K] -> [...,I] make one"
-    pairs,default_loss,seq_len,_last = False,NextItemLoss,1,None
+    pairs = False
+    default_loss = NextItemLoss
+    seq_len = 1
+    _last = None # [U,L] the last items of every user, once attached
 
-    def forward(self, x): # [B,L] item rows; or [B,1,2] pairs
-        if x.ndim==3: return self.score_items(x[:,0,0]).gather(1, x[:,0,1:])
-        if x.shape[1]>self.seq_len>1: raise ValueError(f"x has {x.shape[1]} places, the model {self.seq_len}: give it config=dict(seq_len={x.shape[1]})")
-        return self._out(self.states(x))
+    def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k!='_last'}
 
     def _out(self, h): return self.logits(h)
 
-    def attach(self, interactions):
-        "Keep the last `seq_len` items of every user"
-        h = Histories(interactions)
-        self._last = h.last(torch.arange(len(h.stops)), self.seq_len)
+# %% ../../nbs/27_models.sequence.ipynb #8da60a26
+@patch
+def forward(self:SequenceModel,
+    x:torch.Tensor, # [B,L] item rows; or [B,1,2] pairs
+)->torch.Tensor: # [B,L,I] scores of the item after each place; of pairs [B,1]
+    "Scores at every place, or those of pairs; raises `ValueError` for a window that is too long"
+    if x.ndim==3: return self._of_pairs(x[:,0])
+    n = x.shape[1]
+    if n>self.seq_len>1:
+        raise ValueError(f"x has {n} places, the model {self.seq_len}: give it config=dict(seq_len={n})")
+    return self._out(self.states(x))
 
-    def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k!='_last'}
+@patch
+def _of_pairs(self:SequenceModel, x):
+    "[B,1] scores of users and items x:[B,2]"
+    users,items = x.T
+    return self.score_items(users).gather(1, items[:,None])
+
+# %% ../../nbs/27_models.sequence.ipynb #40d92f21
+@patch
+def attach(self:SequenceModel,
+    interactions, # `Interactions`: the training rows
+):
+    "Keep the last `seq_len` items of every user"
+    histories = Histories(interactions)
+    users = torch.arange(len(histories.stops))
+    self._last = histories.last(users, self.seq_len)
 
 # %% ../../nbs/27_models.sequence.ipynb #bf7b09f5
 @patch
@@ -45,9 +69,18 @@ def score_items(self:SequenceModel,
     users:torch.Tensor, # [U] user rows
 )->torch.Tensor: # [U,I]
     "Scores of the item after each user's last; raises `RecfastError` before `attach`"
-    if self._last is None: raise RecfastError("this model has no histories: call model.attach(dls.interactions('train')) first")
-    return self._after(self._last[users.cpu()].to(users.device))
+    if self._last is None:
+        raise RecfastError("this model has no histories: call model.attach(dls.interactions('train')) first")
+    x = self._last[users.cpu()]
+    return self._after(x.to(users.device))
 
+@patch
+def _after(self:SequenceModel, x):
+    "[B,I] scores of the item after windows x:[B,L]"
+    states = (self.states(o)[:,-1] for o in x.split(1024))
+    return torch.cat([self.logits(h) for h in states])
+
+# %% ../../nbs/27_models.sequence.ipynb #8b63ccab
 @patch
 def score_history(self:SequenceModel,
     items:torch.Tensor, # [n] item rows, oldest first
@@ -55,10 +88,8 @@ def score_history(self:SequenceModel,
 )->torch.Tensor: # [I]
     "Scores of the item after a history"
     x = torch.as_tensor(items)[-self.seq_len:].long()
-    return self._after(F.pad(x, (self.seq_len-len(x), 0))[None].to(self.item_vectors().device))[0]
-
-@patch
-def _after(self:SequenceModel, x): return torch.cat([self.logits(self.states(o)[:,-1]) for o in x.split(1024)])
+    x = F.pad(x, (self.seq_len-len(x), 0))
+    return self._after(x[None].to(self.item_vectors().device))[0]
 
 # %% ../../nbs/27_models.sequence.ipynb #7ac5bae1
 @register(reads='sequences', bias=False, paper='after Rendle et al., 2010')
@@ -73,7 +104,8 @@ class NextItem(SequenceModel):
         p:float=0., # dropout before the Linear
     ):
         super().__init__()
-        self.i_weight,self.act = nn.Embedding(n_items, n_factors, padding_idx=0),nn.Sequential(make_act(act), nn.Dropout(p))
+        self.i_weight = nn.Embedding(n_items, n_factors, padding_idx=0)
+        self.act = nn.Sequential(make_act(act), nn.Dropout(p))
         self.head = nn.Linear(n_factors, n_items)
 
     def states(self, x): return self.act(self.i_weight(x))
@@ -83,26 +115,43 @@ class NextItem(SequenceModel):
 # %% ../../nbs/27_models.sequence.ipynb #f5e54a1d
 class Block(nn.Module):
     "Causal self-attention and a feed-forward part, each added to what came in"
-    def __init__(self, n_factors, n_heads, p):
+    def __init__(self, n_factors, n_heads, p): # K, heads, dropout
         super().__init__()
-        self.norm1,self.norm2,self.n_heads,self.p = nn.LayerNorm(n_factors),nn.LayerNorm(n_factors),n_heads,p
-        self.qkv,self.proj = nn.Linear(n_factors, 3*n_factors),nn.Linear(n_factors, n_factors)
-        self.ff = nn.Sequential(nn.Linear(n_factors, n_factors), nn.ReLU(), nn.Dropout(p), nn.Linear(n_factors, n_factors))
+        self.norm1 = nn.LayerNorm(n_factors)
+        self.norm2 = nn.LayerNorm(n_factors)
+        self.n_heads = n_heads
+        self.p = p
+        self.qkv = nn.Linear(n_factors, 3*n_factors)
+        self.proj = nn.Linear(n_factors, n_factors)
+        inner,outer = (nn.Linear(n_factors, n_factors) for _ in range(2))
+        self.ff = nn.Sequential(inner, nn.ReLU(), nn.Dropout(p), outer)
         self.drop = nn.Dropout(p)
 
     def forward(self, h, mask): # [B,L,K], [B,1,L,L] bool
-        B,L,K = h.shape
-        q,k,v = self.qkv(self.norm1(h)).view(B, L, 3, self.n_heads, K//self.n_heads).permute(2,0,3,1,4)
-        a = F.scaled_dot_product_attention(q, k, v, mask, self.p if self.training else 0.)
-        h = h + self.drop(self.proj(a.transpose(1,2).reshape(B, L, K)))
+        h = h + self.drop(self.proj(self._attend(self.norm1(h), mask)))
         return h + self.drop(self.ff(self.norm2(h)))
 
+# %% ../../nbs/27_models.sequence.ipynb #d6e42a4b
+@patch
+def _attend(self:Block, h, mask):
+    "[B,L,K] what each place reads off those it may look at"
+    B,L,K = h.shape
+    qkv = self.qkv(h).view(B, L, 3, self.n_heads, K//self.n_heads)
+    q,k,v = qkv.permute(2,0,3,1,4)
+    p = self.p if self.training else 0.
+    read = F.scaled_dot_product_attention(q, k, v, mask, p)
+    return read.transpose(1,2).reshape(B, L, K)
+
 # %% ../../nbs/27_models.sequence.ipynb #bdc533f4
-def causal_mask(x): # [B,L] item rows -> [B,1,L,L] bool: which places a place may look at
+def causal_mask(
+    x:torch.Tensor, # [B,L] item rows
+)->torch.Tensor: # [B,1,L,L] bool
     "Itself and earlier ones that are no padding"
-    L = x.shape[1]
-    earlier = torch.ones(L, L, dtype=torch.bool, device=x.device).tril()
-    return ((earlier & (x>0)[:,None]) | torch.eye(L, dtype=torch.bool, device=x.device))[:,None]
+    n = x.shape[1]
+    square = torch.ones(n, n, dtype=torch.bool, device=x.device)
+    itself = torch.eye(n, dtype=torch.bool, device=x.device)
+    earlier = square.tril() & (x>0)[:,None]
+    return (earlier | itself)[:,None]
 
 # %% ../../nbs/27_models.sequence.ipynb #7df23854
 @register(reads='sequences', bias=False, paper='Kang and McAuley, 2018')
@@ -121,21 +170,45 @@ class SASRec(SequenceModel):
     ):
         super().__init__()
         if n_factors%n_heads: raise ValueError(f"n_factors={n_factors} cannot be divided into n_heads={n_heads}")
-        self.seq_len,self.n_negatives = seq_len,n_negatives
-        self.i_weight,self.place = nn.Embedding(n_items, n_factors, padding_idx=0),nn.Parameter(torch.zeros(seq_len, n_factors))
-        self.blocks,self.norm,self.drop = nn.ModuleList(Block(n_factors, n_heads, p) for _ in range(n_layers)),nn.LayerNorm(n_factors),nn.Dropout(p)
-        nn.init.normal_(self.i_weight.weight, std=n_factors**-0.5)
-        nn.init.normal_(self.place, std=n_factors**-0.5)
-        with torch.no_grad(): self.i_weight.weight[0] = 0
-
-    def states(self, x):
-        h,mask = self.drop(self.i_weight(x)+self.place[self.seq_len-x.shape[1]:]),causal_mask(x)
-        for b in self.blocks: h = b(h, mask)
-        return self.norm(h)
+        self.seq_len = seq_len
+        self.n_negatives = n_negatives
+        self.i_weight = nn.Embedding(n_items, n_factors, padding_idx=0)
+        self.place = nn.Parameter(torch.zeros(seq_len, n_factors))
+        self.blocks = nn.ModuleList(Block(n_factors, n_heads, p) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(n_factors)
+        self.drop = nn.Dropout(p)
+        self._draw(n_factors**-0.5)
 
     def logits(self, h): return h@self.i_weight.weight.T
-    def _out(self, h): return (h,self.i_weight.weight,self.n_negatives) if self.training and self.n_negatives else self.logits(h)
     def item_vectors(self): return self.i_weight.weight
+
+# %% ../../nbs/27_models.sequence.ipynb #ff736ca3
+@patch
+@torch.no_grad()
+def _draw(self:SASRec, std):
+    "Vectors of items and places from a normal distribution"
+    nn.init.normal_(self.i_weight.weight, std=std)
+    nn.init.normal_(self.place, std=std)
+    self.i_weight.weight[0] = 0
+
+# %% ../../nbs/27_models.sequence.ipynb #5a74901e
+@patch
+def states(self:SASRec,
+    x:torch.Tensor, # [B,L] item rows
+)->torch.Tensor: # [B,L,K]
+    "What is known at each place"
+    places = self.place[self.seq_len-x.shape[1]:]
+    h = self.drop(self.i_weight(x)+places)
+    mask = causal_mask(x)
+    for block in self.blocks: h = block(h, mask)
+    return self.norm(h)
+
+# %% ../../nbs/27_models.sequence.ipynb #1a53ea62
+@patch
+def _out(self:SASRec, h):
+    "Scores; in training with `n_negatives` what sampled softmax needs"
+    if not (self.training and self.n_negatives): return self.logits(h)
+    return h,self.i_weight.weight,self.n_negatives
 
 # %% ../../nbs/27_models.sequence.ipynb #a8989dd5
 _all_ = ['NextItemLoss'] # moved; still offered here
