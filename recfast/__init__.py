@@ -50,6 +50,7 @@ Modules:
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
+- `recfast.lists`: Lists of all users as one grid, from which others are chosen
 - `recfast.losses`: What a model is asked to make small
 - `recfast.metrics`: What a metric measures, with its formula and its denominator
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing

@@ -43,6 +43,7 @@ from recfast.histories import *
 from recfast.recommend import *
 from recfast.explain import *
 from recfast.interpret import *
+from recfast.lists import *
 from recfast.rerank import *
 from recfast.fast import *
 from recfast.collab import *
