@@ -25,6 +25,7 @@ from .collab import CollabLearner
 from .core import BundleError,first_few,offer
 from .data.interactions import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
+from .losses import loss_name,loss_spec,make_loss
 from .models.base import MODELS
 from .recommend import Recommender
 from .tables import whole_file,write_bytes
@@ -131,7 +132,7 @@ def save_bundle(
     files = {f'{role}-{_digest(o)}.{end}': o for (role,end),o in data.items()}
     config = dict(format='recfast bundle', schema=SCHEMA, recfast=recfast.__version__, versions={o: version(o) for o in ('torch','fastai','pandas')},
                   model=model_spec(rec.model), files={role: name for (role,_),name in zip(data, files)}, n_train=len(rec.train),
-                  rating_name=str(rec.seen.rating_name), training=training or {})
+                  rating_name=str(rec.seen.rating_name), loss=rec.loss and loss_spec(rec.loss), draws=rec.draws, training=training or {})
     check_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     (_write_zip if path.suffix.lower()=='.zip' else _write_folder)(path, json.dumps(_signed(config), ensure_ascii=False, indent=1, allow_nan=False).encode(), files)
@@ -208,15 +209,23 @@ def check_files(
 def load_bundle(
     path, # folder or .zip, from `save_bundle`
     model:torch.nn.Module=None, # for a model of your own: built as it was, its weights are read into it, strictly
+    loss=None, # for a loss of your own, which `history=` is answered by; None: the one that is written down
 )->Recommender: # the same answers, on the CPU
     "A `Recommender` from a bundle; executes nothing of it and raises `BundleError` for one that is damaged, newer or foreign"
     config = bundle_config(path)
-    try: return _assemble(config, _files(path, config), model)
+    try: return _assemble(config, _files(path, config), model, loss)
     except BundleError: raise
     except (KeyError,TypeError,ValueError,AttributeError,IndexError,RuntimeError,SafetensorError,OverflowError,RecursionError,MemoryError) as e:
         raise BundleError(f"{path}: its parts do not fit together ({type(e).__name__}: {e})") from e
 
-def _assemble(config, files, model):
+def _loss_of(config):
+    "The loss that a bundle names; bundles of before name it among the facts of training, and cross-entropy by what it wraps"
+    if 'loss' in config: return config['loss'] and make_loss(config['loss'])
+    name = config['training'].get('loss')
+    if name!='function': return name and make_loss(dict(name=name))
+    return make_loss(dict(name='BCE', args=dict(y_range=(config['model']['config'] or {}).get('y_range'))))
+
+def _assemble(config, files, model, loss):
     ids = json.loads(files.pop('ids').decode()) # pop: the bytes are not kept beside what they became
     classes = {o['column']: read_vocab(o) for o in ids}
     seen = read_rows(read_tensors(files.pop('rows')), classes, config['rating_name'])
@@ -225,7 +234,7 @@ def _assemble(config, files, model):
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
     if hasattr(model, 'set_classes'): model.set_classes(classes)
     if hasattr(model, 'attach'): model.attach(train)
-    rec = Recommender(model.eval(), seen, train)
+    rec = Recommender(model.eval(), seen, train, _loss_of(config) if loss is None else loss, config.get('draws'))
     rec.info = config
     return rec
 
@@ -242,7 +251,7 @@ def save_bundle(self:CollabLearner,
     evaluation = self.last_evaluation if evaluation is None else evaluation
     rows = [] if rec is None else vars(rec).get('values', [])
     last = _numbers(dict(zip(rec.metric_names[1:], rows[-1]))) if rows else {}
-    facts = dict(n_epoch=self.n_trained, seed=self.seed, loss=getattr(loss, '__name__', type(getattr(loss, 'func', loss)).__name__), data=self.dls.report, last_epoch=last)
+    facts = dict(n_epoch=self.n_trained, seed=self.seed, loss=loss_name(loss), data=self.dls.report, last_epoch=last)
     if evaluation is not None: facts.update(metrics=_numbers(evaluation.summary), protocol=evaluation.protocol)
     if getattr(evaluation, 'baseline', None) is not None: facts['baseline'] = _numbers(evaluation.baseline.summary)
     return save_bundle(self.recommender, path, facts)

@@ -24,7 +24,7 @@ from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
-from .recommend import Recommender
+from .recommend import Recommender,draws_of
 
 # %% ../nbs/56_collab.ipynb #6f409703
 @add_later
@@ -104,8 +104,8 @@ def load(self:CollabLearner, *args, **kwargs):
 @patch(as_prop=True)
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
-    of = self.model,self.dls.interactions('all'),self.dls.interactions('train')
-    return kept(self, 'recommender', of, lambda: Recommender(*of))
+    of = self.model,self.dls.interactions('all'),self.dls.interactions('train'),self.loss_func
+    return kept(self, 'recommender', of, lambda: Recommender(*of, draws_of(self.dls.train)))
 
 @patch
 def __getstate__(self:CollabLearner):

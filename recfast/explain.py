@@ -31,9 +31,9 @@ def _contributions(self:Recommender, items, ratings, targets):
         raise NotImplementedError(f"{name} cannot be explained: explain answers for models with a method contributions(items, ratings) "
                                   "(EASE, ItemKNN, IALS) and for pair models with user tables (dot products, EmbeddingNN, NeuMF)")
     prior,noise = self._prior()
-    dev = model_device(self.model)
-    u,steps = fold_in_steps(self.model, prior, items.to(dev), ratings, noise)
-    return steps.T@path_gradient(self.model, prior, u, targets.to(dev)).T
+    likelihood = self._likelihood(items, ratings, noise) if len(items) else None
+    u,steps = fold_in_steps(self.model, prior, items, ratings, likelihood=likelihood)
+    return steps.T@path_gradient(self.model, prior, u, targets.to(model_device(self.model))).T
 
 # %% ../nbs/52_explain.ipynb #f44bbd61
 def _by_item(items, parts):

@@ -69,9 +69,10 @@ def _floats(ratings):
     return pd.to_numeric(texts, errors='coerce').to_numpy(float)
 
 # %% ../nbs/50_histories.ipynb #a27e99ab
-def _check_ratings(ids, ratings, rows):
+def _check_ratings(ids, ratings, rows, labels=False):
     "Raise `RatingsError` for ratings that training could not have had"
     low,high = rows.rating_range or (-np.inf,np.inf)
+    if labels: low = min(low, 0.)
     within = (ratings>=low)&(ratings<=high)
     if within.all(): return
     bad = [f'{i}: {r:g}' for i,r,ok in zip(ids, ratings, within) if not ok]
@@ -84,12 +85,13 @@ def encode_history(
     rows, # `Interactions` of training: vocabularies, column names, range of ratings
     h, # {item: rating}, a frame, a list of {'item_id', 'rating'}, or liked items
     on_unknown:str='raise', # or 'warn', 'drop', 'fallback', which leave unknown items out
+    labels:bool=False, # are ratings labels, of which 0 (not liked) is one? `Interactions` hold the others
 )->tuple: # (item rows [n] int64, ratings [n] float64), tensors
     "One history as rows of the model; raises `UnknownIdError`, and `RatingsError` on what is no history"
     ids,ratings = _ids_and_ratings(h, rows)
     if ratings is None: ratings = [rows.best_rating]*len(ids)
     ratings = _floats(ratings)
-    _check_ratings(ids, ratings, rows)
+    _check_ratings(ids, ratings, rows, labels)
     items = rows.item_vocab.encode(ids, on_unknown, 'item')
     known = items>0
     return torch.from_numpy(items[known]),torch.from_numpy(ratings[known])
@@ -107,10 +109,11 @@ def encode_histories(
     rows, # `Interactions` of training
     history, # one history in any form of `encode_history`, or a list of several
     on_unknown:str='raise', # as in `encode_history`
+    labels:bool=False, # as in `encode_history`
 )->list: # of (item rows, ratings)
     "Histories as rows of the model; raises as `encode_history` does"
     histories = history if _are_several(history) else [history]
-    return [encode_history(rows, h, on_unknown) for h in histories]
+    return [encode_history(rows, h, on_unknown, labels) for h in histories]
 
 # %% ../nbs/50_histories.ipynb #3e19e425
 def _is_id(vocab, text):
