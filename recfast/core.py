@@ -9,12 +9,14 @@ Docs: https://recfast.github.io/recfast/core.html.md"""
 # %% auto #0
 __all__ = ['ON_UNKNOWN', 'MOVED', 'VERBS', 'RecfastError', 'RatingsError', 'BundleError', 'LeakageWarning', 'first_few',
            'UnknownIdError', 'check_kwargs', 'check_on_unknown', 'free_memory', 'NeedsMemoryError', 'need_memory',
-           'offer', 'Later', 'add_later', 'Kept', 'kept', 'quiet', 'whole_file']
+           'offer', 'homes', 'offer_rooms', 'Later', 'add_later', 'Kept', 'kept', 'quiet', 'whole_file']
 
 # %% ../nbs/00_core.ipynb #6624b044
-import os
+import os,re
+from ast import literal_eval
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -165,6 +167,35 @@ def offer(
 # %% ../nbs/00_core.ipynb #a84308b7
 _all_ = ['whole_file'] # moved; still offered here
 __getattr__ = offer(__name__)
+
+# %% ../nbs/00_core.ipynb #7aec44a3
+@cache
+def homes(
+    package:str, # 'recfast', 'recfast.models'
+)->dict: # {name: module}
+    "The public names of a package by the module each is written in; no module is imported for it"
+    root = Path(import_module(package).__file__).parent
+    found = {}
+    for path in sorted(root.rglob('*.py')):
+        text = path.read_text(encoding='utf-8')
+        public = re.search(r'^__all__ = (\[.*?\])', text, re.M|re.S)
+        if not public: continue
+        written = re.findall(r'^(?:async def |def |class )?(\w+)', text, re.M)
+        module = '.'.join([package, *path.relative_to(root).with_suffix('').parts])
+        found |= dict.fromkeys(set(literal_eval(public[1])).intersection(written), module)
+    return found
+
+# %% ../nbs/00_core.ipynb #94ebc709
+def offer_rooms(
+    package:str, # its `__name__`
+): # its `__getattr__`
+    "A package `__getattr__` that imports a room when one of its names is asked for"
+    def find(name):
+        rooms = homes(package)
+        if name=='__all__': return sorted(rooms)
+        if name not in rooms: raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(rooms[name]), name)
+    return find
 
 # %% ../nbs/00_core.ipynb #cf8eb628
 VERBS = { # class -> {method: the module that adds it}
