@@ -16,7 +16,8 @@ PROTOCOL = ("leave-last-out by time (ties by row), item_id, one relevant item pe
 
 def loaders(seed, choose=False):
     "The table in windows; to choose settings, without each user's last row"
-    from recfast.all import CollabDataLoaders,last_rows,ml_100k
+    from recfast.all import CollabDataLoaders,ml_100k
+    from recfast.data.split import last_rows
     ratings = ml_100k()
     if choose: ratings = ratings.iloc[last_rows(ratings.user_id, ratings.timestamp)[0]].reset_index(drop=True)
     return CollabDataLoaders.sequences_from_df(ratings, seed=seed, **LOADERS)

@@ -1,14 +1,46 @@
+import ast
+import importlib
+import json
+import pkgutil
+import re
 import subprocess
 import sys
+import warnings
+from functools import cache
+from pathlib import Path
 
 import fastai.collab
 import fastai.tabular.all
 import pytest
 
 import recfast.all
+from recfast.core import homes
+
+NBS = Path(__file__).parents[2]/'nbs'
 
 SHADOWED = {'CollabDataLoaders', 'collab_learner', 'EmbeddingDotBias', 'EmbeddingNN', 'rmse', 'EarlyStoppingCallback', 'SaveModelCallback',
             'ReduceLROnPlateau'}
+
+ERRORS = {'RecfastError', 'RatingsError', 'UnknownIdError', 'BundleError', 'NeedsMemoryError', 'LeakageWarning'}
+BASES = {'FlatLoss', 'BlockLoss', 'PairLoss', 'ClosedForm', 'HistoryModel', 'PairNet', 'SequenceModel', 'RatingDL', 'CollabLearner', 'Recommender'}
+DOORS = ('recfast.api', 'recfast.cli', 'recfast.serve', 'recfast.worker') # asked for by module, then as now
+OURS = [k for k,home in homes('recfast').items() if k in vars(recfast.all) and vars(recfast.all)[k] is getattr(importlib.import_module(home), k)]
+
+def examples(cell):
+    "The Python of a cell, or between fences"
+    text = ''.join(cell['source'])
+    found = [text] if cell['cell_type']=='code' else re.findall(r'```python\n(.*?)```', text, re.S)
+    return ['\n'.join(o for o in code.splitlines() if o[:1] not in ('!','%')) for code in found]
+
+@cache
+def met():
+    "Names that code of nbs 80 to 99 or the index reads, and those that its prose sets as code"
+    names = set()
+    for path in [*NBS.glob('[89]*.ipynb'),NBS/'index.ipynb']:
+        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+            if cell['cell_type']=='markdown': names |= set(re.findall(r'`([A-Za-z_]\w*)', ''.join(cell['source'])))
+            for code in examples(cell): names |= {o.id for o in ast.walk(ast.parse(code)) if isinstance(o, ast.Name) and isinstance(o.ctx, ast.Load)}
+    return names
 
 def public(module): return {k: v for k,v in vars(module).items() if not k.startswith('_')}
 
@@ -20,10 +52,63 @@ def test_the_names_of_fastai_that_recfast_shadows():
 
 def test_every_name_of_fastai_is_there(): assert set(public(fastai.tabular.all)) <= set(vars(recfast.all))
 
-def test_every_public_name_of_every_module_is_there():
-    mods = [m for n,m in sys.modules.items() if n.startswith('recfast.') and hasattr(m, '__all__')]
-    lost = [(m.__name__,n) for m in mods if m.__name__ not in ('recfast.cli','recfast.serve','recfast.api','recfast.worker') for n in m.__all__ if getattr(recfast.all, n, None) is not getattr(m, n)]
-    assert lost==[] and len(mods)>10
+def test_a_name_is_on_the_surface_because_a_reader_meets_it():
+    unmet = [o for o in OURS if o not in met() and o not in (*ERRORS,*BASES,*SHADOWED)]
+    assert unmet==[] and 80<len(OURS)<=120
+
+def test_what_a_reader_meets_is_told_from_what_only_sounds_like_it():
+    assert {'EASE','collab_learner','mmr'}<=met()
+    assert not {'precision','seen_pairs','draw_params'} & met()
+
+def asked(name):
+    "What the surface gives for a name that left it, with what it says"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        return getattr(recfast.all, name), [(o.category,str(o.message)) for o in said]
+
+def test_a_name_that_left_is_still_found_and_says_where_it_lives():
+    left = {k: v for k,v in homes('recfast').items() if k not in OURS and v not in DOORS}
+    assert len(left)>100
+    for name,home in left.items():
+        found,said = asked(name)
+        assert found is getattr(importlib.import_module(home), name)
+        assert said==[(DeprecationWarning, f'{name} is no longer among the names of recfast.all: from {home} import {name}')]
+
+def test_what_a_door_has_was_never_there(): assert not hasattr(recfast.all, 'make_app') and homes('recfast')['make_app'] in DOORS
+
+def test_the_warning_points_at_the_line_that_asked():
+    with pytest.warns(DeprecationWarning) as said: exec('from recfast.all import precision_at_k', {'__name__': 'somebody'})
+    assert said[0].filename=='<string>'
+
+def test_a_name_that_never_was_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"): recfast.all.nothing
+
+def test_every_public_name_has_a_home():
+    mods = [m for n,m in sys.modules.items() if n.startswith('recfast.') and hasattr(m, '__all__') and not hasattr(m, '__path__')]
+    assert [(m.__name__,n) for m in mods for n in m.__all__ if n not in homes('recfast')]==[] and len(mods)>30
+
+# the packages
+PACKAGES = """
+import sys
+from recfast.models import EASE
+assert 'recfast.models.sequence' not in sys.modules, 'one room was asked for'
+from recfast.data import CollabDataLoaders
+assert CollabDataLoaders.rows_from_df and CollabDataLoaders.implicit_from_df and CollabDataLoaders.sequences_from_df
+from recfast.models import autorec,base
+assert autorec.AutoRec
+from recfast.models import *
+from recfast.data import *
+print(EASE.__name__, SASRec.__name__, global_time_split.__name__)
+"""
+
+def test_the_packages_offer_what_their_rooms_have():
+    res = subprocess.run([sys.executable,'-c',PACKAGES], capture_output=True, text=True, encoding='utf-8')
+    assert res.stdout.split()==['EASE','SASRec','global_time_split'], res.stderr
+
+@pytest.mark.parametrize('package', ['recfast.models','recfast.data'])
+def test_no_name_of_a_package_is_that_of_a_room(package):
+    rooms = {o.name for o in pkgutil.iter_modules(importlib.import_module(package).__path__)}
+    assert not rooms & set(homes(package)) and len(rooms)>8
 
 SNAPSHOT = """
 import warnings; warnings.simplefilter('ignore')
