@@ -1,6 +1,8 @@
 """Ratings to start with: a table to see through, films that never were, and MovieLens
 
-Three sizes. `solo` is small enough to read with your eyes. `movie_night` is made on the spot by a recipe we know, so we know how well anyone *could* do on it. `ml_100k` is the data everybody compares on. The first two need no file and no network.
+Three sizes. `solo` is small enough to read with your eyes. `movie_night` is made on the spot by a recipe we know, so
+we know how well anyone *could* do on it. `ml_100k` is the data everybody compares on. The first two need no file and
+no network.
 
 Docs: https://recfast.github.io/recfast/data.datasets.html.md"""
 
@@ -11,6 +13,7 @@ __all__ = ['MOVIE_NIGHT_SIGMA', 'GENRES', 'MOVIE_NIGHT_SHA256', 'ML_1M', 'solo',
 
 # %% ../../nbs/03_data.datasets.ipynb #936a23b7
 import os
+from functools import partial
 from io import StringIO
 from importlib.resources import files
 from pathlib import Path
@@ -22,44 +25,106 @@ from fastai.data.external import URLs, fastai_path, untar_data
 # %% ../../nbs/03_data.datasets.ipynb #00e6cc10
 def solo()->pd.DataFrame: # [9,8] ratings from 0 to 5; women in the index, men in the columns, NaN where nobody rated
     "The dating table: 9 women, 8 men, 63 ratings and 9 empty cells"
-    with files('recfast.data').joinpath('solo.csv').open(encoding='utf-8') as f: wide = pd.read_csv(f, index_col='W')
+    path = files('recfast.data').joinpath('solo.csv')
+    with path.open(encoding='utf-8') as f: wide = pd.read_csv(f, index_col='W')
     return wide.rename_axis(columns='M').astype('float64')
 
 # %% ../../nbs/03_data.datasets.ipynb #c3d98fa6
 MOVIE_NIGHT_SIGMA = 0.6 # stars
 GENRES = ('Adventure','Animation','Comedy','Drama','Romance','Thriller')
-_FIRST = ('Amber','Borrowed','Copper','Crooked','Distant','Folded','Hollow','Marble','Mended','Northern',
-          'Painted','Paper','Patient','Quiet','Salted','Tidal','Unhurried','Velvet','Wandering','Winter')
-_SECOND = ('Almanac','Aviary','Bakery','Barometer','Cartographer','Clockmaker','Ferry','Gardener','Harbour','Ledger',
-           'Orchard','Postmaster','Quartet','Railway','Staircase','Teapot','Telegram','Umbrella','Violinist','Weathervane')
+_FIRST = '''Amber Borrowed Copper Crooked Distant Folded Hollow Marble Mended Northern
+    Painted Paper Patient Quiet Salted Tidal Unhurried Velvet Wandering Winter'''.split()
+_SECOND = '''Almanac Aviary Bakery Barometer Cartographer Clockmaker Ferry Gardener Harbour Ledger
+    Orchard Postmaster Quartet Railway Staircase Teapot Telegram Umbrella Violinist Weathervane'''.split()
 
 # %% ../../nbs/03_data.datasets.ipynb #6be35a15
-def _night_titles(rs, n_items)->np.ndarray: # [I] 'The Quiet Harbour (1987)'
-    "Invented titles, each once, with a year"
-    pick = rs.permutation(len(_FIRST)*len(_SECOND))[:n_items]
-    years = 1950 + np.floor(rs.rand(n_items)*75).astype(int)
-    return np.array([f'The {_FIRST[p//len(_SECOND)]} {_SECOND[p%len(_SECOND)]} ({y})' for p,y in zip(pick,years)])
+def _night_titles(rs, n_items):
+    "[I] invented titles as 'The Quiet Harbour (1987)', each once"
+    n_pairs = len(_FIRST)*len(_SECOND)
+    pair = rs.permutation(n_pairs)[:n_items]
+    first,second = np.divmod(pair, len(_SECOND))
+    year = 1950 + _whole(rs.rand(n_items)*75)
+    titles = []
+    for a,b,y in zip(first, second, year):
+        titles.append(f'The {_FIRST[a]} {_SECOND[b]} ({y})')
+    return np.array(titles)
+
+def _whole(x): return np.floor(x).astype('int64')
+
+# %% ../../nbs/03_data.datasets.ipynb #8ca9d0e8
+def _night_genres(rs, n_items):
+    "[I,6] flags of one to three genres"
+    n_genres = 1 + _whole(rs.rand(n_items)*3)
+    draws = rs.rand(n_items, len(GENRES))
+    place = draws.argsort(1).argsort(1)
+    return place<n_genres[:,None]
 
 # %% ../../nbs/03_data.datasets.ipynb #218004cd
-def _night_world(rs, n_users, n_items)->tuple: # expected [U,I] in stars, logit [U,I], genre flags [I,6]
-    "Tastes, generosity, quality, and the rating each pair is expected to give"
-    n_genres = 1 + np.floor(rs.rand(n_items)*3).astype(int)
-    flags = rs.rand(n_items,len(GENRES)).argsort(1).argsort(1) < n_genres[:,None]
-    taste,generosity,quality = 0.8*rs.randn(n_users,len(GENRES)),0.55*rs.randn(n_users),0.65*rs.randn(n_items)
-    affinity = (taste[:,None]*(flags/np.sqrt(n_genres)[:,None])[None]).sum(-1)
-    z = 0.7 + generosity[:,None] + quality[None] + affinity
-    return 0.5 + 4.5/(1+np.exp(-z)), z, flags
+def _night_world(
+    rs, # the stream of draws
+    n_users, # U
+    n_items, # I
+): # (expected [U,I] in stars, its logit [U,I], genre flags [I,6])
+    "What every user would give every film, noise aside"
+    flags = _night_genres(rs, n_items)
+    taste = 0.8*rs.randn(n_users, len(GENRES))
+    generosity = 0.55*rs.randn(n_users)
+    quality = 0.65*rs.randn(n_items)
+    length = np.sqrt(flags.sum(1, keepdims=True))
+    shares = flags/length
+    affinity = (taste[:,None]*shares).sum(-1)
+    z = 0.7 + generosity[:,None] + quality + affinity
+    expected = 0.5 + 4.5/(1+np.exp(-z))
+    return expected,z,flags
+
+# %% ../../nbs/03_data.datasets.ipynb #7220c032
+def _night_lengths(rs, n_users):
+    "[U] ratings of each user, 20 to 200"
+    usual = np.log(60)
+    n = np.exp(usual+0.5*rs.randn(n_users))
+    return n.clip(20, 200).astype(int)
 
 # %% ../../nbs/03_data.datasets.ipynb #66190a02
-def _night_events(rs, z)->tuple: # users, items, times [n]: which pairs are rated, and when (seconds)
-    "Popular films and films to one's taste are rated more; a user's ratings lie within a few weeks"
+def _night_pairs(
+    rs, # the stream of draws
+    z, # [U,I] logits of the expected ratings
+): # (users, items) [n]
+    "Which pairs are rated"
     n_users,n_items = z.shape
-    weight = -0.8*np.log(rs.permutation(n_items)+10.)[None] + 0.5*z
-    order = (np.log(-np.log(rs.rand(n_users,n_items))) - weight).argsort(1)
-    n = np.minimum(np.exp(np.log(60)+0.5*rs.randn(n_users)).clip(20,200).astype(int), n_items)
-    users,items = np.repeat(np.arange(n_users), n),order[np.arange(n_items)[None]<n[:,None]]
-    days = (rs.rand(n_users)*700)[users] + rs.rand(len(users))*30
-    return users, items, 1_500_000_000 + np.floor(days*86400).astype('int64')
+    rank = rs.permutation(n_items)
+    weight = 0.5*z - 0.8*np.log(rank+10.)
+    uniform = rs.rand(n_users, n_items)
+    gumbel = -np.log(-np.log(uniform))
+    order = (-gumbel-weight).argsort(1)
+    n = _night_lengths(rs, n_users)
+    n = n.clip(max=n_items)
+    place = np.arange(n_items)
+    taken = place<n[:,None]
+    users = np.repeat(np.arange(n_users), n)
+    return users,order[taken]
+
+# %% ../../nbs/03_data.datasets.ipynb #891c86df
+def _night_times(
+    rs, # the stream of draws
+    users, # [n] who rated
+    n_users, # U
+): # [n] seconds
+    "When it was, within 30 days for each user"
+    begin = rs.rand(n_users)*700
+    after = rs.rand(len(users))*30
+    days = begin[users]+after
+    return 1_500_000_000 + _whole(days*86400)
+
+# %% ../../nbs/03_data.datasets.ipynb #6ad0911e
+def _half_stars(x):
+    "The nearest of 0.5, 1 ... 5"
+    rounded = np.round(2*x)/2
+    return rounded.clip(0.5, 5).astype('float32')
+
+def _genre_texts(flags):
+    "[I] genres as 'Comedy|Drama'"
+    names = np.array(GENRES)
+    return np.array(['|'.join(names[o]) for o in flags])
 
 # %% ../../nbs/03_data.datasets.ipynb #4aedfef8
 MOVIE_NIGHT_SHA256 = 'b8c0560fc0272ba7e2e7175744c6670fa89bc4629180813d24bfaf1415b70441'
@@ -71,38 +136,77 @@ def movie_night(
     rs = np.random.RandomState(0)
     expected,z,flags = _night_world(rs, 600, 300)
     titles = _night_titles(rs, 300)
-    genres = np.array(['|'.join(g for g,has in zip(GENRES,o) if has) for o in flags])
-    users,items,time = _night_events(rs, z)
-    stars = expected[users,items] + MOVIE_NIGHT_SIGMA*rs.randn(len(users))
-    rating = (np.round(2*stars)/2).clip(0.5,5).astype('float32')
-    df = pd.DataFrame(dict(user_id=users+1, item_id=items+1, rating=rating, timestamp=time, title=titles[items], genres=genres[items]))
-    df = df.astype(dict(user_id='int64', item_id='int64'))
-    if truth: df['expected'] = expected[users,items]
+    users,items = _night_pairs(rs, z)
+    times = _night_times(rs, users, 600)
+    expected = expected[users,items]
+    noise = MOVIE_NIGHT_SIGMA*rs.randn(len(users))
+    ids = dict(user_id=users+1, item_id=items+1)
+    df = pd.DataFrame(ids, dtype='int64')
+    df['rating'] = _half_stars(expected+noise)
+    df['timestamp'] = times
+    df['title'] = titles[items]
+    df['genres'] = _genre_texts(flags)[items]
+    if truth: df['expected'] = expected
     return df.sort_values('timestamp', kind='stable', ignore_index=True)
 
 # %% ../../nbs/03_data.datasets.ipynb #da85ae13
-def _lacks(folder, names)->list: # file names
-    "Those of `names` that `folder` does not hold"
+def _lacks(folder, names):
+    "The files of `names` that `folder` does not hold"
     return [o for o in names if not (Path(folder)/o).is_file()]
 
+# %% ../../nbs/03_data.datasets.ipynb #2714ffea
+def _places(name, path):
+    "Where the folder `name` may lie"
+    if path is not None: return [Path(path)]
+    own = os.environ.get('RECFAST_DATA')
+    places = [Path(own)/name] if own else []
+    return [*places, fastai_path('data')/name]
+
+# %% ../../nbs/03_data.datasets.ipynb #91475371
+def _not_found(name, names, places):
+    "The error for files that are in none of `places`"
+    missing = []
+    for o in places:
+        lost = ', '.join(_lacks(o, names))
+        missing.append(f"{lost} not in {str(o)!r}")
+    where = '; '.join(missing)
+    hint = f"Pass path= to the folder that holds {', '.join(names)}, or set RECFAST_DATA to the one above it."
+    return FileNotFoundError(f"{name}: {where}. {hint}")
+
+# %% ../../nbs/03_data.datasets.ipynb #45bc7e33
+def _first_whole(places, names):
+    "The first folder that holds all files of `names`; None where there is none"
+    return next((o for o in places if not _lacks(o, names)), None)
+
 # %% ../../nbs/03_data.datasets.ipynb #5576301e
-def _find(
+def _find_folder(
     name:str, # folder of the data set, e.g. 'ml-100k'
     names, # files it has to hold
     path=None, # look here and nowhere else
     url:str=None, # download from here when no folder has them
 )->Path: # a folder with all the files
     "Where a data set lies: `path`, or `$RECFAST_DATA`, fastai's data folder, a download"
-    if path is not None: places = [Path(path)]
-    else: places = [*([Path(os.environ['RECFAST_DATA'])/name] if os.environ.get('RECFAST_DATA') else []), fastai_path('data')/name]
-    for o in places:
-        if not _lacks(o, names): return o
-    if path is None and url is not None:
+    places = _places(name, path)
+    found = _first_whole(places, names)
+    if found is None and path is None and url is not None:
         places.append(untar_data(url))
-        if not _lacks(places[-1], names): return places[-1]
-    missing = '; '.join(f"{', '.join(_lacks(o, names))} not in {str(o)!r}" for o in places)
-    hint = f"Pass path= to the folder that holds {', '.join(names)}, or set RECFAST_DATA to the one above it."
-    raise FileNotFoundError(f"{name}: {missing}. {hint}")
+        found = _first_whole(places, names)
+    if found is None: raise _not_found(name, names, places)
+    return found
+
+# %% ../../nbs/03_data.datasets.ipynb #e2987d85
+_STARS = ['user_id','item_id','rating','timestamp']
+
+def _read_stars(file, sep):
+    "user_id, item_id, rating, timestamp with `sep` between them"
+    return pd.read_csv(file, sep=sep, names=_STARS, encoding='utf-8')
+
+# %% ../../nbs/03_data.datasets.ipynb #f8872b91
+def _titles(path):
+    "Titles by item id"
+    cols = ['item_id','title']
+    df = pd.read_csv(path, sep='|', names=cols, usecols=[0,1], encoding='latin-1')
+    return df.set_index('item_id').title
 
 # %% ../../nbs/03_data.datasets.ipynb #28b06248
 def ml_100k(
@@ -110,43 +214,64 @@ def ml_100k(
     fold:int=None, # 1 to 5: the official split of that number
 )->pd.DataFrame: # user_id, item_id, rating (1 to 5 stars), timestamp (seconds), title; with a fold is_valid too
     "MovieLens-100k in the order of its file, with titles; a `fold` gives its base rows, then its test rows"
-    if fold is not None and fold not in range(1,6): raise ValueError(f"fold={fold!r}, expected 1, 2, 3, 4, 5, or None for the whole table")
-    parts = ['u.data'] if fold is None else [f'u{int(fold)}.base', f'u{int(fold)}.test']
-    folder = _find('ml-100k', [*parts,'u.item'], path, URLs.ML_100k)
-    cols = ['user_id','item_id','rating','timestamp']
-    dfs = [pd.read_csv(folder/o, sep='\t', names=cols, encoding='utf-8') for o in parts]
-    items = pd.read_csv(folder/'u.item', sep='|', names=['item_id','title'], usecols=[0,1], index_col='item_id', encoding='latin-1')
+    if fold is not None and fold not in range(1,6):
+        raise ValueError(f"fold={fold!r}, expected 1, 2, 3, 4, 5, or None for the whole table")
+    parts = ['u.data'] if fold is None else [f'u{int(fold)}.base',f'u{int(fold)}.test']
+    folder = _find_folder('ml-100k', [*parts,'u.item'], path, URLs.ML_100k)
+    dfs = [_read_stars(folder/o, '\t') for o in parts]
     df = pd.concat(dfs, ignore_index=True)
-    df['title'] = df.item_id.map(items.title)
-    return df if fold is None else df.assign(is_valid=np.arange(len(df))>=len(dfs[0]))
+    titles = _titles(folder/'u.item')
+    df['title'] = df.item_id.map(titles)
+    if fold is None: return df
+    n_base = len(dfs[0])
+    return df.assign(is_valid=np.arange(len(df))>=n_base)
 
 # %% ../../nbs/03_data.datasets.ipynb #5de3ae6e
 ML_1M = 'https://files.grouplens.org/datasets/movielens/ml-1m.zip'
 
 def ml_1m(
-    path=None, # folder with ratings.dat or interactions.parquet; by default `$RECFAST_DATA/ml-1m`, fastai's data folder, or a download
+    path=None, # folder with ratings.dat or interactions.parquet; None: as for `ml_100k`, in ml-1m
 )->pd.DataFrame: # user_id, item_id; from ratings.dat also rating (1 to 5 stars) and timestamp (seconds)
     "MovieLens-1M in the order of its file"
-    pairs,stars = ['interactions.parquet'],['ratings.dat']
-    try: folder = _find('ml-1m', stars, path)
-    except FileNotFoundError:
-        try: return pd.read_parquet(_find('ml-1m', pairs, path)/pairs[0])[['user_id','item_id']]
-        except FileNotFoundError: folder = _find('ml-1m', stars, path, None if path else ML_1M)
-    lines = (folder/stars[0]).read_text(encoding='latin-1').replace('::', ',')
-    return pd.read_csv(StringIO(lines), names=['user_id','item_id','rating','timestamp'])
+    places = _places('ml-1m', path)
+    stars = _first_whole(places, ['ratings.dat'])
+    pairs = _first_whole(places, ['interactions.parquet'])
+    if stars is None and pairs is not None:
+        return pd.read_parquet(pairs/'interactions.parquet')[['user_id','item_id']]
+    if stars is None: stars = _find_folder('ml-1m', ['ratings.dat'], path, ML_1M)
+    text = (stars/'ratings.dat').read_text(encoding='latin-1')
+    return _read_stars(StringIO(text.replace('::', ',')), ',') # pandas is slow with two signs
+
+# %% ../../nbs/03_data.datasets.ipynb #a1607e39
+def _read_ncf(folder):
+    "Rows of users [N] and of the items each is ranked among [N,100], the held-out one first"
+    read = partial(pd.read_csv, sep='\t', header=None)
+    held = read(folder/'ncf.test.rating', usecols=[0,1])
+    others = read(folder/'ncf.test.negative', usecols=range(1,100))
+    users,items = held.to_numpy().T
+    return users,np.column_stack([items,others])
+
+def _pair_keys(df, n_items):
+    "[N] a number for each pair"
+    users = df.user_id.to_numpy('int64')
+    return users*n_items + df.item_id.to_numpy()
 
 # %% ../../nbs/03_data.datasets.ipynb #ea8575ad
 def ml_1m_ncf(
     path=None, # folder with interactions.parquet (or ratings.dat), ncf.test.rating and ncf.test.negative
 )->tuple: # (train, test, candidates): frames user_id, item_id
     "MovieLens-1M less one event per user, those events, and the items each is ranked among (itself included)"
-    folder = _find('ml-1m', ['ncf.test.rating','ncf.test.negative'], path)
+    folder = _find_folder('ml-1m', ['ncf.test.rating','ncf.test.negative'], path)
     df = ml_1m(folder)[['user_id','item_id']]
-    users,items = df.user_id.unique(),df.item_id.unique()
-    held = pd.read_csv(folder/'ncf.test.rating', sep='\t', header=None, usecols=[0,1]).to_numpy()
-    negs = pd.read_csv(folder/'ncf.test.negative', sep='\t', header=None, usecols=range(1,100)).to_numpy()
-    test = pd.DataFrame(dict(user_id=users[held[:,0]], item_id=items[held[:,1]]))
-    cand = pd.DataFrame(dict(user_id=np.repeat(test.user_id.to_numpy(), 100), item_id=items[np.column_stack([held[:,1],negs])].ravel()))
-    key = lambda o: o.user_id.to_numpy().astype('int64')*(int(items.max())+1) + o.item_id.to_numpy()
-    train = df[~np.isin(key(df), key(test))].reset_index(drop=True)
-    return train,test,cand.drop_duplicates(ignore_index=True)
+    users,among = _read_ncf(folder)
+    users = df.user_id.unique()[users]
+    among = df.item_id.unique()[among]
+    held_out = among[:,0]
+    test = pd.DataFrame(dict(user_id=users, item_id=held_out))
+    n_items = int(df.item_id.max())+1
+    keys = _pair_keys(df, n_items)
+    held = np.isin(keys, _pair_keys(test, n_items))
+    train = df[~held].reset_index(drop=True)
+    of_user = np.repeat(users, among.shape[1])
+    every = pd.DataFrame(dict(user_id=of_user, item_id=among.ravel()))
+    return train,test,every.drop_duplicates(ignore_index=True)
