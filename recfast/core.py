@@ -135,6 +135,16 @@ MOVED = { # module -> {name: the module that has it now}
         'export_program': 'recfast.export',
     },
     'recfast.core': {'whole_file': 'recfast.tables'},
+    'recfast.data.interactions': {
+        'SparseRows': 'recfast.data.rows',
+        'attached_rows': 'recfast.data.rows',
+        'read_rows': 'recfast.data.stored',
+        'write_rows': 'recfast.data.stored',
+    },
+    'recfast.data.split': {
+        'leakage': 'recfast.data.leakage',
+        'leaking_rows': 'recfast.data.leakage',
+    },
     'recfast.evaluate': {
         'Comparison': 'recfast.compare',
         'compare': 'recfast.compare',

@@ -12,9 +12,10 @@ __all__ = ['ImplicitDL', 'LabelDataLoaders']
 # %% ../../nbs/17_data.implicit.ipynb #2d7745b9
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
-from ..core import RatingsError,check_kwargs,first_few
+from ..core import RatingsError,check_kwargs,first_few,kept
+from .batches import RatingDL,epoch_seed
 from .interactions import Interactions
-from .loaders import CollabDataLoaders,RatingDL,_dl_kwargs,epoch_seed
+from .loaders import CollabDataLoaders,builder_kwargs
 from .sampling import NegativeSampler,PairSet
 
 # %% ../../nbs/17_data.implicit.ipynb #ee1cbbc9
@@ -26,70 +27,90 @@ class ImplicitDL(RatingDL):
         n_neg:int=4, # n, negatives for each; 0: none
         alpha:float=0., # negatives by popularity to this power; 0: uniform
         keep_positives:bool=False, # may a pair that is known be drawn?
-        by_user:bool=False, # a shuffled pass permutes users instead of rows: the rows of a user come one after another
-        known:list=None, # `Interactions` whose pairs are never drawn; popularity is that of the first; None: the dataset
+        by_user:bool=False, # a shuffled pass permutes users instead of rows: a user's rows come one after another
+        known:list=None, # `Interactions` never drawn; popularity is that of the first; None: the dataset
         **kwargs # of `RatingDL`
     ):
         super().__init__(dataset, bs=bs, **kwargs)
-        self.n_neg,self.alpha,self.keep_positives,self.by_user = n_neg,alpha,keep_positives,by_user
+        self.n_neg = n_neg
+        self.alpha = alpha
+        self.keep_positives = keep_positives
+        self.by_user = by_user
         self.known = [dataset] if known is None else list(known)
 
-    def new(self, dataset=None, cls=None, **kwargs):
-        "A loader like this one; over other rows a plain `RatingDL`, which shows the rows it is given and nothing else"
-        if dataset is not None and dataset is not self.dataset: return super().new(dataset, RatingDL, **kwargs)
-        mine = dict(n_neg=self.n_neg, alpha=self.alpha, keep_positives=self.keep_positives, by_user=self.by_user, known=self.known)
-        return super().new(dataset, cls, **{**mine, **kwargs})
+# %% ../../nbs/17_data.implicit.ipynb #2b3666af
+@patch
+def new(self:ImplicitDL, dataset=None, cls=None, **kwargs):
+    "A loader like this one; over other rows a plain `RatingDL`, which shows the rows it is given and nothing else"
+    if dataset is not None and dataset is not self.dataset:
+        return RatingDL.new(self, dataset, RatingDL, **kwargs)
+    mine = {n: getattr(self, n) for n in ('n_neg','alpha','keep_positives','by_user','known')}
+    return RatingDL.new(self, dataset, cls, **{**mine, **kwargs})
 
 # %% ../../nbs/17_data.implicit.ipynb #9e88fe0c
 @patch(as_prop=True)
 def sampler(self:ImplicitDL)->NegativeSampler: # made once for a device
     "What draws the negatives: items with a training row"
-    dev = self._draws_on
-    if getattr(self, '_sampler', (None,))[0]!=dev:
-        counts = self.known[0].counts('item')
-        counts[0] = 0 # row 0 is no item
-        users,items = (torch.cat([getattr(o, n) for o in self.known]) for n in ('users','items'))
-        real = (users>0)&(items>0) # row 0 is nobody: who is unknown has no items of their own
-        known = None if self.keep_positives else PairSet(users[real], items[real], len(counts), device=dev)
-        self._sampler = dev,NegativeSampler(counts, known, self.alpha, dev)
-    return self._sampler[1]
+    return kept(self, 'sampler', (self._draws_on,), lambda: self._new_sampler(self._draws_on))
 
 @patch(as_prop=True)
 def _draws_on(self:ImplicitDL):
     dev = torch.device(self.device or 'cpu')
-    return dev if dev.type=='cuda' else torch.device('cpu') # shares are float64, which not every device has
+    if dev.type=='cuda': return dev
+    return torch.device('cpu') # shares are float64, which not every device has
 
+# %% ../../nbs/17_data.implicit.ipynb #584a8752
 @patch
-def __getstate__(self:ImplicitDL): return {k:v for k,v in RatingDL.__getstate__(self).items() if k!='_sampler'}
+def _new_sampler(self:ImplicitDL, dev):
+    counts = self.known[0].counts('item')
+    counts[0] = 0 # row 0 is no item
+    if self.keep_positives: return NegativeSampler(counts, None, self.alpha, dev)
+    pairs = [o.known().pairs() for o in self.known]
+    users,items = torch.cat(pairs).T
+    known = PairSet(users, items, len(counts), device=dev)
+    return NegativeSampler(counts, known, self.alpha, dev)
 
 # %% ../../nbs/17_data.implicit.ipynb #789b47be
 @patch
 def _order(self:ImplicitDL): # [N] positions of the positives
     if not (self.shuffle and self.by_user): return RatingDL.get_idxs(self)
-    place = torch.randperm(self.dataset.n_users, generator=torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch)))
-    return place[self.dataset.users.long()].argsort(stable=True)
+    gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+    place = torch.randperm(self.dataset.n_users, generator=gen)
+    users = self.dataset.users.long()
+    return place[users].argsort(stable=True)
 
 @patch
 def get_idxs(self:ImplicitDL)->torch.Tensor: # [N*(1+n)]
     "For each row of the next pass its place in a pass that is not shuffled; fastai sorts predictions by it"
     n = 1+self.n_neg
-    return (self._order()[:,None]*n + torch.arange(n)).flatten()
+    first = self._order()[:,None]*n
+    return (first+torch.arange(n)).flatten()
 
+# %% ../../nbs/17_data.implicit.ipynb #72b23ccb
 @patch
 def _pairs(self:ImplicitDL, at, gen):
     "(x [b*(1+n),2], y [b*(1+n),1]) of the positives at `at`"
-    (users,items),n = (o[at].long() for o in self._on_device(gen.device)[:2]),1+self.n_neg
-    items = torch.cat([items[:,None], self.sampler.draw(users, self.n_neg, gen)], 1)
-    return torch.stack([users[:,None].expand_as(items),items], 2).view(-1, 2),torch.eye(1, n, device=at.device).repeat(len(at), 1).view(-1, 1)
+    users,items,*_ = self._on_device(gen.device)
+    users = users[at].long()
+    items = items[at].long()
+    drawn = self.sampler.draw(users, self.n_neg, gen)
+    items = torch.cat([items[:,None], drawn], 1)
+    x = torch.stack([users[:,None].expand_as(items),items], 2)
+    y = torch.eye(1, 1+self.n_neg, device=at.device).repeat(len(at), 1)
+    return x.view(-1, 2),y.view(-1, 1)
 
 # %% ../../nbs/17_data.implicit.ipynb #2cd61cda
 @patch
 def _blocks(self:ImplicitDL, rows=2**20):
     "Batches from blocks of about `rows` rows"
-    n,dev = 1+self.n_neg,self.device or torch.device('cpu')
-    gen = torch.Generator(self._draws_on).manual_seed(epoch_seed(self.seed, self.epoch, salt=2**61))
+    n = 1+self.n_neg
+    dev = self.device or torch.device('cpu')
+    seed = epoch_seed(self.seed, self.epoch, salt=2**61)
+    gen = torch.Generator(self._draws_on).manual_seed(seed)
     for at,sizes in self._cuts(self._order(), rows//n):
-        yield from zip(*(o.to(dev).split([b*n for b in sizes]) for o in self._pairs(at.to(gen.device), gen)))
+        block = self._pairs(at.to(gen.device), gen)
+        sizes = [b*n for b in sizes]
+        yield from zip(*(o.to(dev).split(sizes) for o in block))
 
 # %% ../../nbs/17_data.implicit.ipynb #56b41d0c
 @patch(as_prop=True)
@@ -106,11 +127,20 @@ class LabelDataLoaders(CollabDataLoaders):
         which:str='all', # 'train', 'valid' or 'all'
     )->Interactions: # the rows whose label is above 0
         "The events as integer rows"
-        rows,made = CollabDataLoaders.interactions(self, which),self.__dict__.setdefault('_events', {})
-        if made.get(which, (None,))[0] is not rows: made[which] = rows,rows[rows.values>0]
-        return made[which][1]
+        rows = CollabDataLoaders.interactions(self, which)
+        return kept(self, f'events of {which}', (rows,), lambda: rows[rows.values>0])
 
-    def __getstate__(self): return {k:v for k,v in CollabDataLoaders.__getstate__(self).items() if k!='_events'}
+# %% ../../nbs/17_data.implicit.ipynb #b687c0a7
+def _check_labels(ratings, label_name):
+    "The frame, when its labels hold both what happened and what did not"
+    if label_name not in ratings: raise RatingsError(f"no column {label_name!r}; there are {list(ratings.columns)}")
+    labels = ratings[label_name]
+    if not (labels==0).any():
+        without = "without label_name= negatives are drawn"
+        raise RatingsError(f"label_name={label_name!r} has no 0 to say what did not happen; {without}")
+    below = labels[labels<0].unique()
+    if len(below): raise RatingsError(f"label_name={label_name!r}: labels below 0: {first_few(below)}")
+    return ratings
 
 # %% ../../nbs/17_data.implicit.ipynb #69f8f184
 @patch(cls_method=True)
@@ -118,28 +148,23 @@ def implicit_from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per event
     n_neg:int=4, # negatives for each positive; 0: none, for a loss over all items (`SoftmaxLoss`)
     alpha:float=0., # negatives by popularity to this power; 0: uniform
-    label_name:str=None, # column of labels, 0 for what did not happen: the rows are used as they are and nothing is drawn
+    label_name:str=None, # column of labels, 0 for what did not happen: the rows are used as they are, nothing is drawn
     *, keep_positives:bool=False, # may a user's known positive be drawn as a negative?
-    by_user:bool=False, # permute users instead of rows, so that a batch has few users, which makes `SoftmaxLoss` fast
+    by_user:bool=False, # permute users instead of rows: a batch has few users, which makes `SoftmaxLoss` fast
     **kwargs # of `from_df`, but for `rating_name`
 ):
     "Build from events, each a positive; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
-    known = [o for o in _dl_kwargs if o!='rating_name']
-    check_kwargs([o for o in kwargs if o not in known], [*known,'n_neg','alpha','label_name','keep_positives','by_user'], 'CollabDataLoaders.implicit_from_df()')
-    if label_name is not None: return LabelDataLoaders.from_df(_check_labels(ratings, label_name), rating_name=label_name, **kwargs)
+    known = [o for o in builder_kwargs(cls.from_df) if o!='rating_name']
+    odd = [o for o in kwargs if o not in known]
+    check_kwargs(odd, [*known, *builder_kwargs(cls.implicit_from_df)], 'CollabDataLoaders.implicit_from_df()')
+    if label_name is not None:
+        return LabelDataLoaders.from_df(_check_labels(ratings, label_name), rating_name=label_name, **kwargs)
     if n_neg<0: raise RatingsError(f"n_neg={n_neg}, expected 1 or more, or 0 for a loss over all items")
-    frame = ratings.copy(deep=False)
-    frame['rating'] = np.float32(1)
-    self = cls.from_df(frame, rating_name='rating', **kwargs)
-    parts,how = (self.train_ds,self.valid_ds),dict(n_neg=n_neg, alpha=alpha, keep_positives=keep_positives, by_user=by_user)
+    events = ratings.assign(rating=np.float32(1))
+    self = cls.from_df(events, rating_name='rating', **kwargs)
     self.rated = False
-    self.loaders = [dl.new(cls=ImplicitDL, known=parts[:n], **how) for dl,n in zip(self.loaders, (1,2))]
+    how = dict(cls=ImplicitDL, n_neg=n_neg, alpha=alpha, keep_positives=keep_positives, by_user=by_user)
+    train,valid = self.train_ds,self.valid_ds
+    train_dl = self.train.new(known=[train], **how)
+    self.loaders = [train_dl, self.valid.new(known=[train,valid], **how)]
     return self
-
-def _check_labels(ratings, label_name):
-    "The frame, when its labels hold both what happened and what did not"
-    if label_name not in ratings: raise RatingsError(f"no column {label_name!r}; there are {list(ratings.columns)}")
-    if not (ratings[label_name]==0).any():
-        raise RatingsError(f"label_name={label_name!r} has no 0 to say what did not happen; without label_name= negatives are drawn")
-    if (bad := ratings[label_name]<0).any(): raise RatingsError(f"label_name={label_name!r}: labels below 0: {first_few(ratings[label_name][bad].unique())}")
-    return ratings

@@ -16,29 +16,48 @@ from ..core import RatingsError
 from .ratings import full_grid
 from .split import stratified_split
 
+# %% ../../nbs/15_data.sampling.ipynb #a0fb2282
+def _table(keys, n):
+    "[n] bool, True at `keys`"
+    table = torch.zeros(n, dtype=torch.bool, device=keys.device)
+    return table.index_fill_(0, keys, True)
+
 # %% ../../nbs/15_data.sampling.ipynb #da22a128
 class PairSet:
     "Known (user, item) pairs, for looking up many at a time"
     def __init__(self,
-        users, items, # [N] rows
+        users, # [N] rows
+        items, # [N] rows
         n_items:int, # I
         room:int=2**26, # bytes a table may take; above that the pairs are sorted
         device=None, # where pairs will be looked up; None: the CPU
     ):
         users,items = (torch.as_tensor(o).to(device or 'cpu').long() for o in (users,items))
-        self.n_items,self.keys,self.n_users = n_items,users*n_items+items,int(users.max())+1 if len(users) else 0
-        self.dense = self.n_users*n_items<=room
-        if self.dense: self.keys = torch.zeros(self.n_users*n_items, dtype=torch.bool, device=users.device).index_fill_(0, self.keys, True)
-        else: self.keys = self.keys.unique()
+        keys = users*n_items+items
+        self.n_items = n_items
+        self.n_users = int(users.max())+1 if len(users) else 0
+        n_cells = self.n_users*n_items
+        self.dense = n_cells<=room
+        self.keys = _table(keys, n_cells) if self.dense else keys.unique()
 
-    def has(self,
-        users:torch.Tensor, items:torch.Tensor, # [M] int64 rows
-    )->torch.Tensor: # [M] bool
-        "Which pairs are known"
-        if not len(self.keys) or not len(users): return torch.zeros(len(users), dtype=torch.bool, device=users.device)
-        q = users*self.n_items+items
-        if self.dense: return self.keys[q] if users.max()<self.n_users else (users<self.n_users) & self.keys[q.clamp(max=len(self.keys)-1)]
-        return self.keys[torch.searchsorted(self.keys, q).clamp(max=len(self.keys)-1)]==q
+# %% ../../nbs/15_data.sampling.ipynb #c0bc5462
+@patch
+def has(self:PairSet,
+    users:torch.Tensor, # [M] int64 rows
+    items:torch.Tensor, # [M] int64 rows
+)->torch.Tensor: # [M] bool
+    "Which pairs are known"
+    if not len(self.keys) or not len(users):
+        return torch.zeros(len(users), dtype=torch.bool, device=users.device)
+    asked = users*self.n_items+items
+    if not self.dense: return self._search(asked)
+    if users.max()<self.n_users: return self.keys[asked]
+    return (users<self.n_users) & self.keys[asked.clamp(max=len(self.keys)-1)]
+
+@patch
+def _search(self:PairSet, asked):
+    at = torch.searchsorted(self.keys, asked)
+    return self.keys[at.clamp(max=len(self.keys)-1)]==asked
 
 # %% ../../nbs/15_data.sampling.ipynb #aca70589
 class NegativeSampler:
@@ -49,27 +68,45 @@ class NegativeSampler:
         alpha:float=0., # 0 uniform, 1 by popularity
         device=None, # where to draw, that of `known`; None: the CPU
     ):
-        w = torch.as_tensor(counts).to(device or 'cpu').double()
-        if not (w>0).any(): raise RatingsError("no item has a rating: there is nothing to draw negatives from")
-        self.rows,self.w,self.known,self.alpha = w.nonzero()[:,0],w[w>0]**alpha,known,alpha
+        n = torch.as_tensor(counts).to(device or 'cpu').double()
+        rated = n>0
+        if not rated.any(): raise RatingsError("no item has a rating: there is nothing to draw negatives from")
+        self.known = known
+        self.alpha = alpha
+        self.rows = rated.nonzero()[:,0]
+        self.w = n[rated]**alpha
         self.edges = self.w.cumsum(0)/self.w.sum()
 
-    def _draw(self, m, generator):
-        if self.alpha==0: return self.rows[torch.randint(len(self.rows), (m,), generator=generator, device=self.rows.device)]
-        at = torch.searchsorted(self.edges, torch.rand(m, dtype=torch.float64, generator=generator, device=self.rows.device), right=True)
-        return self.rows[at.clamp(max=len(self.rows)-1)]
+# %% ../../nbs/15_data.sampling.ipynb #e0aeba25
+@patch
+def _draw(self:NegativeSampler, m, generator):
+    "`m` item rows, known or not"
+    dev = self.rows.device
+    if self.alpha==0: return self.rows[torch.randint(len(self.rows), (m,), generator=generator, device=dev)]
+    x = torch.rand(m, dtype=torch.float64, generator=generator, device=dev)
+    at = torch.searchsorted(self.edges, x, right=True)
+    return self.rows[at.clamp(max=len(self.rows)-1)]
+
+# %% ../../nbs/15_data.sampling.ipynb #a4d6ee53
+@patch
+def _free(self:NegativeSampler, user):
+    "[R] bool: the items that a user has not rated, of those that may be drawn"
+    free = ~self.known.has(user.expand(len(self.rows)), self.rows)
+    if free.any(): return free
+    raise RatingsError(f"user row {int(user)} has rated all {len(self.rows)} items: there is no negative to draw")
 
 # %% ../../nbs/15_data.sampling.ipynb #7be00142
 @patch
-def _sample_rest(self:NegativeSampler, out, bad, flat, generator):
-    "For users who have rated nearly everything: draw from what is left"
-    for user in flat[bad].unique():
-        free = ~self.known.has(user.expand(len(self.rows)), self.rows)
-        if not free.any(): raise RatingsError(f"user row {int(user)} has rated all {len(self.rows)} items: there is no negative to draw")
-        at = bad[flat[bad]==user]
-        out[at] = self.rows[free][torch.multinomial(self.w[free], len(at), replacement=True, generator=generator)]
+def _sample_rest(self:NegativeSampler, out, bad, users, generator):
+    "`out` with the places `bad` drawn from what their users have left"
+    for user in users[bad].unique():
+        at = bad[users[bad]==user]
+        free = self._free(user)
+        drawn = torch.multinomial(self.w[free], len(at), replacement=True, generator=generator)
+        out[at] = self.rows[free][drawn]
     return out
 
+# %% ../../nbs/15_data.sampling.ipynb #47b3887c
 @patch
 def draw(self:NegativeSampler,
     users:torch.Tensor, # [N] user rows
@@ -79,13 +116,21 @@ def draw(self:NegativeSampler,
     "`n` items for each user; raises `RatingsError` when a user has rated everything"
     flat = users.long().repeat_interleave(n)
     out = self._draw(len(flat), generator)
-    if self.known is None: return out.view(len(users), n)
-    bad = self.known.has(flat, out).nonzero()[:,0]
+    if self.known is not None:
+        bad = self._redraw(out, flat, generator)
+        out = self._sample_rest(out, bad, flat, generator)
+    return out.view(len(users), n)
+
+@patch
+def _redraw(self:NegativeSampler, out, users, generator):
+    "The places of `out` that are known pairs still, after 50 rounds at most"
+    bad = self.known.has(users, out).nonzero()[:,0]
     for _ in range(50):
         if not len(bad): break
         out[bad] = self._draw(len(bad), generator)
-        bad = bad[self.known.has(flat[bad], out[bad])]
-    return self._sample_rest(out, bad, flat, generator).view(len(users), n)
+        again = self.known.has(users[bad], out[bad])
+        bad = bad[again]
+    return bad
 
 # %% ../../nbs/15_data.sampling.ipynb #94b1e8d1
 @patch
@@ -94,12 +139,21 @@ def pairs(self:PairSet)->tuple: # (users [M], items [M])
     keys = self.keys.nonzero()[:,0] if self.dense else self.keys
     return keys//self.n_items,keys%self.n_items
 
+# %% ../../nbs/15_data.sampling.ipynb #a4a267ba
+@patch
+def _weights(self:NegativeSampler, n_items):
+    w = torch.zeros(n_items, dtype=torch.double, device=self.w.device)
+    w[self.rows] = self.w
+    return w
+
+# %% ../../nbs/15_data.sampling.ipynb #bf2d3cb2
 @patch
 def log_shares(self:NegativeSampler,
-    n_users:int, n_items:int, # rows of the tables
+    n_users:int, # rows of the user table
+    n_items:int, # rows of the item table
 )->tuple: # (log weight of each item [I], -inf where never drawn; log weight each user draws from [U]), float32
     "What gives the log probability of a draw: `items_table[i]-users_table[u]`"
-    w = torch.zeros(n_items, dtype=torch.double, device=self.w.device).index_copy_(0, self.rows, self.w)
+    w = self._weights(n_items)
     left = w.sum().repeat(n_users)
     if self.known is not None:
         users,items = self.known.pairs()

@@ -11,35 +11,51 @@ __all__ = ['Histories', 'SequenceDL']
 
 # %% ../../nbs/19_data.sequences.ipynb #b1d4d19c
 import numpy as np,pandas as pd,torch
-from fastai.torch_core import default_device,display_df
+from fastai.torch_core import display_df
 from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs
-from .interactions import Interactions,_interactions
-from .loaders import CollabDataLoaders,RatingDL,_vocabs,data_report
+from .batches import RatingDL
+from .columns import OWN,Columns
+from .interactions import Interactions
+from .loaders import CollabDataLoaders,builder_kwargs,check_bs,make_vocabs,rows_by_vocab
+from .order import last_rows,time_order
 from .ratings import count_duplicates,validate_ratings
-from .split import last_rows,time_order
+from .split import seed_or_drawn
 
 # %% ../../nbs/19_data.sequences.ipynb #7df3ab8c
 class Histories:
     "The item rows of `Interactions`, users together and in the order of time"
     def __init__(self, ints:Interactions): # rows with an unknown user or item are left out
-        u,i = (o.numpy() for o in (ints.users,ints.items))
-        keep = np.flatnonzero((u>0)&(i>0))
-        keep = keep[time_order(u[keep], None if ints.times is None else ints.times[keep])]
-        self.items,n = torch.from_numpy(i[keep].astype(np.int64)),np.bincount(u[keep], minlength=ints.n_users)
-        self.stops = torch.from_numpy(n.cumsum()) # [U] where a user's history ends
-        self.starts = self.stops-torch.from_numpy(n)
+        rows = ints.known()
+        order = time_order(rows.rows_of('user'), rows.times)
+        items = rows.rows_of('item')[order].astype(np.int64)
+        n = torch.from_numpy(rows.counts('user'))
+        self.items = torch.from_numpy(items)
+        self.stops = n.cumsum(0) # [U] where a user's history ends
+        self.starts = self.stops-n
 
-    def last(self, users, n:int, # n: how many
-    )->torch.Tensor: # [B,n] int64, 0 before the first
-        "The last `n` items of `users` [B], left-padded with row 0"
-        return self.window(self.stops[users], self.starts[users], n)
+# %% ../../nbs/19_data.sequences.ipynb #54c6d81c
+@patch
+def window(self:Histories,
+    stops, # [B] places to stop before
+    starts, # [B] where the histories begin
+    n:int, # places
+)->torch.Tensor: # [B,n]
+    "The `n` places before each of `stops`, 0 before each of `starts`"
+    at = stops[:,None]+torch.arange(-n, 0)
+    last = len(self.items)-1
+    if last<0: return torch.zeros_like(at)
+    items = self.items[at.clamp(0, last)]
+    return torch.where(at>=starts[:,None], items, 0)
 
-    def window(self, stops, starts, n)->torch.Tensor: # [B,n]
-        "The `n` places before each of `stops` [B], 0 before each of `starts` [B]"
-        at = stops[:,None]+torch.arange(-n, 0)
-        if not len(self.items): return torch.zeros_like(at)
-        return torch.where(at>=starts[:,None], self.items[at.clamp(0, len(self.items)-1)], 0)
+# %% ../../nbs/19_data.sequences.ipynb #4ed2946b
+@patch
+def last(self:Histories,
+    users, # [B] user rows
+    n:int, # how many
+)->torch.Tensor: # [B,n] int64, 0 before the first
+    "The last `n` items of `users`, left-padded with row 0"
+    return self.window(self.stops[users], self.starts[users], n)
 
 # %% ../../nbs/19_data.sequences.ipynb #88278004
 class SequenceDL(RatingDL):
@@ -54,21 +70,44 @@ class SequenceDL(RatingDL):
         **kwargs # of `RatingDL`: shuffle, seed, epoch, drop_last
     ):
         super().__init__(dataset, bs=bs, **kwargs)
-        self.seq_len,self.windows,self.history,self.pairs = seq_len,windows,history,pairs
+        self.seq_len = seq_len
+        self.windows = windows
+        self.history = history
+        self.pairs = pairs
         if pairs: return
         self.hist = Histories(dataset if history is None else history)
         if history is None: self._cut()
         else: self.users = dataset.users.long()
 
-    def _cut(self):
-        "Where the windows lie: `stops` [n] of the questions, `firsts` [n] of the histories"
-        h,L = self.hist,self.seq_len
-        n = -((h.starts-h.stops+1).clamp(max=0)//L) # [U] windows
-        if not self.windows: n = n.clamp(max=1)
-        self.users = torch.repeat_interleave(torch.arange(len(n)), n)
-        nth = torch.arange(len(self.users))-torch.repeat_interleave(n.cumsum(0)-n, n)
-        self.stops,self.firsts = h.stops[self.users]-nth*L,h.starts[self.users]
-        self.n = len(self.users)
+# %% ../../nbs/19_data.sequences.ipynb #8ba245dc
+@patch
+def _cut(self:SequenceDL):
+    "Where the windows lie: `stops` [n] of the questions, `firsts` [n] of the histories"
+    h = self.hist
+    L = self.seq_len
+    n_asked = (h.stops-h.starts-1).clamp(min=0)
+    n = (n_asked+L-1)//L # [U] windows
+    if not self.windows: n = n.clamp(max=1)
+    users = torch.repeat_interleave(n)
+    before = n.cumsum(0)-n
+    nth = torch.arange(len(users))-before[users]
+    self.users = users
+    self.stops = h.stops[users]-nth*L
+    self.firsts = h.starts[users]
+    self.n = len(users)
+
+# %% ../../nbs/19_data.sequences.ipynb #74ad85ed
+@patch
+def _next_at(self:SequenceDL, at):
+    x = self.hist.last(self.users[at], self.seq_len)
+    y = torch.zeros_like(x)
+    y[:,-1] = self.dataset.items[at].long()
+    return x,y
+
+@patch
+def _pairs_at(self:SequenceDL, at):
+    ds = self.dataset
+    return torch.stack([ds.users[at],ds.items[at]], 1).long()[:,None]
 
 # %% ../../nbs/19_data.sequences.ipynb #f2e80da2
 @patch
@@ -76,49 +115,87 @@ def batch_at(self:SequenceDL,
     at:torch.Tensor, # [B] positions of windows (with `history` or `pairs`: of rows)
 )->tuple: # (x, y), or (x,) for pairs
     "The batch of these positions"
-    ds,L = self.dataset,self.seq_len
-    if self.pairs: return torch.stack([ds.users[at],ds.items[at]], 1).long()[:,None],
-    if self.history is not None:
-        x = self.hist.last(self.users[at], L)
-        return x,torch.cat([torch.zeros_like(x[:,1:]), ds.items[at].long()[:,None]], 1)
+    if self.pairs: return self._pairs_at(at),
+    if self.history is not None: return self._next_at(at)
     stops,firsts = self.stops[at],self.firsts[at]
-    return self.hist.window(stops-1, firsts, L),self.hist.window(stops, firsts+1, L)
+    x = self.hist.window(stops-1, firsts, self.seq_len)
+    return x,self.hist.window(stops, firsts+1, self.seq_len)
 
+# %% ../../nbs/19_data.sequences.ipynb #54b8972b
 @patch
 def _blocks(self:SequenceDL):
     "Batches in the order of the pass; a last training batch of one window joins the one before"
     dev = self.device or torch.device('cpu')
     for idxs,sizes in self._cuts(torch.as_tensor(self.get_idxs())):
-        for at in idxs.split(sizes): yield tuple(o.to(dev) for o in self.batch_at(at))
+        for at in idxs.split(sizes):
+            yield tuple(o.to(dev) for o in self.batch_at(at))
 
 # %% ../../nbs/19_data.sequences.ipynb #b74a630b
 @patch
 def new(self:SequenceDL, dataset=None, cls=None, **kwargs):
     "A loader like this one; other rows than its own become pairs to score, no rows an empty loader"
-    kwargs = {'seq_len':self.seq_len, 'windows':self.windows, 'history':self.history, 'pairs':self.pairs, **kwargs}
-    if dataset is not None and dataset is not self.dataset:
-        empty = len(dataset)==0
-        if empty and self.history is not None: kwargs['history'] = self.history.new_empty()
-        kwargs['pairs'] = self.pairs or (not empty and self.history is not None)
-    return RatingDL.new(self, dataset, cls, **kwargs)
+    mine = {n: getattr(self, n) for n in ('seq_len','windows','history','pairs')}
+    if dataset is not None and dataset is not self.dataset and self.history is not None:
+        if len(dataset): mine['pairs'] = True
+        else: mine['history'] = self.history.new_empty()
+    return RatingDL.new(self, dataset, cls, **{**mine, **kwargs})
 
+# %% ../../nbs/19_data.sequences.ipynb #dadd1069
 @patch
 def decode(self:SequenceDL, b)->pd.DataFrame: # one row per window, the caller's ids
     "A batch as a frame: the items of each window and the last of those that come next"
-    voc,x = self.dataset.item_vocab,b[0].cpu()
-    if x.ndim==3: return pd.DataFrame({n: v.decode(x[:,0,j].numpy()) for j,(n,v) in enumerate(self.dataset.classes.items())})
-    text = [' | '.join(str(voc.items[i]) for i in r if i) for r in x.tolist()]
-    return pd.DataFrame({'history': text, **({'next': voc.decode(b[1].cpu()[:,-1].numpy())} if len(b)>1 else {})})
+    x = b[0].cpu()
+    if x.ndim==3: return RatingDL.decode(self, (x[:,0],))
+    vocab = self.dataset.item_vocab
+    text = [' | '.join(str(vocab.items[i]) for i in row if i) for row in x.tolist()]
+    df = pd.DataFrame({'history': text})
+    if len(b)>1:
+        last = b[1].cpu()[:,-1]
+        df['next'] = vocab.decode(last.numpy())
+    return df
 
+# %% ../../nbs/19_data.sequences.ipynb #5f008de1
 @patch
 def show_results(self:SequenceDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **kwargs):
     "Display `max_n` windows with the item that scores best after each"
     df = self._pre_show_batch(b, max_n)[0]
-    df['next_pred'] = self.dataset.item_vocab.decode(out[:max_n].detach().cpu()[:,-1,1:].argmax(-1).numpy()+1)
+    scores = out[:max_n].detach().cpu()[:,-1,1:] # row 0 is no item
+    best = scores.argmax(-1)+1
+    df['next_pred'] = self.dataset.item_vocab.decode(best.numpy())
     return display_df(df) if show else (df,None,None)
 
-# %% ../../nbs/19_data.sequences.ipynb #8320c57e
-_seq_kwargs = 'seq_len bs val_bs user_name item_name time_name seed path windows hold_out vocab shuffle drop_last device verbose'.split()
+# %% ../../nbs/19_data.sequences.ipynb #2ef6573a
+def _held_out(ratings, columns, hold_out):
+    "All rows but the last of each user, and those; of the columns in use"
+    table = ratings[[o for o in columns if o is not None]]
+    if not hold_out: return table,table[:0]
+    times = None if columns.time is None else table[columns.time]
+    train,valid = last_rows(table[columns.user], times)
+    return table.iloc[train],table.iloc[valid]
+
+# %% ../../nbs/19_data.sequences.ipynb #561253ab
+def _sequence_rows(train, valid, columns, classes):
+    "Training rows with their ratings (1 where there are none), held-out rows without"
+    rating = OWN.rating
+    if columns.rating is None: train = train.assign(**{rating: np.float32(1)})
+    train, = rows_by_vocab([train], columns._replace(rating=rating), classes)
+    unrated = columns._replace(rating=None)
+    return train,Interactions.from_frame(valid, unrated, classes, rating_name=rating)
+
+# %% ../../nbs/19_data.sequences.ipynb #6bd03533
+@patch(cls_method=True)
+def _from_sequences(cls:CollabDataLoaders, train, valid, duplicates, seed, path, device, verbose,
+                    bs, val_bs, seq_len, **train_only):
+    "Wrap both parts in loaders and count what a reader should know"
+    how = dict(seq_len=seq_len, seed=seed_or_drawn(seed))
+    dl = SequenceDL(train, bs=bs, **how, **train_only)
+    check_bs(bs, val_bs, dl.n, 'training windows')
+    after = SequenceDL(valid, bs=val_bs or bs, history=train, **how)
+    self = cls._of_loaders(dl, after, seed, path, device, duplicates)
+    self.report['n_windows'] = dl.n
+    self.report['order'] = 'rows' if train.time_name is None else str(train.time_name)
+    if verbose: print(pd.Series(self.report).to_string())
+    return self
 
 # %% ../../nbs/19_data.sequences.ipynb #c1d1d448
 @patch(cls_method=True)
@@ -141,39 +218,16 @@ def sequences_from_df(cls:CollabDataLoaders,
     verbose:bool=False, # print the report
     **kwargs
 ):
-    "Windows of histories in the order of time; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
-    check_kwargs(kwargs, _seq_kwargs, 'CollabDataLoaders.sequences_from_df()')
-    if min(seq_len, bs, val_bs or bs)<1: raise RatingsError(f"seq_len={seq_len}, bs={bs}, val_bs={val_bs}: expected 1 or more")
-    if time_name is None and 'timestamp' in ratings.columns: time_name = 'timestamp'
-    names = user_name,item_name,'rating' if 'rating' in ratings.columns else None,time_name
-    validate_ratings(ratings, *names)
-    users,times = ratings[user_name],None if time_name is None else ratings[time_name]
-    split = last_rows(users, times) if hold_out else (np.arange(len(ratings)),np.zeros(0, np.int64))
-    train,valid = _sequence_parts(ratings, split, _vocabs(ratings, names[:2], split[0], vocab), names)
-    kwargs = dict(bs=bs, seq_len=seq_len, windows=windows, shuffle=shuffle, drop_last=drop_last)
-    return cls._from_sequences(train, valid, ratings, seed, path, kwargs, val_bs, device, verbose)
-
-# %% ../../nbs/19_data.sequences.ipynb #561253ab
-def _sequence_parts(ratings, split, classes, names):
-    "Training rows with their ratings (1 where there are none), held-out rows without"
-    y = ratings[names[2]] if names[2] else pd.Series(np.ones(len(ratings), np.float32), name='rating', index=ratings.index)
-    train,valid = (_interactions(ratings, pos, y.iloc[pos], classes, (*names[:2],'rating',names[3]), on_unknown)
-                   for pos,on_unknown in zip(split, ('raise','drop')))
-    valid.values,valid.y_names = None,type(valid.y_names)()
-    return train,valid
-
-@patch(cls_method=True)
-def _from_sequences(cls:CollabDataLoaders, train, valid, ratings, seed, path, kwargs, val_bs, device, verbose):
-    "Wrap both parts in loaders and count what a reader should know"
-    order = int(torch.randint(2**31, ()).item()) if seed is None else seed
-    dl = SequenceDL(train, seed=order, **kwargs)
-    if dl.n<dl.bs: raise RatingsError(f"bs={dl.bs}, but only {dl.n} training windows: no full batch. Use bs={max(1,dl.n)} or less.")
-    after = SequenceDL(valid, bs=val_bs or dl.bs, seq_len=dl.seq_len, seed=order, history=train)
-    self = cls(dl, after, path=path, device=default_device() if device is None else torch.device(device))
-    self._seed,self.report = seed,data_report(train, valid, count_duplicates(ratings, *train.cat_names))
-    self.report['n_windows'] = dl.n
-    if verbose: print(pd.Series(self.report).to_string())
-    return self
+    "Windows of histories in order; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
+    check_kwargs(kwargs, builder_kwargs(cls.sequences_from_df), 'CollabDataLoaders.sequences_from_df()')
+    if min(seq_len, bs, val_bs or bs)<1:
+        raise RatingsError(f"seq_len={seq_len}, bs={bs}, val_bs={val_bs}: expected 1 or more")
+    columns = Columns.find(ratings, user_name=user_name, item_name=item_name, time_name=time_name)
+    validate_ratings(ratings, *columns)
+    parts = _held_out(ratings, columns, hold_out)
+    dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab))
+    return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, device, verbose,
+        bs=bs, val_bs=val_bs, seq_len=seq_len, windows=windows, shuffle=shuffle, drop_last=drop_last)
 
 # %% ../../nbs/19_data.sequences.ipynb #ace59d11
 @patch(cls_method=True)
@@ -184,7 +238,10 @@ def sequences_from_tokens(cls:CollabDataLoaders,
     **kwargs # of `sequences_from_df`
 ):
     "What comes next in plain sequences; the columns are `sequence` and `token`"
-    if not sequences: raise RatingsError("no sequences given: pass one or several lists of tokens, as sequences_from_tokens('abab')")
+    if not sequences:
+        raise RatingsError("no sequences given: pass one or several lists of tokens, as sequences_from_tokens('abab')")
     seqs = [list(o) for o in sequences]
-    df = pd.DataFrame(dict(sequence=np.repeat(np.arange(len(seqs)), [len(o) for o in seqs]), token=[t for o in seqs for t in o]))
+    numbers = np.repeat(np.arange(len(seqs)), [len(o) for o in seqs])
+    tokens = [t for seq in seqs for t in seq]
+    df = pd.DataFrame(dict(sequence=numbers, token=tokens))
     return cls.sequences_from_df(df, seq_len, user_name='sequence', item_name='token', hold_out=hold_out, **kwargs)

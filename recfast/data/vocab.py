@@ -15,46 +15,53 @@ from datetime import date,datetime
 import numpy as np,pandas as pd
 from fastai.data.transforms import CategoryMap
 from fastcore.basics import patch
-from ..core import BundleError,UnknownIdError,check_on_unknown,first_few
+from ..core import BundleError,UnknownIdError,check_on_unknown,first_few,kept
 
 # %% ../../nbs/13_data.vocab.ipynb #5c4271bf
 class Vocab(CategoryMap):
     "The ids of one column in row order; row 0 is `#na#`, an id never seen"
     def __init__(self, col): # a Series or array of ids, or another `Vocab`
-        col = pd.Series(col.items[1:] if isinstance(col, Vocab) else col)
-        if isinstance(col.dtype, pd.CategoricalDtype): col = col.cat.remove_unused_categories()
+        if isinstance(col, Vocab): col = col.items[1:]
+        col = pd.Series(col)
+        if isinstance(col.dtype, pd.CategoricalDtype):
+            col = col.cat.remove_unused_categories()
         super().__init__(col, add_na=True)
 
     @property
     def index(self)->pd.Index: # [n-1] the ids of rows 1, 2, ...
         "The known ids as a typed pandas Index"
-        if not hasattr(self, '_index'): self._index = pd.Index(list(self.items[1:]))
-        return self._index
+        return kept(self, 'index', (), lambda: pd.Index(list(self.items[1:])))
 
 # %% ../../nbs/13_data.vocab.ipynb #614d7223
 @patch
 def encode(self:Vocab,
     ids, # one id or many: list, array, Series (categorical too)
-    on_unknown:str='raise', # 'raise', or 'warn' / 'drop' / 'fallback': unknown ids get row 0 and the caller handles them
+    on_unknown:str='raise', # 'raise', 'warn' or 'zero', row 0 without a word; 'drop' and 'fallback' are 'zero' here
     what:str='id', # 'user' or 'item', for the message
     hint:str='', # what to do, for the message
-)->np.ndarray: # [N] int64 rows
+)->np.ndarray: # [N] int64 rows, 0 where the id is unknown
     "Rows of `ids`; raises `UnknownIdError` for ids that are not here"
-    check_on_unknown(on_unknown)
+    if on_unknown!='zero': check_on_unknown(on_unknown)
     ids = pd.Series(ids)
-    if isinstance(ids.dtype, pd.CategoricalDtype): ids = ids.astype(ids.cat.categories.dtype)
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        ids = ids.astype(ids.cat.categories.dtype)
     rows = self.index.get_indexer(pd.Index(ids.array)) + 1
-    if on_unknown in ('raise','warn') and (rows==0).any():
-        err = UnknownIdError(list(dict.fromkeys(ids[rows==0])), what, hint, *self._sample(what))
-        if on_unknown=='raise': raise err
-        warnings.warn(str(err), stacklevel=3)
+    if on_unknown not in ('raise','warn') or rows.all(): return rows
+    unknown = dict.fromkeys(ids[rows==0])
+    err = UnknownIdError(unknown, what, hint, *self._sample(what))
+    if on_unknown=='raise': raise err
+    warnings.warn(str(err), stacklevel=3)
     return rows
 
+# %% ../../nbs/13_data.vocab.ipynb #06712c43
 @patch
 def _sample(self:Vocab, what):
     "What is known and a few of it, for a message"
+    few = self.items[1:3]
     said = f"The model knows {len(self)-1} {what}s"
-    return (f"{said} of type {type(self.items[1]).__name__}",f" such as {first_few(self.items[1:3])}") if len(self)>1 else (said,'')
+    if not len(few): return said,''
+    kind = type(few[0]).__name__
+    return f"{said} of type {kind}",f" such as {first_few(few)}"
 
 # %% ../../nbs/13_data.vocab.ipynb #7a194cd0
 @patch
@@ -63,93 +70,135 @@ def decode(self:Vocab,
 )->np.ndarray: # [N] ids, of the column's own type unless row 0 is among them
     "Ids of `rows`"
     rows = np.asarray(rows)
-    if (rows==0).any(): return np.array(list(self.items), dtype=object)[rows]
-    return self.index.take(rows-1).to_numpy()
+    if (rows>0).all(): return self.index.take(rows-1).to_numpy()
+    ids = np.array(list(self.items), dtype=object)
+    return ids[rows]
 
 # %% ../../nbs/13_data.vocab.ipynb #35489442
-_TO_TEXT = {'datetime64': (pd.Timestamp.isoformat, lambda v,dtype: pd.to_datetime(v, format='ISO8601').astype(dtype)),
-            'timedelta64': (pd.Timedelta.isoformat, lambda v,dtype: pd.to_timedelta(v).astype(dtype)),
-            'date': (date.isoformat, lambda v,dtype: [date.fromisoformat(o) for o in v])}
-
-def _kind(index):
+def _kind_of_ids(index):
     "What the values of an index are, in a word that `read_vocab` knows"
     if index.dtype.kind in 'iufb': return 'number'
+    if index.dtype.kind in 'mM': return dict(m='timedelta64', M='datetime64')[index.dtype.kind]
     if isinstance(index.dtype, pd.StringDtype): return 'str'
-    if index.dtype.kind in 'mM': return {'m': 'timedelta64', 'M': 'datetime64'}[index.dtype.kind]
-    kinds = {str: 'str', date: 'date'}
-    types = {type(o) for o in index}
-    if len(types)>1 or not types<=set(kinds):
-        raise BundleError(f"ids of type {', '.join(sorted(t.__name__ for t in types))} cannot be written: make them int, float, str or dates")
-    return kinds[types.pop()] if types else 'str'
+    types = {type(o) for o in index} or {str}
+    if types in ({str},{date}): return types.pop().__name__
+    names = ', '.join(sorted(t.__name__ for t in types))
+    raise BundleError(f"ids of type {names} cannot be written: make them int, float, str or dates")
+
+# %% ../../nbs/13_data.vocab.ipynb #b150e805
+def _dates(text, dtype): return [date.fromisoformat(o) for o in text]
+def _moments(text, dtype): return pd.to_datetime(text, format='ISO8601').astype(dtype)
+
+_TO_TEXT = {
+    'datetime64': pd.Timestamp.isoformat,
+    'timedelta64': pd.Timedelta.isoformat,
+    'date': date.isoformat,
+}
+_FROM_TEXT = {
+    'datetime64': _moments,
+    'timedelta64': lambda text,dtype: pd.to_timedelta(text).astype(dtype),
+    'date': _dates,
+}
 
 # %% ../../nbs/13_data.vocab.ipynb #540e2e5a
 def write_vocab(
     vocab:Vocab, # int, float, bool, str, date or datetime ids
 )->dict: # of JSON values
     "A vocabulary with the type of its ids; raises `BundleError` for a type that has no form here"
-    kind = _kind(vocab.index)
-    values = [_TO_TEXT[kind][0](o) for o in vocab.index] if kind in _TO_TEXT else vocab.index.tolist()
-    return dict(kind=kind, dtype=str(vocab.index.dtype), values=values)
+    ids = vocab.index
+    kind = _kind_of_ids(ids)
+    values = ids.tolist()
+    if kind in _TO_TEXT: values = [_TO_TEXT[kind](o) for o in ids]
+    return dict(kind=kind, dtype=str(ids.dtype), values=values)
 
+# %% ../../nbs/13_data.vocab.ipynb #b9e53342
 def read_vocab(
     d:dict, # from `write_vocab`
 )->Vocab: # rows in the order written
     "The vocabulary again; raises `BundleError` when rows would not be the same"
     kind,dtype,values = d['kind'],d['dtype'],d['values']
-    ids = pd.Series(_TO_TEXT[kind][1](values, dtype) if kind in _TO_TEXT else values, dtype=dtype if kind!='date' else object)
-    vocab = Vocab(ids)
-    if write_vocab(vocab)['values']!=values: raise BundleError("the ids are not in the order they were written in, or some repeat")
+    if kind=='date': dtype = object
+    ids = _FROM_TEXT[kind](values, dtype) if kind in _FROM_TEXT else values
+    vocab = Vocab(pd.Series(ids, dtype=dtype))
+    if write_vocab(vocab)['values']!=values:
+        raise BundleError("the ids are not in the order they were written in, or some repeat")
     return vocab
 
 # %% ../../nbs/13_data.vocab.ipynb #e3ac6915
 def _whole(o, dtype):
-    if (isinstance(o, float) and not o.is_integer()) or '_' in str(o): raise ValueError
+    cut = isinstance(o, float) and not o.is_integer()
+    if cut or '_' in str(o): raise ValueError
     return int(o)
 
 def _finite(o, dtype):
-    if not math.isfinite(float(o)) or '_' in str(o): raise ValueError
-    return float(o)
+    x = float(o)
+    if '_' in str(o) or not math.isfinite(x): raise ValueError
+    return x
 
+# %% ../../nbs/13_data.vocab.ipynb #db2b6ccb
 def _moment(o, dtype):
-    t,tz = pd.Timestamp(datetime.fromisoformat(o) if isinstance(o, str) else o),getattr(dtype, 'tz', None)
-    if tz is None and t.tz is not None: raise ValueError
-    return t.tz_localize(tz) if tz is not None and t.tz is None else t
+    if isinstance(o, str): o = datetime.fromisoformat(o)
+    t = pd.Timestamp(o)
+    zone = getattr(dtype, 'tz', None)
+    if zone is None and t.tz is not None: raise ValueError
+    return t.tz_localize(zone) if zone and not t.tz else t
 
-def _truth(o, dtype): return {'true': True, 'false': False}[str(o).lower()]
-def _text(o, dtype): return str(o)
 def _day(o, dtype): return o if type(o) is date else date.fromisoformat(o)
-def _duration(o, dtype): return pd.Timedelta(o)
 
 # %% ../../nbs/13_data.vocab.ipynb #2949b03d
-_READ = {'b': (_truth, (bool,str), 'true or false'), 'i': (_whole, (int,float,str), 'a whole number'), 'f': (_finite, (int,float,str), 'a number'),
-         'str': (_text, (str,int,float), 'text'), 'date': (_day, (str,date), 'a date such as 2021-12-31'),
-         'datetime64': (_moment, (str,date), 'a time such as 2021-12-31T23:59'), 'timedelta64': (_duration, (str,pd.Timedelta), 'a duration such as P1DT2H')}
+def _yes_no(o, dtype): return {'true': True, 'false': False}[str(o).lower()]
 
+_READERS = { # kind -> reader, the types it takes, words for a message; a number has the letter of its dtype
+    'b': (_yes_no, (bool,str), 'true or false'),
+    'i': (_whole, (int,float,str), 'a whole number'),
+    'u': (_whole, (int,float,str), 'a whole number'),
+    'f': (_finite, (int,float,str), 'a number'),
+    'str': (lambda o,dtype: str(o), (str,int,float), 'text'),
+    'date': (_day, (str,date), 'a date such as 2021-12-31'),
+    'datetime64': (_moment, (str,date), 'a time such as 2021-12-31T23:59'),
+    'timedelta64': (lambda o,dtype: pd.Timedelta(o), (str,pd.Timedelta), 'a duration such as P1DT2H'),
+}
+
+def _reader(vocab):
+    "The row of the table for the ids of a vocabulary"
+    kind = _kind_of_ids(vocab.index)
+    return _READERS[vocab.index.dtype.kind if kind=='number' else kind]
+
+# %% ../../nbs/13_data.vocab.ipynb #9b226504
+_MANY = list,tuple,set,np.ndarray,pd.Series,pd.Index # what holds several ids
+
+def _plain_number(o): return o.item() if isinstance(o, np.generic) and o.dtype.kind in 'biuf' else o
+
+# %% ../../nbs/13_data.vocab.ipynb #78947cc1
 def cast_ids(
     vocab:Vocab, # of the ids
     values, # one or many: text, numbers, dates
     what:str='id', # 'user' or 'item', for the message
 )->list: # of values in the vocabulary's type; none is looked up yet
     "Ids read as the type of the vocabulary; raises `UnknownIdError` where one cannot be"
-    kind,dtype,out,bad = _kind(vocab.index),vocab.index.dtype,[],[]
-    read,types,words = _READ[kind if kind!='number' else 'i' if dtype.kind=='u' else dtype.kind]
-    for o in values if isinstance(values, (list,tuple,set,np.ndarray,pd.Series,pd.Index)) else [values]:
-        o = o.item() if isinstance(o, np.generic) and o.dtype.kind in 'biuf' else o
+    read,types,words = _reader(vocab)
+    dtype = vocab.index.dtype
+    out = []
+    bad = []
+    for o in values if isinstance(values, _MANY) else [values]:
+        o = _plain_number(o)
         try:
-            if not isinstance(o, types) or (isinstance(o, bool) and bool not in types): raise TypeError
+            if not isinstance(o, types) or (type(o) is bool and bool not in types): raise TypeError
             out.append(read(o, dtype))
-        except (ValueError,TypeError,KeyError,OverflowError): bad.append(o)
-    if bad: raise UnknownIdError(bad, what, known=f"This cannot be read as {words}, which the {what} ids of this model are", such=_such(vocab))
-    return out
-
-def _such(vocab): return f' (such as {vocab.items[1]})' if len(vocab)>1 else ''
+        except (ValueError,TypeError,KeyError,OverflowError):
+            bad.append(o)
+    if not bad: return out
+    known = f"This cannot be read as {words}, which the {what} ids of this model are"
+    such = f' (such as {vocab.items[1]})' if len(vocab)>1 else ''
+    raise UnknownIdError(bad, what, known=known, such=such)
 
 # %% ../../nbs/13_data.vocab.ipynb #f2d875a2
 def encode_column(
-    vocab, # `Vocab`
+    vocab:Vocab, # of the ids
     ids:pd.Series, # as they stand in a file
     what:str='id', # 'user' or 'item', for the message
 )->np.ndarray: # [N] rows, 0 where the id is unknown
     "Rows of ids from a file; raises `UnknownIdError` for text that is no such id"
     codes,values = pd.factorize(ids)
-    return vocab.encode(cast_ids(vocab, values.tolist(), what), 'drop')[codes] if len(values) else np.zeros(0, np.int64)
+    if not len(values): return np.zeros(0, np.int64)
+    return vocab.encode(cast_ids(vocab, values.tolist(), what), 'zero')[codes]

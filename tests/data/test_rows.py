@@ -105,7 +105,7 @@ def test_pickled_loaders_go_on_as_they_would_have():
     dls = rows()
     list(dls.train)
     again = pickle.loads(pickle.dumps(dls))
-    assert '_cols' in dls.train.__dict__ and '_cols' not in again.train.__dict__ # the copies on the device are made anew
+    assert dls.train._kept and not again.train.__dict__.get('_kept') # the copies on the device are made anew
     assert torch.equal(again.train.one_batch()[0], dls.train.one_batch()[0])
 
 def test_an_exported_pair_of_loaders_is_empty_and_takes_pairs():

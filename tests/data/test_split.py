@@ -231,8 +231,8 @@ def test_no_validation_rows_at_all():
     for f in (random_split,user_split,item_split,global_time_split): assert [len(o) for o in f(DF, 0)]==[3,0]
 
 def test_the_names_are_where_they_were():
-    from recfast.data import sequences
-    assert sequences.last_rows is last_rows and sequences.time_order.__module__=='recfast.data.split'
+    from recfast.data import sequences, split
+    assert sequences.last_rows is last_rows is split.last_rows and sequences.time_order is split.time_order
 
 def test_held_out_users_are_answered_by_their_history():
     df = block_ratings()
