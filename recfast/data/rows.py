@@ -15,7 +15,7 @@ import numpy as np,pandas as pd,torch
 from fastai.torch_core import display_df
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix
-from ..core import RatingsError,RecfastError,kept
+from ..core import RecfastError,kept
 from .batches import RatingDL
 from .interactions import BY,Interactions,check_by,rating_csr
 from .loaders import CollabDataLoaders,check_bs
