@@ -12,7 +12,8 @@ __all__ = ['SMALL_BATCH', 'FusedAdam', 'Fast', 'FastLoop', 'one_thread']
 # %% ../nbs/55_fast.ipynb #1f84e69e
 import time
 from contextlib import contextmanager
-import numpy as np,torch
+import numpy as np
+import torch
 from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
@@ -31,35 +32,46 @@ class FusedAdam:
     "Steps a fastai `Adam` in one fused kernel; its state stays fastai's"
     def __init__(self, opt:Optimizer): # one parameter group
         self.opt,self.hyper = opt,opt.hypers[0]
-        self.ps,self.groups = list(opt.param_lists[0]),{}
+        self.ps = list(opt.param_lists[0])
+        self.groups = {} # with weight decay or without: (parameters, averages, averages of squares, steps)
+        self.known = set() # ids of the parameters in `groups`
 
-    def _add(self, p):
-        "Take `p`'s state from the optimizer, or start it"
-        st = self.opt.state[p]
-        if 'grad_avg' not in st: st.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
-        step = torch.tensor(float(st['step']), device=p.device)
-        for o,l in zip((p,st['grad_avg'],st['sqr_avg'],step), self.groups.setdefault(st.get('do_wd', True), ([],[],[],[]))): l.append(o)
+# %% ../nbs/55_fast.ipynb #ed162e40
+@patch
+def _add(self:FusedAdam, p):
+    "Take `p`'s state from the optimizer, or start it"
+    state = self.opt.state[p]
+    if 'grad_avg' not in state: state.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
+    group = self.groups.setdefault(state.get('do_wd', True), ([],[],[],[]))
+    step = torch.tensor(float(state['step']), device=p.device)
+    for values,new in zip(group, (p,state['grad_avg'],state['sqr_avg'],step)): values.append(new)
+    self.known.add(id(p))
 
-# %% ../nbs/55_fast.ipynb #b3114ca0
+# %% ../nbs/55_fast.ipynb #9539e8b9
+@patch
+def _step_group(self:FusedAdam, ps, avg, sqr, steps, wd):
+    "One step of parameters with the same weight decay"
+    h = self.hyper
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in ps]
+    adamw(ps, grads, avg, sqr, [], steps, fused=True, amsgrad=False, maximize=False,
+          beta1=float(h['mom']), beta2=h['sqr_mom'], lr=float(h['lr']), weight_decay=wd, eps=h['eps'])
+
 @patch
 @torch.no_grad()
 def step(self:FusedAdam):
     "One step for every parameter that has had a gradient, then the gradients are gone"
-    known = {id(p) for g in self.groups.values() for p in g[0]}
     for p in self.ps:
-        if p.grad is not None and id(p) not in known: self._add(p)
-    h = self.hyper
-    for decay,(ps,avg,sqr,steps) in self.groups.items():
-        adamw(ps, [torch.zeros_like(p) if p.grad is None else p.grad for p in ps], avg, sqr, [], steps, fused=True, amsgrad=False, maximize=False,
-              beta1=float(h['mom']), beta2=h['sqr_mom'], lr=float(h['lr']), weight_decay=h['wd'] if decay else 0., eps=h['eps'])
+        if p.grad is not None and id(p) not in self.known: self._add(p)
+    for decay,group in self.groups.items(): self._step_group(*group, self.hyper['wd'] if decay else 0.)
     for p in self.ps: p.grad = None
 
+# %% ../nbs/55_fast.ipynb #b3114ca0
 @patch
 def close(self:FusedAdam):
     "Leave the optimizer as fastai would: step counts as numbers, gradients of zero"
     for ps,_,_,steps in self.groups.values():
-        for p,s in zip(ps, steps):
-            self.opt.state[p]['step'] = int(s)
+        for p,n in zip(ps, steps):
+            self.opt.state[p]['step'] = int(n)
             if p.grad is None: p.grad = torch.zeros_like(p)
 
 # %% ../nbs/55_fast.ipynb #326f541f
@@ -68,14 +80,6 @@ class Fast:
     def __init__(self, ran:bool, why:str=''): self.ran,self.why = ran,why
     def __bool__(self): return self.ran
     def __repr__(self): return f"{'fast' if self.ran else 'plain'}{': ' if self.why else ''}{self.why}"
-
-_batch_events = ('before_batch after_pred after_loss before_backward after_cancel_backward after_backward before_step after_cancel_step '
-    'after_step after_cancel_batch after_batch').split()
-_known_cbs = {TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,GradientClip}
-_loop_parts = 'one_batch _do_one_batch _do_grad_opt _backward _step _split _set_device _with_events __call__ _call_one'.split()
-
-def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
-_adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
 
 # %% ../nbs/55_fast.ipynb #a7e8afff
 class FastLoop(Learner):
@@ -93,8 +97,9 @@ class FastLoop(Learner):
 # %% ../nbs/55_fast.ipynb #43da22c0
 @patch
 def _set_device(self:FastLoop, b):
-    "fastai asks the first parameter where the model is; one that is solved may have buffers only"
-    return Learner._set_device(self, b) if any(True for _ in self.model.parameters()) else to_device(b, model_device(self.model))
+    "A batch where the model is"
+    has_parameters = any(True for _ in self.model.parameters())
+    return Learner._set_device(self, b) if has_parameters else to_device(b, model_device(self.model))
 
 # %% ../nbs/55_fast.ipynb #db8f3bf7
 @contextmanager
@@ -118,20 +123,30 @@ def _small_batches(self:FastLoop)->bool:
     if getattr(self.loss_func, 'every_item', False) or model_device(self.model).type!='cpu': return False
     return self.dl.bs*(1+getattr(self.dl, 'n_neg', 0))<=SMALL_BATCH
 
-# %% ../nbs/55_fast.ipynb #eaaab7d4
+# %% ../nbs/55_fast.ipynb #81af96de
+_batch_events = ('before_batch after_pred after_loss before_backward after_cancel_backward after_backward '
+                 'before_step after_cancel_step after_step after_cancel_batch after_batch').split()
+_known_cbs = {TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,GradientClip}
+_loop_parts = ('one_batch _do_one_batch _do_grad_opt _backward _step _split _set_device _with_events __call__ '
+               '_call_one').split()
+
 @patch
-def _why_plain(self:FastLoop)->str: # '' when the fast path may run
-    "What asks for fastai's own batch loop"
-    if not self._allow_fast: return 'fast=False'
-    if not isinstance(self.dl, RatingDL): return f'the loader is a {type(self.dl).__name__}'
+def _why_changed(self:FastLoop)->str: # '' when there is nothing
+    "What listens to batches, or what was put in the place of fastai's loop"
     for n in _loop_parts:
         if getattr(type(self), n) is not getattr(FastLoop, n) or n in self.__dict__: return f'{n} was changed'
     for cb in self.cbs:
-        if type(cb) not in _known_cbs and any(hasattr(cb, e) for e in _batch_events): return f'{type(cb).__name__} works on every batch'
-    return self._why_plain_opt() if self.training else ''
+        if type(cb) in _known_cbs: continue
+        if any(hasattr(cb, e) for e in _batch_events): return f'{type(cb).__name__} works on every batch'
+    return ''
+
+# %% ../nbs/55_fast.ipynb #2b65b129
+def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
+_adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
 
 @patch
-def _why_plain_opt(self:FastLoop):
+def _why_plain_opt(self:FastLoop)->str: # '' when the kernel may step
+    "What asks for fastai's own optimizer"
     opt = self.opt
     if type(opt) is not Optimizer or _steps(opt)!=_adam_steps: return 'the optimizer is not fastai\'s Adam'
     if len(opt.param_lists)!=1: return 'the optimizer has several parameter groups'
@@ -139,6 +154,15 @@ def _why_plain_opt(self:FastLoop):
     if any(getattr(m, 'sparse', False) for m in self.model.modules()): return 'an embedding has sparse gradients'
     return ''
 
+# %% ../nbs/55_fast.ipynb #eaaab7d4
+@patch
+def _why_plain(self:FastLoop)->str: # '' when the fast path may run
+    "What asks for fastai's own batch loop"
+    if not self._allow_fast: return 'fast=False'
+    if not isinstance(self.dl, RatingDL): return f'the loader is a {type(self.dl).__name__}'
+    return self._why_changed() or (self._why_plain_opt() if self.training else '')
+
+# %% ../nbs/55_fast.ipynb #bf95c7bd
 @patch
 def all_batches(self:FastLoop):
     "All batches of `self.dl`, by the fast path where it may run"
@@ -150,32 +174,7 @@ def all_batches(self:FastLoop):
         elif self.training: self._fast_train()
         else: self._fast_valid()
 
-# %% ../nbs/55_fast.ipynb #eed8c2e3
-@patch
-def _fast_train(self:FastLoop):
-    "The batches of a training epoch, with what the usual callbacks do to each"
-    scheds,clips = [[cb for cb in self.cbs if type(cb) is t and cb.run] for t in (ParamScheduler,GradientClip)]
-    opt,h,log = FusedAdam(self.opt),self.opt.hypers[0],_BatchLog(self)
-    per_batch = 1./(self.n_iter*self.n_epoch)
-    try:
-        for self.iter,b in enumerate(self.dl):
-            self.xb,self.yb = b[:1],b[1:]
-            for cb in scheds:
-                for n,f in cb.scheds.items(): self._set_hyper(h, n, f(self.pct_train))
-            self.pred = self.model(*self.xb)
-            if self.yb:
-                with torch._C.DisableTorchFunctionSubclass(): self.loss_grad = self.loss_func(self.pred, *self.yb)
-                self.loss = self.loss_grad.detach()
-                self.loss_grad.backward()
-                for cb in clips: nn.utils.clip_grad_norm_(self.model.parameters(), cb.max_norm, cb.norm_type)
-                opt.step()
-            self.pct_train += per_batch
-            self.train_iter += 1
-            for cb in scheds:
-                for n in cb.scheds: cb.hps[n].append(h[n])
-            log.add()
-    finally: opt.close(); log.flush()
-
+# %% ../nbs/55_fast.ipynb #40a96974
 @patch
 def _set_hyper(self:FastLoop, h, name, v):
     "`opt.set_hyper` for the one group there is"
@@ -183,13 +182,32 @@ def _set_hyper(self:FastLoop, h, name, v):
     elif isinstance(v, np.ndarray) and v.size==1: h[name] = v.reshape(-1)[0]
     else: self.opt.set_hyper(name, v)
 
+@patch
+def _schedule(self:FastLoop, schedules, h):
+    "Where the schedules are now"
+    for cb in schedules:
+        for name,f in cb.scheds.items(): self._set_hyper(h, name, f(self.pct_train))
+
+# %% ../nbs/55_fast.ipynb #73063f5c
+@patch
+def _fast_step(self:FastLoop, opt, clips):
+    "Loss, gradients and a step, for the predictions there are"
+    with torch._C.DisableTorchFunctionSubclass(): self.loss_grad = self.loss_func(self.pred, *self.yb)
+    self.loss = self.loss_grad.detach()
+    self.loss_grad.backward()
+    for cb in clips: nn.utils.clip_grad_norm_(self.model.parameters(), cb.max_norm, cb.norm_type)
+    opt.step()
+
 # %% ../nbs/55_fast.ipynb #1fe623e9
 class _BatchLog:
     "Collects what Recorder and ProgressCallback would note per batch"
     def __init__(self, learn):
-        self.learn,self.rec,self.bar = learn,getattr(learn, 'recorder', None),getattr(learn, 'progress', None)
-        self.lrs,self.losses,self.due = [],[],time.perf_counter()
+        self.learn = learn
+        self.rec = getattr(learn, 'recorder', None)
+        self.bar = getattr(learn, 'progress', None)
         self.metrics = self.rec._train_mets[1:] if self.rec else []
+        self.lrs,self.losses = [],[]
+        self.due = time.perf_counter()
 
     def add(self):
         learn = self.learn
@@ -197,38 +215,82 @@ class _BatchLog:
             self.lrs.append(learn.opt.hypers[-1]['lr'])
             self.losses.append(learn.loss)
             for m in self.metrics: m.accumulate(learn)
-        if self.bar and time.perf_counter()>self.due:
-            self.flush()
-            self.bar.pbar.update(learn.iter+1)
-            if hasattr(learn, 'smooth_loss'): self.bar.pbar.comment = f'{learn.smooth_loss.item():.4f}'
-            self.due = time.perf_counter()+0.2
+        if self.bar and time.perf_counter()>self.due: self.show()
 
-    def flush(self):
-        "Smooth the losses as `AvgSmoothLoss` does and hand everything to the recorder"
-        if not self.losses: return
-        s,vals = self.rec.smooth_loss,[]
-        v = s.val.item()
-        for loss in torch.stack([l.mean() for l in self.losses]).tolist():
-            s.count,v = s.count+1,loss+s.beta*(v-loss)
-            vals.append(v/(1-s.beta**s.count))
-        s.val = torch.tensor(v)
-        self.rec.losses += torch.tensor(vals).unbind()
-        self.rec.lrs += self.lrs
-        self.learn.smooth_loss = self.rec.losses[-1]
-        self.lrs,self.losses = [],[]
+    def show(self):
+        self.flush()
+        self.bar.pbar.update(self.learn.iter+1)
+        if hasattr(self.learn, 'smooth_loss'): self.bar.pbar.comment = f'{self.learn.smooth_loss.item():.4f}'
+        self.due = time.perf_counter()+0.2
+
+# %% ../nbs/55_fast.ipynb #a529c4ee
+def _smoothed(smooth, losses):
+    "What an `AvgSmoothLoss` says after each of `losses`, which it takes in"
+    said = []
+    value = smooth.val.item()
+    for loss in losses:
+        smooth.count += 1
+        value = loss+smooth.beta*(value-loss)
+        said.append(value/(1-smooth.beta**smooth.count))
+    smooth.val = torch.tensor(value)
+    return said
+
+# %% ../nbs/55_fast.ipynb #425d059b
+@patch
+def flush(self:_BatchLog):
+    "Hand everything to the recorder"
+    if not self.losses: return
+    losses = torch.stack([o.mean() for o in self.losses]).tolist()
+    said = _smoothed(self.rec.smooth_loss, losses)
+    self.rec.losses += torch.tensor(said).unbind()
+    self.rec.lrs += self.lrs
+    self.learn.smooth_loss = self.rec.losses[-1]
+    self.lrs,self.losses = [],[]
 
 # %% ../nbs/55_fast.ipynb #289f5b82
 @patch
+def _fast_measure(self:FastLoop, rec):
+    "Loss and metrics of the predictions there are"
+    self.loss = self.loss_grad = self.loss_func(self.pred, *self.yb)
+    if rec:
+        for m in rec._valid_mets: m.accumulate(self)
+
+@patch
 def _fast_valid(self:FastLoop):
     "The batches of a validation pass, without events"
-    rec,bar,due = getattr(self, 'recorder', None),getattr(self, 'progress', None),time.perf_counter()
+    rec = getattr(self, 'recorder', None)
+    bar = getattr(self, 'progress', None)
+    due = time.perf_counter()
     for self.iter,b in enumerate(self.dl):
         self.xb,self.yb = b[:1],b[1:]
         self.pred = self.model(*self.xb)
-        if self.yb:
-            self.loss = self.loss_grad = self.loss_func(self.pred, *self.yb)
-            if rec:
-                for m in rec._valid_mets: m.accumulate(self)
+        if self.yb: self._fast_measure(rec)
         if bar and time.perf_counter()>due:
             bar.pbar.update(self.iter+1)
             due = time.perf_counter()+0.2
+
+# %% ../nbs/55_fast.ipynb #ac7c64b9
+@patch
+def _running(self:FastLoop, kind): return [cb for cb in self.cbs if type(cb) is kind and cb.run]
+
+@patch
+def _fast_train(self:FastLoop):
+    "The batches of a training epoch, with what the usual callbacks do to each"
+    schedules,clips = self._running(ParamScheduler),self._running(GradientClip)
+    h = self.opt.hypers[0]
+    opt,log = FusedAdam(self.opt),_BatchLog(self)
+    per_batch = 1./(self.n_iter*self.n_epoch)
+    try:
+        for self.iter,b in enumerate(self.dl):
+            self.xb,self.yb = b[:1],b[1:]
+            self._schedule(schedules, h)
+            self.pred = self.model(*self.xb)
+            if self.yb: self._fast_step(opt, clips)
+            self.pct_train += per_batch
+            self.train_iter += 1
+            for cb in schedules:
+                for name in cb.scheds: cb.hps[name].append(h[name])
+            log.add()
+    finally:
+        opt.close()
+        log.flush()
