@@ -78,6 +78,7 @@ Modules:
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
+- `recfast.train`: From a table to a measured model in one call
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
 - `recfast.worker`: Many requests, one thread, one model"""
 
