@@ -28,7 +28,6 @@ def ours(z, threads):
     torch.set_num_threads(threads)
     from recfast.data.loaders import Interactions, Vocab
     from recfast.evaluate import evaluate_recommender
-    from recfast.relevance import _truths
     from recfast.models.dot import DotProduct
     (n_users,k),n_items = z['users'].shape,len(z['items'])
     model = DotProduct(n_users+1, n_items+1, k)
@@ -38,8 +37,8 @@ def ours(z, threads):
     train,test = (Interactions(o//n_items+1, o%n_items+1, classes=classes) for o in (z['train'],z['test']))
     trained = train.counts()>0
     def run():
-        _truths.clear()
-        for o in (train,test): o.__dict__.pop('_csr', None)  # nothing is kept from the run before
+        for o in (train,test):
+            for name in ('_kept','_csr'): o.__dict__.pop(name, None)  # nothing is kept from the run before
         ev = evaluate_recommender(model, train, test, metrics=['ndcg@10','recall@20'], progress=False, baseline=False)
         return dict(ev.summary, trained_items=int(trained[1:].sum()))
     return run

@@ -47,6 +47,7 @@ Modules:
 - `recfast.data.stored`: Rows written down, and read again
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.evaluate`: A number with the protocol it was measured under
+- `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
 - `recfast.explain`: What each item of a history adds to a score
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
 - `recfast.fast`: A batch loop without the overhead that dominates small models
@@ -69,6 +70,7 @@ Modules:
 - `recfast.models.prior`: What ratings say before a network does: biases, and where the weights of someone new will lie
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
+- `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
 - `recfast.recommend`: Lists for people the model knows and people it has never met
 - `recfast.registry`: One name, one function and one direction for every metric

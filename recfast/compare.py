@@ -1,6 +1,7 @@
 """Several models on the same users, with intervals
 
-A mean over some hundred users is a sample. Two models are compared on the same users, with an interval for each and for the difference.
+A mean over some hundred users is a sample. Two models are compared on the same users,
+with an interval for each and for the difference.
 
 Docs: https://recfast.github.io/recfast/compare.html.md"""
 
@@ -12,11 +13,11 @@ __all__ = ['Comparison', 'compare']
 # %% ../nbs/48_compare.ipynb #8c1f8016
 import warnings
 import matplotlib.pyplot as plt,numpy as np,pandas as pd
-from fastcore.basics import store_attr
+from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .core import LeakageWarning,RatingsError
-from .evaluate import Evaluation,_boot_means,_cheap,_markdown,_of_users,warn_of_leakage
-from .metrics import metric_comp,parse_metric
+from .evaluation import Evaluation,boot_means,markdown_table,warn_of_leakage
+from .metrics import CHEAP_METRICS,metric_comp,parse_metric
 
 # %% ../nbs/48_compare.ipynb #4f80e1be
 class Comparison:
@@ -26,29 +27,49 @@ class Comparison:
         protocol:str, # how they were measured
         metric:str, # what the table is about
         evaluations:dict, # {name: `Evaluation`}
-        popularity:pd.DataFrame=None, # one row such as those of the table; None: popularity was not measured, or is in the table
+        popularity:pd.DataFrame=None, # a row like those of the table; None: not measured, or in the table
     ): store_attr()
 
     def __getitem__(self, name): return self.table.loc[name]
-    def _printed(self): return pd.concat([o for o in (self.table,self.popularity) if o is not None])
-    def _title(self): return '95% intervals; diff: to the first row'
-    def __repr__(self):
-        return '\n'.join([f'{self.metric}, {self._title()}', self._printed().to_string(float_format='{:.4f}'.format), self.protocol])
-    def _repr_markdown_(self): return f'**{self.metric}**, {self._title()}\n\n{_markdown(self._printed())}\n\n*{self.protocol}*'
 
-    def plot(self, ax=None):
-        "Means with their intervals"
-        t = self._printed()[::-1]
-        if ax is None: ax = plt.subplots(figsize=(5,.5+.4*len(t)))[1]
-        ax.errorbar(t['mean'], range(len(t)), xerr=[t['mean']-t.low, t.high-t['mean']], fmt='o', capsize=3)
-        ax.set(yticks=range(len(t)), yticklabels=t.index, ylim=(-.5,len(t)-.5), xlabel=f'{self.metric}, 95% interval')
-        return ax
+# %% ../nbs/48_compare.ipynb #0701b852
+@patch
+def with_popularity(self:Comparison)->pd.DataFrame: # rows of the models, then that of popularity
+    "The table as it is printed"
+    if self.popularity is None: return self.table
+    return pd.concat([self.table,self.popularity])
+
+@patch
+def __repr__(self:Comparison):
+    table = self.with_popularity().to_string(float_format='{:.4f}'.format)
+    return f'{self.metric}, 95% intervals; diff: to the first row\n{table}\n{self.protocol}'
+
+# %% ../nbs/48_compare.ipynb #869b733d
+@patch
+def _repr_markdown_(self:Comparison):
+    table = markdown_table(self.with_popularity())
+    return f'**{self.metric}**, 95% intervals; diff: to the first row\n\n{table}\n\n*{self.protocol}*'
+
+# %% ../nbs/48_compare.ipynb #cffea6b1
+@patch
+def plot(self:Comparison, ax=None):
+    "Means with their intervals"
+    t = self.with_popularity()[::-1]
+    n = len(t)
+    if ax is None: _,ax = plt.subplots(figsize=(5,.5+.4*n))
+    spread = [t['mean']-t.low,t.high-t['mean']]
+    ax.errorbar(t['mean'], range(n), xerr=spread, fmt='o', capsize=3)
+    ax.set_yticks(range(n), t.index)
+    ax.set_ylim(-.5, n-.5)
+    ax.set_xlabel(f'{self.metric}, 95% interval')
+    return ax
 
 # %% ../nbs/48_compare.ipynb #033fd7cf
-def _named(learners):
+def _by_name(learners):
     "{name: learner or Evaluation}; a list is named by its models"
     if hasattr(learners, 'items'): return dict(learners)
-    if isinstance(learners, Evaluation) or hasattr(learners, 'evaluate'): learners = [learners]
+    alone = isinstance(learners, Evaluation) or hasattr(learners, 'evaluate')
+    if alone: learners = [learners]
     out = {}
     for o in learners:
         name = type(getattr(o, 'model', o)).__name__
@@ -69,41 +90,68 @@ def _evaluate_all(learners, test, baseline, kwargs):
         baseline = baseline and o.baseline is None
     return evs
 
+# %% ../nbs/48_compare.ipynb #467db85c
 def _popularity_beside(evs):
     "The first `baseline` there is; None where it is among `evs` anyway"
-    popular = next((o.baseline for o in evs.values() if o.baseline is not None), None)
-    return None if popular is None or any(o.per_user.equals(popular.per_user) for o in evs.values()) else popular
+    baselines = [o.baseline for o in evs.values() if o.baseline is not None]
+    if not baselines: return None
+    popular = baselines[0]
+    compared = any(o.per_user.equals(popular.per_user) for o in evs.values())
+    return None if compared else popular
 
 # %% ../nbs/48_compare.ipynb #b08d4f10
 def _check_same_users(evs):
     "Raise `RatingsError` unless all were measured on the users and rows of the first"
     first = next(iter(evs))
+    rows = evs[first].per_user
     for name,o in evs.items():
-        if not all(np.array_equal(o.per_user[c], evs[first].per_user[c]) for c in ('user_id','n_test')):
-            raise RatingsError(f"{name!r} was measured on other users or rows than {first!r}: give all of them the same splits and the same test=")
+        if all(np.array_equal(o.per_user[c], rows[c]) for c in ('user_id','n_test')): continue
+        raise RatingsError(f"{name!r} was measured on other users or rows than {first!r}: "
+                           "give all of them the same splits and the same test=")
 
 # %% ../nbs/48_compare.ipynb #82ec4848
 def _values_of(evs, metric):
     "[U,M] values of a metric, for the users who have one"
-    vals = np.stack([_of_users(e, metric) for e in evs], 1)
+    vals = np.stack([o.of_users(metric) for o in evs], 1)
     vals = vals[~np.isnan(vals).any(1)]
     if len(vals): return vals
-    raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found (seen in training, below relevant=, or of unknown users)")
+    raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found "
+                       "(seen in training, below relevant=, or of unknown users)")
 
+# %% ../nbs/48_compare.ipynb #a7dbee2a
+def _best_first(names, means, metric, base):
+    "Positions of the names, best first; `base` before all"
+    if base is not None and base not in names:
+        raise RatingsError(f"base={base!r}, expected one of {names}")
+    falling = means if metric_comp(metric) is np.less else -means
+    return sorted(range(len(names)), key=lambda j: (names[j]!=base,falling[j]))
+
+# %% ../nbs/48_compare.ipynb #b94a4a84
 def _compared(evs, popular, metric, n_boot, seed, base):
     "(table of `evs`, the same row of `popular` or None)"
     names = list(evs)
-    vals = _values_of([*evs.values(),*([] if popular is None else [popular])], metric)
-    if base is not None and base not in evs: raise RatingsError(f"base={base!r}, expected one of {names}")
+    beside = {'popularity': popular} if popular else {}
+    vals = _values_of([*evs.values(),*beside.values()], metric)
     means = vals.mean(0)
-    falling = means if metric_comp(metric) is np.less else -means
-    order = sorted(range(len(names)), key=lambda j: (names[j]!=base,falling[j]))
-    boot = _boot_means(vals, n_boot, seed)
-    low,high = np.quantile(boot, [.025,.975], axis=0)
-    diff_low,diff_high = np.quantile(boot-boot[:,order[:1]], [.025,.975], axis=0)
-    df = pd.DataFrame(dict(mean=means, low=low, high=high, diff=means-means[order[0]], diff_low=diff_low, diff_high=diff_high))
-    df.index = [*names,*['popularity']*(popular is not None)]
-    return df.iloc[order],None if popular is None else df.iloc[-1:]
+    order = _best_first(names, means, metric, base)
+    first = order[0]
+    boot = boot_means(vals, n_boot, seed)
+    df = pd.DataFrame(dict(mean=means))
+    df['low'],df['high'] = np.quantile(boot, [.025,.975], axis=0)
+    df['diff'] = means-means[first]
+    apart = boot-boot[:,[first]]
+    df['diff_low'],df['diff_high'] = np.quantile(apart, [.025,.975], axis=0)
+    df.index = [*names,*beside]
+    row = df.iloc[-1:] if popular else None
+    return df.iloc[order],row
+
+# %% ../nbs/48_compare.ipynb #b908e173
+def _what_to_measure(metric, k):
+    "k= and metrics= for `evaluate`"
+    base,own = parse_metric(metric)
+    ks = sorted({*L(k),own}-{None})
+    names = None if base in CHEAP_METRICS else [*CHEAP_METRICS,metric]
+    return dict(k=ks, metrics=names)
 
 # %% ../nbs/48_compare.ipynb #807d9fda
 def compare(
@@ -118,12 +166,13 @@ def compare(
     **kwargs # of `learn.evaluate`: candidates, relevant, clip ...
 )->Comparison: # best first: mean, low, high, diff, diff_low, diff_high
     "Measure several models on the same users; raises `RatingsError` when the users are not the same"
-    base_name,kk = parse_metric(metric)
-    kwargs = {'k': sorted({*L(k),*([kk] if kk else [])}), 'metrics': None if base_name in _cheap else [*_cheap,metric], **kwargs}
-    evs = _evaluate_all(_named(learners), test, baseline, kwargs)
+    named = _by_name(learners)
+    evs = _evaluate_all(named, test, baseline, {**_what_to_measure(metric, k), **kwargs})
     if not evs: raise RatingsError("nothing to compare: expected learners or evaluations")
     _check_same_users(evs)
-    warn_of_leakage([o for n,o in evs.items() if not isinstance(_named(learners)[n], Evaluation)])
+    measured = [o for n,o in evs.items() if o is not named[n]]
+    warn_of_leakage(measured)
     popular = _popularity_beside(evs) if baseline else None
     table,row = _compared(evs, popular, metric, n_boot, seed, base)
-    return Comparison(table, '\n'.join(dict.fromkeys(e.protocol for e in evs.values())), metric, evs, row)
+    protocols = dict.fromkeys(o.protocol for o in evs.values())
+    return Comparison(table, '\n'.join(protocols), metric, evs, row)

@@ -11,8 +11,9 @@ Docs: https://recfast.github.io/recfast/metrics.html.md"""
 # %% auto #0
 __all__ = ['rmse', 'ndcg_at_k', 'recall_at_k', 'precision_at_k', 'hit_rate_at_k', 'average_precision_at_k', 'mrr_at_k',
            'auc_from_ranks', 'auc', 'auc_of_lists', 'coverage_at_k', 'gini_at_k', 'novelty_at_k', 'diversity_at_k',
-           'popularity_at_k', 'root_mean_squared', 'mean_absolute', 'RMSE', 'FACTS', 'LIST_METRICS', 'LOWER_IS_BETTER',
-           'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS', 'metric', 'metric_comp', 'metric_name', 'parse_metric']
+           'popularity_at_k', 'root_mean_squared', 'mean_absolute', 'RMSE', 'CHEAP_METRICS', 'FACTS', 'LIST_METRICS',
+           'LOWER_IS_BETTER', 'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS', 'metric', 'metric_comp', 'metric_name',
+           'parse_metric']
 
 # %% ../nbs/42_metrics.ipynb #19becac8
 import numpy as np,torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from fastai.metrics import AccumMetric
 from scipy.sparse import csr_matrix,diags,issparse
 from scipy.stats import rankdata
-from .registry import FACTS,LIST_METRICS,LOWER_IS_BETTER,METRICS,RANKING_METRICS,WHOLE_METRICS
+from .registry import CHEAP_METRICS,FACTS,LIST_METRICS,LOWER_IS_BETTER,METRICS,RANKING_METRICS,WHOLE_METRICS
 from .registry import metric,metric_comp,metric_name,parse_metric
 
 # %% ../nbs/42_metrics.ipynb #f9dd14e6
@@ -35,7 +36,7 @@ def _lists(hits, n_rel, k=None):
     missing = max(0, k-hits.shape[1])
     return np.pad(found, ((0,0),(0,missing))),np.where(n>0, n, np.nan)
 
-# %% ../nbs/42_metrics.ipynb #d6afd2f0
+# %% ../nbs/42_metrics.ipynb #ccc1e890
 def _check_dialect(name, value, known):
     "Raise `ValueError` for a dialect that is not there"
     if value not in known:
@@ -156,7 +157,7 @@ def auc(
     found = relevant&cand
     return auc_from_ranks((ranks*found).sum(1), found.sum(1), cand.sum(1), relevant.sum(1))
 
-# %% ../nbs/42_metrics.ipynb #33660f7b
+# %% ../nbs/42_metrics.ipynb #a241b15c
 @metric('auc')
 def auc_of_lists(
     rank_sum, n_ranked, n_listed, # [U] of `FACTS`
@@ -175,7 +176,7 @@ def coverage_at_k(
     if not n_candidates: return np.nan
     return np.count_nonzero(np.unique(items))/n_candidates
 
-# %% ../nbs/42_metrics.ipynb #fdeb8283
+# %% ../nbs/42_metrics.ipynb #4728469f
 @metric('gini', lower=True)
 def gini_at_k(
     items, # [U,k] item rows, 0 where a place is empty
@@ -197,7 +198,7 @@ def _mean_of_lists(items, table):
     values = np.where(taken, np.asarray(table, float)[items], 0)
     return values.sum(1)/np.where(n>0, n, np.nan)
 
-# %% ../nbs/42_metrics.ipynb #b2e7da3a
+# %% ../nbs/42_metrics.ipynb #e1367e0f
 @metric('novelty', cheap=True)
 def novelty_at_k(
     items, # [U,k] item rows, 0 where a place is empty
@@ -208,7 +209,7 @@ def novelty_at_k(
     share = np.maximum(counts, 1)/n_users
     return _mean_of_lists(items, -np.log2(share))
 
-# %% ../nbs/42_metrics.ipynb #35bff4dc
+# %% ../nbs/42_metrics.ipynb #5e3973cc
 def _squares(V):
     "[N] squared lengths of rows, sparse ones too"
     if issparse(V): return np.asarray(V.multiply(V).sum(1)).ravel()
@@ -222,7 +223,7 @@ def _unit_rows(V):
     unit = diags(1/np.where(there, norm, np.inf))@V
     return unit.tocsr() if issparse(V) else unit,there
 
-# %% ../nbs/42_metrics.ipynb #fdf5bdd0
+# %% ../nbs/42_metrics.ipynb #48d31fed
 def _diversity(items, unit, there):
     "[U] diversity of some lists"
     taken = items>0
@@ -261,7 +262,7 @@ def popularity_at_k(
     pop = _mean_of_lists(items, counts)
     return pop if profile is None else pop/profile-1
 
-# %% ../nbs/42_metrics.ipynb #d2bd60b6
+# %% ../nbs/42_metrics.ipynb #ef4c3bf4
 @metric('rmse', lower=True, cheap=True)
 def root_mean_squared(
     errors, # [N] prediction less rating
@@ -269,7 +270,7 @@ def root_mean_squared(
     "Root of the mean squared error"
     return float(np.sqrt((errors**2).mean()))
 
-# %% ../nbs/42_metrics.ipynb #151017aa
+# %% ../nbs/42_metrics.ipynb #3786a83e
 @metric('mae', lower=True, cheap=True)
 def mean_absolute(
     errors, # [N] prediction less rating
@@ -289,6 +290,6 @@ def _rmse(inp, targ):
 
 rmse = RMSE()
 
-# %% ../nbs/42_metrics.ipynb #f993014d
-_all_ = ['FACTS', 'LIST_METRICS', 'LOWER_IS_BETTER', 'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS',
+# %% ../nbs/42_metrics.ipynb #bc84e0ef
+_all_ = ['CHEAP_METRICS', 'FACTS', 'LIST_METRICS', 'LOWER_IS_BETTER', 'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS',
          'metric', 'metric_comp', 'metric_name', 'parse_metric'] # of the registry; offered here too

@@ -313,6 +313,17 @@ def rating_csr(
     "The ratings as a sparse matrix, the mean where a pair repeats"
     return interactions.csr(values=True, by=by)
 
+# %% ../../nbs/14_data.interactions.ipynb #2f4321db
+@patch(as_prop=True)
+def has_ratings(self:Interactions)->bool: # whatever they are
+    "Are there ratings?"
+    return self.values is not None
+
+@patch(as_prop=True)
+def has_times(self:Interactions)->bool: # whatever they are
+    "Are there times?"
+    return self.times is not None
+
 # %% ../../nbs/14_data.interactions.ipynb #f9b91e21
 _all_ = ['SparseRows', 'attached_rows', 'read_rows', 'write_rows'] # moved; still offered here
 __getattr__ = offer(__name__)

@@ -52,7 +52,7 @@ def test_draws_are_those_of_a_plain_bootstrap():
     assert [got.diff_low,got.diff_high]==pytest.approx(np.quantile(means, [.025,.975]))
 
 def test_memory_is_bounded_and_changes_nothing():
-    from recfast.evaluate import _boot_means
+    from recfast.evaluation import boot_means as _boot_means
     vals = np.random.RandomState(0).rand(2**21,1)  # two draws fit into a chunk
     rng = np.random.default_rng(0)
     assert _boot_means(vals, 3, 0)[:,0]==pytest.approx([vals[rng.integers(0, 2**21, 2**21),0].mean() for _ in range(3)])

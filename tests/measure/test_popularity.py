@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from typer.testing import CliRunner
 
-import recfast.evaluate as evaluate_module
+import recfast.ranked as evaluate_module
 from recfast.bundle import load_bundle, save_bundle
 from recfast.callbacks import RankingMetrics
 from recfast.cli import app, describe_bundle, run_quickstart
