@@ -78,6 +78,7 @@ Modules:
 - `recfast.report`: One page of results that opens anywhere
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
 - `recfast.serve`: HTTP and a page over a bundle
+- `recfast.space`: What a search may try: ranges, choices, and functions that draw
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
 - `recfast.train`: From a table to a measured model in one call
