@@ -11,6 +11,7 @@ __all__ = ['CollabLearner', 'seeded']
 
 # %% ../nbs/56_collab.ipynb #8f530305
 import inspect
+import math
 import warnings
 from contextlib import contextmanager
 import torch
@@ -24,6 +25,7 @@ from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
+from .losses import loss_name
 from .recommend import Recommender,draws_of
 
 # %% ../nbs/56_collab.ipynb #6f409703
@@ -161,6 +163,37 @@ def evaluate(self:CollabLearner,
     _evaluate.warn_of_leakage([ev])
     self.last_evaluation = ev
     return ev
+
+# %% ../nbs/56_collab.ipynb #eac2ff1a
+def _finite(figures):
+    "{name: float}, None for what is missing or not finite"
+    missing = lambda v: v is None or not math.isfinite(v)
+    return {str(k): None if missing(v) else float(v) for k,v in figures.items()}
+
+def _last_epoch(learn):
+    "The last row of the recorder by name; {} before the first epoch"
+    recorder = vars(learn).get('recorder')
+    rows = [] if recorder is None else vars(recorder).get('values', [])
+    return _finite(dict(zip(recorder.metric_names[1:], rows[-1]))) if rows else {}
+
+# %% ../nbs/56_collab.ipynb #6a35dd9f
+@patch
+def training_facts(self:CollabLearner,
+    evaluation=None, # of these weights, from `evaluate`
+)->dict: # of JSON values
+    "What there is to say of the training so far"
+    facts = dict(
+        n_epoch=self.n_trained,
+        seed=self.seed,
+        loss=loss_name(self.loss_func),
+        data=self.dls.report,
+        last_epoch=_last_epoch(self),
+    )
+    if evaluation is None: return facts
+    facts.update(metrics=_finite(evaluation.summary), protocol=evaluation.protocol)
+    baseline = getattr(evaluation, 'baseline', None)
+    if baseline is not None: facts['baseline'] = _finite(baseline.summary)
+    return facts
 
 # %% ../nbs/56_collab.ipynb #ffff2c8f
 @patch
