@@ -43,6 +43,12 @@ def model_spec(
     except TypeError as e: spec['why'] = str(e)
     return spec
 
+# %% ../../nbs/39_models.zoo.ipynb #87dd3ff3
+def _other_sizes(config, sizes):
+    "The settings that are not as `sizes` says"
+    said = {k: config[k] for k in sizes if config.get(k) is not None}
+    return {k: v for k,v in said.items() if v!=sizes[k]}
+
 # %% ../../nbs/39_models.zoo.ipynb #bf7ed05c
 def _check_spec(spec, sizes):
     "Raise `BundleError` where a model cannot be built by name, or would not have `sizes`"
@@ -53,10 +59,9 @@ def _check_spec(spec, sizes):
         raise BundleError(f"{name} cannot be built by name ({why}): pass load_bundle(path, model={name}(...))")
     if name not in MODELS:
         known = ', '.join(MODELS)
-        raise BundleError(f"recfast {recfast.__version__} has no model {name!r}; there are {known}")
-    wrong = {}
-    for k,v in config.items():
-        if k in sizes and v not in (None,sizes[k]): wrong[k] = v
+        mine = recfast.__version__
+        raise BundleError(f"recfast {mine} has no model {name!r}; there are {known}")
+    wrong = _other_sizes(config, sizes)
     if wrong: raise BundleError(f"the model says {wrong}, the ids {sizes}")
 
 # %% ../../nbs/39_models.zoo.ipynb #a8ceb176
