@@ -24,14 +24,17 @@ class UserPrior:
         tables:dict, # {name: [U,...]} user tables
         rows:torch.Tensor, # [N] user rows with training ratings
     ):
-        if not tables: raise NotImplementedError("this model has no user table to solve for, so history= cannot be answered")
+        if not tables:
+            raise NotImplementedError("this model has no user table to solve for, so history= cannot be answered")
         self.shapes = {n: p.shape[1:] for n,p in tables.items()}
         flat = torch.cat([p.detach()[rows].double().cpu().reshape(len(rows), -1) for p in tables.values()], 1) # [N,D]
-        self.mean,dev = flat.mean(0),flat-flat.mean(0)
-        cov,n,d = dev.T@dev/max(1, len(flat)-1),*flat.shape
+        self.mean = flat.mean(0)
+        dev = flat-self.mean
+        n,d = flat.shape
+        cov = dev.T@dev/max(1, n-1)
         avg = cov.diagonal().mean().clamp(min=1e-8)
         w = d/(n+d) # fewer users than numbers to fit: trust the average variance instead
-        self.precision = torch.linalg.inv((1-w)*cov + w*avg*torch.eye(d, dtype=cov.dtype) + 1e-3*avg*torch.eye(d, dtype=cov.dtype))
+        self.precision = torch.linalg.inv((1-w)*cov + (w+1e-3)*avg*torch.eye(d, dtype=cov.dtype))
 
 # %% ../../nbs/22_models.foldin.ipynb #4072a21d
 def _as_tables(prior, u, n, dev):
