@@ -11,8 +11,8 @@ from entries import root
 from links import local_links,page_name
 
 proc,src,out = root/'_proc',root/'_proc/.pages',root/'_docs'
-LAYERS = {'0': 'Conventions', '1': 'Data', '2': 'Models', '3': 'Losses', '4': 'Ranking and evaluation', '5': 'Learner and recommendations',
-          '6': 'Bundles and services', '7': 'Command line'}
+LAYERS = {0: 'Conventions and tables', 3: 'Data', 20: 'Models and losses', 40: 'Ranking and evaluation', 50: 'Learner and recommendations',
+          60: 'Bundles and services', 70: 'Command line'} # the number of a notebook from which on
 TOP = {'start': 'Start', 'tutorials': 'Tutorials', 'guides': 'Guides', 'api': 'API', 'benchmarks': 'Results', 'gallery': 'Gallery',
        'design': 'Design', 'changelog': 'Changelog'}
 
@@ -36,10 +36,15 @@ def contents(names, nbs, hidden=False, caption=''):
     cards = '\n'.join(f':::{{grid-item-card}} {head(nbs[o])[0]}\n:link: {o}\n:link-type: doc\n{head(nbs[o])[1]}\n:::' for o in names)
     return f'{text}\n\n::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::'
 
+def layer(file):
+    "The title under which a notebook stands by its number"
+    return LAYERS[max(o for o in LAYERS if o<=int(file[:2]))]
+
 def sections(nbs, files):
     "The pages that list others"
     by = lambda pattern: [name for name,file in files.items() if re.match(pattern, file)]
-    api = '\n\n'.join(f'## {title}\n\n{contents(by(f"{d}[0-9]_"), nbs, caption=title)}' for d,title in LAYERS.items())
+    of_layer = lambda title: [name for name in by('[0-7]') if layer(files[name])==title]
+    api = '\n\n'.join(f'## {o}\n\n{contents(of_layer(o), nbs, caption=o)}' for o in LAYERS.values())
     return {'tutorials': f'# Tutorials\n\n{contents(by("8"), nbs)}', 'guides': f'# Guides\n\n{contents(by("9.*guide"), nbs)}',
             'api': f'# API\n\n{{.lead}}\nEvery public name, by layer: a module imports only from those above it\n\n{api}',
             'changelog': local_links(NbdevLookup().linkify((root/'CHANGELOG.md').read_text(encoding='utf-8')), 'changelog')}

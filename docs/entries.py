@@ -1,10 +1,11 @@
 "An entry of the API: what nbdev's `show_doc` says of a name, with an anchor, a line in the index of objects, and the source"
 import ast,inspect,re
-from functools import cache
+from functools import cache,cached_property
 from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
 from nbdev.doclinks import NbdevLookup
+from recfast.core import homes
 
 root = Path(__file__).resolve().parent.parent
 repo = 'https://github.com/recfast/recfast'
@@ -15,6 +16,7 @@ def find(name, module):
     "What a dotted name of a module is; a method as the function that was written"
     obj = import_module(module)
     for o in name.split('.'): obj = getattr(obj, o)
+    if isinstance(obj, cached_property): return obj.func
     return inspect.unwrap(getattr(obj, '__func__', getattr(obj, 'fget', None)) or obj)
 
 @cache
@@ -111,8 +113,20 @@ def comment(code, line, module):
     last = lines[line-1+code.count('\n')].partition(' # ')[2]
     return last or (lines[line-2][2:] if lines[line-2].startswith('# ') and not lines[line-2].startswith('# %%') else '')
 
+def moved(names, module):
+    "A line on names that a module offers and another one has: the anchors they had here, and where they live now"
+    by_home = {}
+    for o in names: by_home.setdefault(homes('recfast')[o], []).append(o)
+    if not names: return
+    anchors = ''.join(f'<span id="{o.lower()}"></span>' for o in names)
+    homes_of = '; '.join(f"{', '.join(f'`{o}`' for o in found)} in `{home}`" for home,found in by_home.items())
+    yield md_cell(f'{anchors}\n\nAlso offered here, and described where they live now: {homes_of}.')
+
 def constants(names, module, shown):
-    "Public names that are no function and no class; `shown` have an entry already"
+    "Public names without an entry yet (`shown` have one): what is no function and no class, then what lives elsewhere"
+    elsewhere = [o for o in names if homes('recfast').get(o, module)!=module]
+    names = [o for o in names if o not in elsewhere]
+    yield from moved(elsewhere, module)
     if names: yield md_cell('## Constants')
     for o in names:
         code,line = source(o, module)

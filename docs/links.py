@@ -2,7 +2,7 @@
 import re
 from pathlib import Path
 from nbdev.doclinks import NbdevLookup
-from recfast.models import autorec # nbdev leaves every notebook with 'auto' in its name out of its index
+from recfast.core import homes
 
 site,raw = 'https://recfast.github.io/recfast/','https://raw.githubusercontent.com/recfast/recfast/main/nbs/'
 colab = 'https://colab.research.google.com/assets/colab-badge.svg'
@@ -26,7 +26,8 @@ def where(code):
     if owner in OWNERS: return first_doc(method, OWNERS[owner])
     if name.startswith('recfast.') and name[8:] in PAGES: return f'{site}{name[8:]}.html'
     if re.search('(^|_)from_(df|csv|wide|parquet)$', name): return first_doc(name, OWNERS['dls'])
-    if name in autorec.__all__: return f'{site}models.autorec.html#{name.lower()}'
+    if home := homes('recfast').get(name): # a constant, or of a notebook with 'auto' in its name: nbdev's index has neither
+        return f'{site}{home.removeprefix("recfast.")}.html#{name.lower()}'
     if re.fullmatch('[A-Z][a-z]+[A-Za-z]+', name): return first_doc(name, ('pandas','torch','torch.nn'))
 
 def linked(code, url, page):

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 URL = 'https://recfast.github.io/recfast/'
 OUT = ROOT/'_docs'
 sys.path.insert(0, str(ROOT/'docs'))
+import build
 import check
 import pages
 from links import local_links, page_name
@@ -45,7 +46,7 @@ def make(): return subprocess.run([sys.executable, str(ROOT/'docs/build.py')], c
 def site():
     "The folder of the site, built where it is not up to date"
     res = make()
-    assert res.returncode==0 and 'WARNING' not in res.stderr, res.stderr
+    assert res.returncode==0 and not re.search('warn', res.stderr, re.I), res.stderr
     return OUT
 
 @pytest.fixture(scope='session')
@@ -80,6 +81,23 @@ def test_an_output_is_what_a_terminal_shows_in_the_end(text, shown): assert page
 def test_every_notebook_is_a_page(html):
     assert {page_name(o) for o in NOTEBOOKS}<=set(html)
 
+ADDRESSES = """core testing data.datasets data.ratings data.split data.sampling data.loaders data.implicit data.rows data.sequences models.base models.dot
+    models.params models.ncf models.autorec models.sequence models.linear losses ranking metrics evaluate callbacks recommend interpret rerank learner
+    tune bundle serve files report cli tutorial.movielens tutorial.scratch tutorial.dating tutorial.neural_cf tutorial.autorec tutorial.next_item
+    tutorial.own_model tutorial.evaluation benchmarks start from_fastai from_implicit from_surprise guide.model guide.evaluation guide.cold_start
+    guide.service gallery design index tutorials guides api changelog""".split()
+
+def test_every_address_of_the_first_release_is_a_page(html): assert [o for o in ADDRESSES if o not in html]==[]
+
+def test_a_room_stands_in_the_layer_of_its_number():
+    assert [build.layer(o) for o in ('02_tables.ipynb','03_data.datasets.ipynb','30_models.knn.ipynb','58_learner.ipynb','71_cli.ipynb')]==[
+        'Conventions and tables','Data','Models and losses','Learner and recommendations','Command line']
+
+def test_every_room_is_listed_once(site):
+    listed = re.findall(r'reference internal" href="([\w.]+).html"', (site/'api.html').read_text(encoding='utf-8').split('<article')[1].split('</article')[0])
+    rooms = [page_name(o) for o in NOTEBOOKS if o.name[0] in '01234567']
+    assert sorted(o for o in listed if o in rooms)==sorted(rooms) and len(rooms)>45
+
 # names
 def public(module):
     "What a module offers: the names of `__all__`, and the public methods that recfast defines on its classes"
@@ -106,6 +124,11 @@ def test_a_missing_entry_would_be_seen(html):
     gone.ids = html['models.dot'].ids-{'dotproductbias','dotproduct.weight'}
     assert missing('recfast.models.dot', {**html, 'models.dot': gone})==['DotProductBias','DotProduct.weight']
 
+def test_a_name_that_moved_has_its_entry_where_it_lives_and_a_line_where_it_was(site, html):
+    text = (site/'models.linear.html').read_text(encoding='utf-8')
+    assert 'href="models.knn.html#itemknn"' in text and 'class ItemKNN' not in re.sub('<[^>]+>', '', text)
+    assert 'itemknn' in html['models.linear'].ids and 'class ItemKNN' in re.sub('<[^>]+>', '', (site/'models.knn.html').read_text(encoding='utf-8'))
+
 def test_an_entry_says_what_goes_in_and_what_comes_out(site):
     text = re.sub('<[^>]+>', '', (site/'recommend.html').read_text(encoding='utf-8'))
     for o in ('# list length','raises UnknownIdError','Source','line'): assert o in text
@@ -113,7 +136,7 @@ def test_an_entry_says_what_goes_in_and_what_comes_out(site):
 def test_the_index_of_objects_can_be_linked_from_other_sites(site):
     from sphinx.util.inventory import InventoryFile
     inv = InventoryFile.loads((site/'objects.inv').read_bytes(), uri='').data
-    assert 'recfast.models.dot.DotProductBias' in inv['py:class'] and 'recfast.learner.CollabLearner.evaluate' in inv['py:method']
+    assert 'recfast.models.dot.DotProductBias' in inv['py:class'] and 'recfast.collab.CollabLearner.evaluate' in inv['py:method']
 
 # links
 def test_no_link_is_dead(site): assert check.dead(site)==[]
@@ -143,9 +166,10 @@ def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
     (f'[`recommend`]({URL}cli.html#recommend)', '[`recommend`](page:recommend.html#recommender.recommend)'), # the verb, not the command
     ('[`solve`](https://docs.fast.ai/vision.augment.html#solve)', '`solve`'), # of another trade
     (f'[[`tune`]({URL}tune.html#tune)](57_tune.ipynb)', '[`tune`](tune.ipynb)'),
-    ('`learn.evaluate(k=10)`', '[`learn.evaluate(k=10)`](page:learner.html#collablearner.evaluate)'),
+    ('`learn.evaluate(k=10)`', '[`learn.evaluate(k=10)`](page:collab.html#collablearner.evaluate)'),
     ('`recfast train --help`', '[`recfast train --help`](page:cli.html#train)'),
     ('`CollabDataLoaders.rows_from_df`, `implicit_from_df`, `recfast.metrics`', '`CollabDataLoaders.rows_from_df`, [`implicit_from_df`](page:data.implicit.html#collabdataloaders.implicit_from_df), [`recfast.metrics`](<metrics.ipynb>)'),
+    ('`HOOKS`', '[`HOOKS`](page:models.base.html#hooks)'), # a constant
     ('`AutoRec`, `pd.Series`', '[`AutoRec`](page:models.autorec.html#autorec), [`pd.Series`](https://pandas.pydata.org/docs/reference/api/pandas.Series.html#pandas.Series)'),
     ('`ratings` and [the `x` of y](z.ipynb)', '`ratings` and [the `x` of y](z.ipynb)'),
     ('```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```', '```python\nlearn.fit(1) # a `Learner`, `AutoRec`\n```'),
@@ -159,7 +183,7 @@ def test_no_page_shows_what_only_its_author_saw(site):
 
 def test_names_lead_to_where_they_are_described(site):
     text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle'))
-    for o in ('models.linear.html#ease','models.autorec.html#autorec','recommend.html#recommender.recommend','learner.html#collablearner.evaluate',
+    for o in ('models.linear.html#ease','models.autorec.html#autorec','recommend.html#recommender.recommend','collab.html#collablearner.evaluate',
               'https://docs.fast.ai/learner.html#learner','https://pytorch.org/docs/'): assert f'href="{o}' in text, o
 
 # Start and tutorials
