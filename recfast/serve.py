@@ -258,5 +258,5 @@ def serve(
 
 # %% ../nbs/65_serve.ipynb #6cbd730d
 _all_ = ['Answers', 'Because', 'Found', 'Health', 'Id', 'Listed', 'Near', 'OnUnknown', 'Problem', 'Rated',
-         'RequestError', 'TitleSearch', 'Worker', 'abilities', 'add_handlers', 'add_looks', 'add_verbs', 'example_bodies', 'json_rows',
-         'log', 'read_ids', 'request_models'] # moved; still offered here
+         'RequestError', 'TitleSearch', 'Worker', 'abilities', 'add_handlers', 'add_looks', 'add_verbs',
+         'example_bodies', 'json_rows', 'log', 'read_ids', 'request_models'] # moved; still offered here

@@ -15,7 +15,7 @@ from torch import nn
 import recfast
 from ..core import BundleError
 from . import autorec,dot,ials,knn,linear,ncf,params,sequence # noqa: F401 (they register themselves)
-from .base import MODELS # noqa: F401
+from .base import MODELS
 
 # %% ../../nbs/39_models.zoo.ipynb #44772eba
 _JSON = bool,int,float,str,type(None)
@@ -38,7 +38,8 @@ def model_spec(
     spec = dict(name=name, config=None, why='it is no registered model')
     cls,_ = MODELS.get(name.lower(), (None,None))
     if cls is not type(model): return spec
-    given = {k: v for k,v in model.hyper.items() if k!='init'}
+    given = dict(model.hyper)
+    given.pop('init', None)
     try: spec.update(name=name.lower(), config=_json_types(given), why='')
     except TypeError as e: spec['why'] = str(e)
     return spec
