@@ -52,9 +52,11 @@ Modules:
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
 - `recfast.fast`: A batch loop without the overhead that dominates small models
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
+- `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
+- `recfast.likelihood`: How likely what somebody told is, as each loss of training has it
 - `recfast.lists`: Lists of all users as one grid, from which others are chosen
 - `recfast.losses`: What a model is asked to make small
 - `recfast.metrics`: What a metric measures, with its formula and its denominator

@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
-from ..losses import History,Pointwise,squared
-from .base import evaluating,model_device,pair_scores
+from ..likelihood import History,Pointwise,squared
+from .base import evaluating,model_device,offers,pair_scores
 
 # %% ../../nbs/22_models.foldin.ipynb #c53e7db5
 class UserPrior:
@@ -27,14 +27,15 @@ class UserPrior:
         if not tables:
             raise NotImplementedError("this model has no user table to solve for, so history= cannot be answered")
         self.shapes = {n: p.shape[1:] for n,p in tables.items()}
-        flat = torch.cat([p.detach()[rows].double().cpu().reshape(len(rows), -1) for p in tables.values()], 1) # [N,D]
+        parts = [p.detach()[rows].double().cpu().reshape(len(rows), -1) for p in tables.values()]
+        flat = torch.cat(parts, 1) # [N,D]
+        n,d = flat.shape
         self.mean = flat.mean(0)
         dev = flat-self.mean
-        n,d = flat.shape
         cov = dev.T@dev/max(1, n-1)
-        avg = cov.diagonal().mean().clamp(min=1e-8)
+        average = cov.diagonal().mean().clamp(min=1e-8)*torch.eye(d, dtype=cov.dtype)
         w = d/(n+d) # fewer users than numbers to fit: trust the average variance instead
-        self.precision = torch.linalg.inv((1-w)*cov + (w+1e-3)*avg*torch.eye(d, dtype=cov.dtype))
+        self.precision = torch.linalg.inv((1-w)*cov + (w+1e-3)*average)
 
 # %% ../../nbs/22_models.foldin.ipynb #4072a21d
 def _as_tables(prior, u, n, dev):
@@ -60,7 +61,7 @@ def linearize(
     rows:int=2**14, # items per forward
 )->tuple: # (scores [m], derivatives [m,D]), float64 on the CPU
     "Scores of `items` for a user vector, and how they change with it"
-    if hasattr(model, 'linearize'): return model.linearize(u, items)
+    if offers(model, 'linearize'): return model.linearize(u, items)
     parts = [_linearize(model, prior, u, o) for o in items.split(rows)]
     return tuple(torch.cat(o) for o in zip(*parts))
 
