@@ -79,6 +79,7 @@ Modules:
 - `recfast.relevance`: What is to be found, and by whom
 - `recfast.report`: One page of results that opens anywhere
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
+- `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.space`: What a search may try: ranges, choices, and functions that draw
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory

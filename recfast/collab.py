@@ -26,7 +26,9 @@ from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
 from .losses import loss_name
-from .recommend import Recommender,draws_of
+from .models.base import offers,scores_ratings
+from .recommend import Recommender
+from .scorer import draws_of
 
 # %% ../nbs/56_collab.ipynb #6f409703
 @add_later
@@ -44,7 +46,7 @@ class CollabLearner(FastLoop):
 def _note_unused(self:CollabLearner, **given):
     "Warn about what a model that is solved does not use"
     given = [k for k,v in given.items() if v is not None]
-    if not given or not hasattr(self.model, 'solve'): return
+    if not given or not offers(self.model, 'solve'): return
     name = type(self.model).__name__
     warnings.warn(f"{name} is solved in closed form: {' and '.join(given)} not used", stacklevel=4)
 
@@ -82,7 +84,7 @@ def _do_epoch_train(self:CollabLearner):
     "One epoch of training, in the order that belongs to its number"
     self.n_trained = nth = self._base_epoch+self.epoch
     if isinstance(self.dls.train, RatingDL): self.dls.train.epoch = nth
-    if hasattr(self.model, 'solve'): self.fast = Fast(False, 'solved in closed form, without batches')
+    if offers(self.model, 'solve'): self.fast = Fast(False, 'solved in closed form, without batches')
     with seeded(None if self.seed is None else epoch_seed(self.seed, nth)): Learner._do_epoch_train(self)
     self.n_trained = nth+1
 
@@ -152,7 +154,7 @@ def evaluate(self:CollabLearner,
 ):
     "Rating and ranking metrics with their protocol; only training rows are masked; warns of leakage"
     train = self.dls.interactions('train')
-    rated = getattr(self.dls, 'rated', True) and not hasattr(self.model, 'solve')
+    rated = getattr(self.dls, 'rated', True) and scores_ratings(self.model)
     note = self._note(test)
     rows = self.dls.interactions('valid') if test is None else test
     if self.dls.time_name in getattr(test, 'columns', ()): kwargs.setdefault('time_name', self.dls.time_name)

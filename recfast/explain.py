@@ -15,25 +15,34 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
-from .models.base import evaluating,id_tables,model_device
+from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
+
+# %% ../nbs/52_explain.ipynb #f849dc1c
+def _own_contributions(model, items, ratings):
+    "[n,I] float64: what a model itself says that a history adds"
+    with evaluating(model): out = model.contributions(items, ratings)
+    terms = out[0] if isinstance(out, tuple) else out
+    return terms.double().cpu()
+
+def _no_reasons(model):
+    "The message for a model that cannot say"
+    return (f"{type(model).__name__} cannot be explained: explain answers for models with a method "
+            "contributions(items, ratings) (EASE, ItemKNN, IALS) and for pair models with user tables "
+            "(dot products, EmbeddingNN, NeuMF)")
 
 # %% ../nbs/52_explain.ipynb #b8829eba
 @patch
 def _contributions(self:Recommender, items, ratings, targets):
     "What history `items:[n]` with `ratings:[n]` adds to the scores of `targets:[k]`: [n,k], in float64"
-    if hasattr(self.model, 'contributions'):
-        with evaluating(self.model): out = self.model.contributions(items, ratings)
-        return (out[0] if isinstance(out, tuple) else out)[:,targets].double().cpu()
-    if not id_tables(self.model, self.n_users, self.n_items)[0]:
-        name = type(self.model).__name__
-        raise NotImplementedError(f"{name} cannot be explained: explain answers for models with a method contributions(items, ratings) "
-                                  "(EASE, ItemKNN, IALS) and for pair models with user tables (dot products, EmbeddingNN, NeuMF)")
+    if offers(self.model, 'contributions'): return _own_contributions(self.model, items, ratings)[:,targets]
+    if not id_tables(self.model, self.n_users, self.n_items)[0]: raise NotImplementedError(_no_reasons(self.model))
     prior,noise = self._prior()
     likelihood = self._likelihood(items, ratings, noise) if len(items) else None
     u,steps = fold_in_steps(self.model, prior, items, ratings, likelihood=likelihood)
-    return steps.T@path_gradient(self.model, prior, u, targets.to(model_device(self.model))).T
+    gradients = path_gradient(self.model, prior, u, targets.to(model_device(self.model)))
+    return steps.T@gradients.T
 
 # %% ../nbs/52_explain.ipynb #f44bbd61
 def _by_item(items, parts):
@@ -58,7 +67,7 @@ def _own_history(self:Recommender, user):
     ratings = own.ratings()
     if ratings is None: ratings = np.ones(len(own))
     ratings = torch.from_numpy(ratings)
-    if hasattr(self.model, 'contributions') and len(own): return _mean_by_item(items, ratings)
+    if offers(self.model, 'contributions') and len(own): return _mean_by_item(items, ratings)
     return items,ratings
 
 # %% ../nbs/52_explain.ipynb #4047e78e
@@ -83,7 +92,7 @@ def _done_by(self:Recommender, user_id):
     _need_one(len(ids), 'users')
     user = self.users.encode(ids, 'raise', 'user', self.new_user_hint)
     items,ratings = self._own_history(int(user[0]))
-    scores = self._score(torch.from_numpy(user))
+    scores = self.score_users(torch.from_numpy(user))
     given = self.score_history([(items,ratings)])
     return items,ratings,scores[0],given[0]
 

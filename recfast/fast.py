@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.optim.adamw import adamw
 from .data.loaders import RatingDL
-from .models.base import model_device
+from .models.base import model_device,takes_pairs
 
 # %% ../nbs/55_fast.ipynb #f02cd63d
 class FusedAdam:
@@ -119,7 +119,7 @@ SMALL_BATCH = 8192 # pairs
 @patch
 def _small_batches(self:FastLoop)->bool:
     "Is a batch of the present loader too little work for several threads?"
-    if not isinstance(self.dl, RatingDL) or not getattr(self.model, 'pairs', True): return False
+    if not isinstance(self.dl, RatingDL) or not takes_pairs(self.model): return False
     if getattr(self.loss_func, 'every_item', False) or model_device(self.model).type!='cpu': return False
     return self.dl.bs*(1+getattr(self.dl, 'n_neg', 0))<=SMALL_BATCH
 

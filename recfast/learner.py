@@ -24,7 +24,7 @@ from .callbacks import SolveModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
 from .losses import BCE,SoftmaxLoss
-from .models.base import evaluating,model_device,pair_scores
+from .models.base import evaluating,model_device,offers,pair_scores,takes_pairs
 from .models.dot import DotProduct,DotProductBias
 from .models.ncf import EmbeddingNN
 from .models.zoo import MODELS
@@ -91,7 +91,7 @@ def _check_clicks(model):
 # %% ../nbs/58_learner.ipynb #27ddb507
 def _may_be_probabilities(model, dls, n=256):
     "Do all scores of some training pairs lie from 0 to 1?"
-    if not getattr(model, 'pairs', True): return False
+    if not takes_pairs(model): return False
     pairs = dls.interactions('train')[:n].pairs()
     with evaluating(model): scores = pair_scores(model, pairs.to(model_device(model)))
     return bool(((scores>=0)&(scores<=1)).all() and scores.any())
@@ -109,8 +109,8 @@ def default_loss(
     dls, # loaders: `rated`, and `train.n_neg`
 ): # a loss
     "The loss where none is named; raises `ValueError` where scores of clicks cannot be read"
-    if hasattr(model, 'default_loss'): return model.default_loss()
-    if getattr(dls, 'rated', True) or hasattr(model, 'solve'): return MSELossFlat()
+    if offers(model, 'default_loss'): return model.default_loss()
+    if getattr(dls, 'rated', True) or offers(model, 'solve'): return MSELossFlat()
     _check_clicks(model)
     if getattr(dls.train, 'n_neg', 1)==0: return SoftmaxLoss()
     _check_raw(model, dls)
@@ -147,9 +147,9 @@ def collab_learner(
     if use_nn: arch = EmbeddingNN
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
-    if hasattr(model, 'attach'): model.attach(dls.interactions('train'))
+    if offers(model, 'attach'): model.attach(dls.interactions('train'))
     if loss_func is None: loss_func = default_loss(model, dls)
-    if hasattr(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),SolveModel()]
+    if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),SolveModel()]
     learn = CollabLearner(dls, model, loss_func=_attached(loss_func, model, dls), **kwargs)
     learn.seed = seed
     return learn
