@@ -19,7 +19,7 @@ from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
 
-# %% ../nbs/52_explain.ipynb #f849dc1c
+# %% ../nbs/52_explain.ipynb #421456e2
 def _own_contributions(model, items, ratings):
     "[n,I] float64: what a model itself says that a history adds"
     with evaluating(model): out = model.contributions(items, ratings)
