@@ -11,13 +11,13 @@ Docs: https://recfast.github.io/recfast/registry.html.md"""
 __all__ = ['FACTS', 'METRICS', 'RANKING_METRICS', 'LIST_METRICS', 'WHOLE_METRICS', 'LOWER_IS_BETTER', 'CHEAP_METRICS',
            'RegisteredMetric', 'metric', 'MetricView', 'parse_metric', 'metric_name', 'metric_comp']
 
-# %% ../nbs/41_registry.ipynb #73cf0058
+# %% ../nbs/41_registry.ipynb #208ea186
 import difflib,inspect
 import numpy as np
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# %% ../nbs/41_registry.ipynb #428c13c5
+# %% ../nbs/41_registry.ipynb #1e815991
 FACTS = dict(
     hits='[U,k] bool, which places of the lists are relevant',
     n_rel='[U] relevant items of each user',
@@ -33,7 +33,7 @@ FACTS = dict(
     errors='[N] prediction less rating of every test row, in rating units',
 ) # what a metric can ask for, by the name of a parameter
 
-# %% ../nbs/41_registry.ipynb #942d47ef
+# %% ../nbs/41_registry.ipynb #2cdea55b
 class RegisteredMetric(NamedTuple):
     "A metric as it was registered"
     f:object # the function: one value per user [U], or one for all
@@ -56,25 +56,26 @@ class RegisteredMetric(NamedTuple):
         "Does it read rating errors?"
         return 'errors' in self.facts
 
-# %% ../nbs/41_registry.ipynb #dad19c3c
+# %% ../nbs/41_registry.ipynb #48180d4f
 def _asked(name, f):
     "The facts among the parameters of `f`; raises `TypeError` for one that nobody can fill"
     params = inspect.signature(f).parameters.values()
     facts = [p.name for p in params if p.name in FACTS]
-    open_ = [p.name for p in params if p.name not in FACTS and p.default is p.empty and p.kind<p.VAR_KEYWORD]
-    if open_ or not facts:
-        what = f"asks for {', '.join(open_)}" if open_ else 'asks for nothing'
+    needed = [p for p in params if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL,p.VAR_KEYWORD)]
+    others = [p.name for p in needed if p.name not in FACTS]
+    if others or not facts:
+        what = f"asks for {', '.join(others) or 'nothing'}"
         raise TypeError(f"metric {name!r} {what}; it can ask for {', '.join(FACTS)}. Anything else needs a default.")
     return tuple(facts)
 
-# %% ../nbs/41_registry.ipynb #a851f813
+# %% ../nbs/41_registry.ipynb #d0445eab
 METRICS = {} # name -> `RegisteredMetric`
 
 def _is_ours(name):
     "Is there a metric of recfast under this name?"
     return name in METRICS and METRICS[name].f.__module__.startswith('recfast.')
 
-# %% ../nbs/41_registry.ipynb #50ae4ec3
+# %% ../nbs/41_registry.ipynb #d27e3ec9
 def metric(
     name:str, # what it is called, without its list length: 'novelty'
     lower:bool=False, # is less better?
@@ -89,7 +90,7 @@ def metric(
         return f
     return _inner
 
-# %% ../nbs/41_registry.ipynb #e60e705b
+# %% ../nbs/41_registry.ipynb #7d5837a2
 class MetricView(Mapping):
     "The functions of one kind of metrics by name, whenever they were registered"
     def __init__(self, which): self.which = which # `RegisteredMetric` -> bool
@@ -101,19 +102,19 @@ class MetricView(Mapping):
         if self.which(METRICS[name]): return METRICS[name].f
         raise KeyError(name)
 
-# %% ../nbs/41_registry.ipynb #b9ab72c9
+# %% ../nbs/41_registry.ipynb #7d8ece6d
 RANKING_METRICS = MetricView(lambda o: 'hits' in o.facts)
 LIST_METRICS = MetricView(lambda o: o.listed and 'hits' not in o.facts)
 WHOLE_METRICS = MetricView(lambda o: not o.listed) # no list, no k
 LOWER_IS_BETTER = MetricView(lambda o: o.lower)
 CHEAP_METRICS = MetricView(lambda o: o.cheap and o.listed) # measured where none is named
 
-# %% ../nbs/41_registry.ipynb #4c127299
+# %% ../nbs/41_registry.ipynb #04d1e842
 def _full_name(base, k):
     "'ndcg@10', 'auc'"
     return f'{base}@{k}' if METRICS[base].listed else base
 
-# %% ../nbs/41_registry.ipynb #4bbf0b94
+# %% ../nbs/41_registry.ipynb #851c6c37
 def _no_metric(name, base, k):
     "The message for a name that is none"
     near = difflib.get_close_matches(base.lower(), list(METRICS), 1)
@@ -122,7 +123,7 @@ def _no_metric(name, base, k):
     known = ', '.join(_full_name(o, 'k') for o in order)
     return f"no metric {name!r}; {hint}there are {known} (k is the list length, 1 or more)"
 
-# %% ../nbs/41_registry.ipynb #270a5efc
+# %% ../nbs/41_registry.ipynb #ade294bc
 def parse_metric(
     name:str, # 'ndcg@10', 'auc'
 )->tuple: # ('ndcg',10), ('auc',None)
@@ -134,7 +135,7 @@ def parse_metric(
     if known and not known.listed and not at: return base,None
     raise ValueError(_no_metric(name, base, k))
 
-# %% ../nbs/41_registry.ipynb #36d9db5f
+# %% ../nbs/41_registry.ipynb #fd3c9fbf
 def metric_name(
     metric, # 'ndcg', 'ndcg@10', or a function that was registered
 )->str: # 'ndcg', 'ndcg@10'
