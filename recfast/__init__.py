@@ -31,20 +31,17 @@ Modules:
 - `recfast.compare`: Several models on the same users, with intervals
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
-- `recfast.data.checks`: Is this a table at all, and are its ids, ratings and times what they should be?
-- `recfast.data.columns`: Which column is the user, the item, the rating, the time
+- `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
 - `recfast.data.datasets`: Ratings to start with: a table to see through, films that never were, and MovieLens
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
-- `recfast.data.leakage`: What a split lets through of the future
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
-- `recfast.data.order`: Rows in groups, and in the order of time
+- `recfast.data.order`: Rows in groups and in the order of time, and what came before what it is tested on
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
 - `recfast.data.sampling`: Negatives: the items a user did not choose
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows
 - `recfast.data.split`: Which rows train, which rows test
-- `recfast.data.stored`: Rows written down, and read again
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
@@ -69,7 +66,6 @@ Modules:
 - `recfast.models.linear`: Solved, not trained: popularity and EASE, which every network must beat
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
-- `recfast.models.prior`: What ratings say before a network does: biases, and where the weights of someone new will lie
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found

@@ -138,12 +138,8 @@ MOVED = { # module -> {name: the module that has it now}
     'recfast.data.interactions': {
         'SparseRows': 'recfast.data.rows',
         'attached_rows': 'recfast.data.rows',
-        'read_rows': 'recfast.data.stored',
-        'write_rows': 'recfast.data.stored',
-    },
-    'recfast.data.split': {
-        'leakage': 'recfast.data.leakage',
-        'leaking_rows': 'recfast.data.leakage',
+        'read_rows': 'recfast.data.rows',
+        'write_rows': 'recfast.data.rows',
     },
     'recfast.evaluate': {
         'Comparison': 'recfast.compare',

@@ -15,9 +15,9 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,first_few,kept,offer
-from .checks import without_zone
+from .columns import without_zone
 from .columns import Columns
-from .leakage import leaking_rows
+from .order import leaking_rows
 from .vocab import Vocab
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74

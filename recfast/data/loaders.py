@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from ..core import RatingsError,add_later,check_kwargs,first_few,kept
 from .batches import RatingDL,epoch_seed
-from .checks import parse_times
+from .columns import parse_times
 from .columns import OWN,Columns,find_columns
 from .interactions import Interactions
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long

@@ -13,8 +13,8 @@ __all__ = ['DUPLICATES', 'count_duplicates', 'validate_ratings', 'wide_to_long',
 # %% ../../nbs/11_data.ratings.ipynb #e4fa6d1d
 import numpy as np,pandas as pd
 from ..core import RatingsError,first_few
-from .checks import check_frame,check_ids,check_range,check_time,parse_times,rating_numbers
-from .checks import check_ids as _check_ids,check_time as _check_time,without_zone as _utc # noqa: F401
+from .columns import check_frame,check_ids,check_range,check_time,parse_times,rating_numbers
+from .columns import check_ids as _check_ids,check_time as _check_time,without_zone as _utc # noqa: F401
 from ..tables import read_csv
 
 # %% ../../nbs/11_data.ratings.ipynb #b4188a33

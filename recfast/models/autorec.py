@@ -21,7 +21,7 @@ from ..core import RatingsError,RecfastError,first_few,kept
 from ..data.interactions import attached_rows,check_by,rating_csr
 from ..losses import MaskedCrossEntropy,MaskedMSE
 from .base import evaluating,model_device,register,weights_key
-from .prior import column_prior,fit_biases,fit_column
+from .foldin import column_prior,fit_biases,fit_column
 from .ncf import make_act
 
 # %% ../../nbs/26_models.autorec.ipynb #78c680e5

@@ -85,7 +85,7 @@ def listed(find, skip):
 def beyond(found, exceptions): return [said for key,said in found.items() if key not in exceptions]
 
 DECIDED = listed(deciding, lambda m: m=='recfast.data.columns')
-MADE = listed(making, lambda m: m in ('recfast.data.interactions','recfast.data.stored'))
+MADE = listed(making, lambda m: m in ('recfast.data.interactions','recfast.data.rows'))
 READS = listed(reading, lambda m: m in LOADERS or m.startswith('recfast.models.'))
 
 def test_only_columns_decides_which_column_is_which(): assert beyond(DECIDED, DECIDE)==[]
