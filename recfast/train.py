@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from .collab import CollabLearner
 from .core import RecfastError,first_few
-from .data.checks import parse_times
+from .data.columns import parse_times
 from .data.columns import Columns
 from .data.loaders import CollabDataLoaders
 from .data.ratings import validate_ratings
