@@ -75,8 +75,10 @@ Modules:
 - `recfast.relevance`: What is to be found, and by whom
 - `recfast.report`: One page of results that opens anywhere
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
+- `recfast.runs`: The quick start and a training from a file, with what they say on the way
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
+- `recfast.shell`: How recfast speaks in a terminal
 - `recfast.space`: What a search may try: ranges, choices, and functions that draw
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs

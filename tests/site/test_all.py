@@ -23,7 +23,7 @@ SHADOWED = {'CollabDataLoaders', 'collab_learner', 'EmbeddingDotBias', 'Embeddin
 
 ERRORS = {'RecfastError', 'RatingsError', 'UnknownIdError', 'BundleError', 'NeedsMemoryError', 'LeakageWarning'}
 BASES = {'FlatLoss', 'BlockLoss', 'PairLoss', 'ClosedForm', 'HistoryModel', 'PairNet', 'SequenceModel', 'RatingDL', 'CollabLearner', 'Recommender'}
-DOORS = ('recfast.api', 'recfast.cli', 'recfast.serve', 'recfast.worker') # asked for by module, then as now
+DOORS = ('recfast.api', 'recfast.cli', 'recfast.runs', 'recfast.serve', 'recfast.shell', 'recfast.worker') # asked for by module, then as now
 OURS = [k for k,home in homes('recfast').items() if k in vars(recfast.all) and vars(recfast.all)[k] is getattr(importlib.import_module(home), k)]
 
 def examples(cell):
