@@ -52,18 +52,32 @@ def _note_unused(self:CollabLearner, **given):
 
 # %% ../nbs/56_collab.ipynb #a3e52629
 @patch
-def fit(self:CollabLearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0, *, fast:bool=None):
-    "Fit for `n_epoch`; `fast=False` forces fastai's plain loop"
+def fit(self:CollabLearner,
+    n_epoch, # epochs to train, those before `start_epoch` included
+    lr=None, # learning rate; None: the learner's
+    wd=None, # weight decay; None: the learner's
+    cbs=None, # callbacks for this fit
+    reset_opt=False, # begin with a new optimizer
+    start_epoch=0, # epochs that were trained before
+    *, fast:bool=None, # False forces fastai's plain loop
+):
+    "fastai's fit"
     self._base_epoch = max(self.n_trained-start_epoch, 0)
     self.last_evaluation = None
     self._note_unused(lr=lr, wd=wd)
     with self._fast_is(fast):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
+# %% ../nbs/56_collab.ipynb #70cc34cc
 @patch
 @delegates(Learner.fit_one_cycle)
-def fit_one_cycle(self:CollabLearner, n_epoch, lr_max=None, *args, fast:bool=None, **kwargs):
-    "fastai's one-cycle fit; `fast=False` forces fastai's plain loop"
+def fit_one_cycle(self:CollabLearner,
+    n_epoch, # epochs to train
+    lr_max=None, # highest learning rate; None: the learner's
+    *args, fast:bool=None, # False forces fastai's plain loop
+    **kwargs # of `Learner.fit_one_cycle`
+):
+    "fastai's one-cycle fit"
     self._note_unused(lr_max=lr_max)
     with self._fast_is(fast): Learner.fit_one_cycle(self, n_epoch, lr_max, *args, **kwargs)
 
@@ -217,12 +231,19 @@ def item_factors(self:CollabLearner):
 # %% ../nbs/56_collab.ipynb #c002b6df
 @patch
 @delegates(_interpret.plot_factors)
-def plot_factors(self:CollabLearner, n=40, **kwargs):
+def plot_factors(self:CollabLearner,
+    n=40, # how many of the most rated items
+    **kwargs # of `plot_factors`
+):
     "Map of the most rated items"
     return _interpret.plot_factors(self.model, self.dls.interactions('train'), n, **kwargs)
 
+# %% ../nbs/56_collab.ipynb #1e263a44
 @patch
 @delegates(_interpret.plot_bias)
-def plot_bias(self:CollabLearner, n=10, **kwargs):
+def plot_bias(self:CollabLearner,
+    n=10, # how many at each end
+    **kwargs # of `plot_bias`
+):
     "The items of highest and lowest bias"
     return _interpret.plot_bias(self.model, self.dls.interactions('train'), n, **kwargs)

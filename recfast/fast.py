@@ -44,7 +44,8 @@ def _add(self:FusedAdam, p):
     if 'grad_avg' not in state: state.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
     group = self.groups.setdefault(state.get('do_wd', True), ([],[],[],[]))
     step = torch.tensor(float(state['step']), device=p.device)
-    for values,new in zip(group, (p,state['grad_avg'],state['sqr_avg'],step)): values.append(new)
+    values = p,state['grad_avg'],state['sqr_avg'],step
+    for column,value in zip(group, values): column.append(value)
     self.known.add(id(p))
 
 # %% ../nbs/55_fast.ipynb #9539e8b9
@@ -77,9 +78,15 @@ def close(self:FusedAdam):
 # %% ../nbs/55_fast.ipynb #326f541f
 class Fast:
     "Truth of 'the fast path ran', with the reason"
-    def __init__(self, ran:bool, why:str=''): self.ran,self.why = ran,why
+    def __init__(self,
+        ran:bool, # did it?
+        why:str='', # why not
+    ): self.ran,self.why = ran,why
+
     def __bool__(self): return self.ran
-    def __repr__(self): return f"{'fast' if self.ran else 'plain'}{': ' if self.why else ''}{self.why}"
+    def __repr__(self):
+        name = 'fast' if self.ran else 'plain'
+        return f'{name}: {self.why}' if self.why else name
 
 # %% ../nbs/55_fast.ipynb #a7e8afff
 class FastLoop(Learner):
@@ -201,7 +208,9 @@ def _fast_step(self:FastLoop, opt, clips):
 # %% ../nbs/55_fast.ipynb #1fe623e9
 class _BatchLog:
     "Collects what Recorder and ProgressCallback would note per batch"
-    def __init__(self, learn):
+    def __init__(self,
+        learn, # in an epoch of training
+    ):
         self.learn = learn
         self.rec = getattr(learn, 'recorder', None)
         self.bar = getattr(learn, 'progress', None)
@@ -220,7 +229,8 @@ class _BatchLog:
     def show(self):
         self.flush()
         self.bar.pbar.update(self.learn.iter+1)
-        if hasattr(self.learn, 'smooth_loss'): self.bar.pbar.comment = f'{self.learn.smooth_loss.item():.4f}'
+        smooth = getattr(self.learn, 'smooth_loss', None)
+        if smooth is not None: self.bar.pbar.comment = f'{smooth.item():.4f}'
         self.due = time.perf_counter()+0.2
 
 # %% ../nbs/55_fast.ipynb #a529c4ee

@@ -28,6 +28,13 @@ def _is_json(h):
     if not isinstance(h, (list,tuple)): return False
     return len(h)>0 and all(map(_is_row, h))
 
+# %% ../nbs/50_histories.ipynb #78350593
+def _of_json(rows):
+    "Item ids and ratings of rows"
+    ids = [o['item_id'] for o in rows]
+    ratings = [o['rating'] for o in rows]
+    return ids,ratings
+
 # %% ../nbs/50_histories.ipynb #4ac1db89
 def _of_frame(df, rows):
     "Item ids and ratings of a frame"
@@ -48,7 +55,7 @@ def _is_named(h, rows):
 # %% ../nbs/50_histories.ipynb #5f85b31b
 def _ids_and_ratings(h, rows):
     "Item ids and ratings of one history; None for ratings where the items are just liked"
-    if _is_json(h): return [o['item_id'] for o in h],[o['rating'] for o in h]
+    if _is_json(h): return _of_json(h)
     if isinstance(h, pd.DataFrame): return _of_frame(h, rows)
     if _is_named(h, rows): h = h.to_dict()
     if isinstance(h, Mapping): return list(h),h.values()
@@ -75,7 +82,8 @@ def _check_ratings(ids, ratings, rows, labels=False):
     if labels: low = min(low, 0.)
     within = (ratings>=low)&(ratings<=high)
     if within.all(): return
-    bad = [f'{i}: {r:g}' for i,r,ok in zip(ids, ratings, within) if not ok]
+    told = zip(ids, ratings, within)
+    bad = [f'{item}: {rating:g}' for item,rating,ok in told if not ok]
     hint = '. This model was trained on clicks: pass a list of item ids' if low==high else ''
     raise RatingsError(f"history: ratings outside the training data's {low:g} to {high:g}: "
                        f"{first_few(bad)}{hint}")
@@ -122,24 +130,24 @@ def _is_id(vocab, text):
     except KeyError: return False
     return bool(vocab.encode(ids, 'drop')[0])
 
-def _is_number(text):
+def _reads_as_number(text):
     "Is this text a finite number?"
     try: return bool(np.isfinite(float(text)))
     except ValueError: return False
 
 # %% ../nbs/50_histories.ipynb #690bf21a
-def _rows(of): return getattr(of, 'train', of) # of a `Recommender`: those it was trained on
+def _training_rows(of): return getattr(of, 'train', of) # of a `Recommender`: those it was trained on
 
 def parse_history(
     rec, # whose items: a `Recommender`, or `Interactions` of training
     texts:list, # 'item:rating' or 'item'
 )->dict: # {item id: rating}
     "One history from texts; without a rating an item counts as the best one"
-    rows = _rows(rec)
+    rows = _training_rows(rec)
     vocab,out = rows.item_vocab,{}
     for text in texts:
         item,_,rating = text.rpartition(':')
-        alone = not item or _is_id(vocab, text) or not _is_number(rating)
+        alone = not item or _is_id(vocab, text) or not _reads_as_number(rating)
         item = cast_ids(vocab, text if alone else item, 'item')[0]
         out[item] = rows.best_rating if alone else float(rating)
     return out
@@ -149,7 +157,8 @@ def _by_user(users, ids, stars):
     "The users in order of first appearance, and {item id: rating} of each"
     codes,names = pd.factorize(users)
     histories = [{} for _ in names]
-    for code,item,star in zip(codes, ids, stars): histories[code][item] = star
+    for code,item,star in zip(codes, ids, stars):
+        histories[code][item] = star
     return names,histories
 
 # %% ../nbs/50_histories.ipynb #617faeb8
@@ -158,7 +167,7 @@ def read_histories(
     path, # a table: items, ratings where there are any, users where there are several
 )->tuple: # (user ids as in the file, [0] for one history; list of {item id: rating})
     "Histories from a file; raises `RatingsError` for a wrong column"
-    rows = _rows(rec)
+    rows = _training_rows(rec)
     df = read_table(path, text=[rows.columns.item,'item_id'])
     cols = Columns.find(df, like=rows.columns, need=())
     user = cols.user or rows.columns.user

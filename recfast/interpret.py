@@ -11,11 +11,10 @@ __all__ = ['bias_table', 'item_factors', 'pca', 'label_points', 'plot_factors', 
            'plot_explain']
 
 # %% ../nbs/53_interpret.ipynb #f86dba49
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from .explain import plot_explain,short_name
+from .explain import new_axes,plot_explain,short_name
 from .models.base import id_tables,item_vectors,split_tables
 from .models.foldin import fold_in_steps,path_gradient
 
@@ -28,12 +27,15 @@ def bias_table(
     "Biases by id; raises `NotImplementedError` for a model without them"
     of_users,of_items = id_tables(model, train.n_users, train.n_items)
     bias = split_tables(of_items if what=='item' else of_users)[1]
-    if bias is None: raise NotImplementedError(f"{type(model).__name__} has no {what} bias")
+    if bias is None:
+        name = type(model).__name__
+        raise NotImplementedError(f"{name} has no {what} bias")
     vocab = train.item_vocab if what=='item' else train.user_vocab
     df = pd.DataFrame({
-        f'{what}_id': vocab.decode(np.arange(1, len(vocab))),
+        f'{what}_id': vocab.index.to_numpy(),
         'bias': bias[1:].numpy(),
-        'n_ratings': train.counts(what)[1:]})
+        'n_ratings': train.counts(what)[1:],
+    })
     return df.sort_values('bias', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../nbs/53_interpret.ipynb #7d3c8071
@@ -43,8 +45,8 @@ def item_factors(
 )->pd.DataFrame: # [I-1,K] factors by item id
     "The item vectors under their ids; raises `NotImplementedError` for a model without them"
     vecs = item_vectors(model, train.n_users, train.n_items)[1:]
-    ids = train.item_vocab.decode(np.arange(1, train.n_items))
-    return pd.DataFrame(vecs.numpy(), index=pd.Index(ids, name='item_id'))
+    ids = train.item_vocab.index.rename('item_id')
+    return pd.DataFrame(vecs.numpy(), index=ids)
 
 # %% ../nbs/53_interpret.ipynb #38ca284e
 def pca(
@@ -63,25 +65,28 @@ def _overlap(box, others):
     "Area that `box:[4]` (x0, y0, x1, y1) shares with `others:[N,4]`"
     low = np.maximum(box[:2], others[:,:2])
     high = np.minimum(box[2:], others[:,2:])
-    return (high-low).clip(0).prod(1).sum()
+    sides = (high-low).clip(0)
+    return sides.prod(1).sum()
 
 # %% ../nbs/53_interpret.ipynb #dcea3948
-def _places(w, h):
+def _spots(w, h):
     "Where the lower left corner of a label may be, as seen from its point, in pixels"
     return [
         (4,2), (4,-h-2), # on the right
         (-w-4,2), (-w-4,-h-2), # on the left
         (-w/2,6), (-w/2,-h-6), # above and below
-        (6,-h/2), (-w-6,-h/2)] # beside
+        (6,-h/2), (-w-6,-h/2), # beside
+    ]
 
 # %% ../nbs/53_interpret.ipynb #14005254
-def _best_place(point, size, boxes, frame):
+def _best_spot(point, size, boxes, frame):
     "(offset, box) where a label covers least of `boxes` and lies most within `frame`"
     tries = []
-    for at in _places(*size):
+    for at in _spots(*size):
         low = point+at
         box = np.array([*low,*(low+size)])
-        cost = _overlap(box, boxes)+size.prod()-_overlap(box, frame[None])
+        within = _overlap(box, frame[None])
+        cost = _overlap(box, boxes)+size.prod()-within
         tries.append((cost, at, box))
     return min(tries, key=lambda o: o[0])[1:]
 
@@ -97,9 +102,11 @@ def label_points(
     frame = ax.get_window_extent().extents
     boxes = np.concatenate([points-3,points+3], 1)
     for point,at,text in zip(points, xy, labels):
-        t = ax.annotate(text, at, fontsize=fontsize, xytext=(0,0), textcoords='offset points', parse_math=False)
-        offset,box = _best_place(point, t.get_window_extent().size, boxes, frame)
-        t.set_position(np.array(offset)*72/ax.figure.dpi)
+        t = ax.annotate(text, at, xytext=(0,0), textcoords='offset points',
+                        fontsize=fontsize, parse_math=False)
+        size = t.get_window_extent().size
+        offset,box = _best_spot(point, size, boxes, frame)
+        t.set_position(np.array(offset)*72/ax.figure.dpi) # pixels to points
         boxes = np.concatenate([boxes,box[None]])
 
 # %% ../nbs/53_interpret.ipynb #f91bb211
@@ -112,13 +119,17 @@ def plot_factors(
     "Map of the most rated items on the first two principal components of all item vectors"
     f = item_factors(model, train)
     xy = pca(torch.tensor(f.to_numpy())).numpy()
-    top = np.argsort(-train.counts('item')[1:], kind='stable')[:n]
-    if ax is None: _,ax = plt.subplots(figsize=(10,8))
+    counts = train.counts('item')[1:]
+    top = np.argsort(-counts, kind='stable')[:n]
+    if ax is None: ax = new_axes(10, 8)
     ax.scatter(*xy[top].T, s=12, alpha=.6)
-    ax.set(xlabel='first component', ylabel='second component', title=f'The {len(top)} most rated items')
+    ax.set_xlabel('first component')
+    ax.set_ylabel('second component')
+    ax.set_title(f'The {len(top)} most rated items')
     ax.margins(.12)
     ax.autoscale_view()
-    label_points(ax, xy[top], [short_name(f.index[j]) for j in top])
+    names = [short_name(o) for o in f.index[top]]
+    label_points(ax, xy[top], names)
     return ax
 
 # %% ../nbs/53_interpret.ipynb #6ff72da2
@@ -138,11 +149,14 @@ def plot_bias(
     "The items of highest and lowest bias"
     df = bias_table(model, train)
     df = _both_ends(df[df.n_ratings>=min_ratings], n)
-    if ax is None: _,ax = plt.subplots(figsize=(7,.28*len(df)+1))
+    if ax is None: ax = new_axes(7, .28*len(df)+1)
     colors = np.where(df.bias>df.bias.median(), 'tab:blue', 'tab:orange')
-    ax.barh(range(len(df)), df.bias, color=colors)
-    ax.set_yticks(range(len(df)), df.item_id.astype(str).str[:40], fontsize=8, parse_math=False)
-    ax.set(xlabel='item bias', title=f'Highest and lowest bias (at least {min_ratings} ratings)')
+    names = df.item_id.astype(str).str[:40]
+    at = range(len(df))
+    ax.barh(at, df.bias, color=colors)
+    ax.set_yticks(at, names, fontsize=8, parse_math=False)
+    ax.set_xlabel('item bias')
+    ax.set_title(f'Highest and lowest bias (at least {min_ratings} ratings)')
     return ax
 
 # %% ../nbs/53_interpret.ipynb #20bf8020

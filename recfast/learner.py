@@ -138,7 +138,7 @@ def collab_learner(
     loss_func=None, # None: `default_loss` of the model and the loaders
     *, arch=None, # class or built `Module`; None: `DotProductBias`
     seed:int=None, # of weights and dropout; None: the loaders' seed
-    **kwargs
+    **kwargs # of fastai's `Learner`
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for `use_nn` together with `arch`"
     if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")

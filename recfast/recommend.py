@@ -159,7 +159,7 @@ def _histories(self:Recommender, history, on_unknown):
     return encode_histories(self.train, history, on_unknown, self.takes_labels())
 
 # %% ../nbs/51_recommend.ipynb #03579bd2
-def _told(histories):
+def _told_pairs(histories):
     "(position, item row) of everything that was told"
     items = [rows for rows,_ in histories]
     n = torch.tensor([len(o) for o in items])
@@ -171,7 +171,7 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
     "`recommend` for histories; user_id is 0, 1, ..."
     histories = self._histories(history, on_unknown)
     scores = self.score_history(histories)
-    seen = _told(histories) if exclude_seen else None
+    seen = _told_pairs(histories) if exclude_seen else None
     best = top_k(mask_scores(scores, ok, seen).cpu(), k)
     return self._list_frame(np.arange(len(histories)), *best)
 
