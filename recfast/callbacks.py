@@ -47,7 +47,7 @@ class _Directed:
     def after_epoch(self):
         if self.trained: super().after_epoch() # `validate` has an epoch as well, with nothing to track
 
-# %% ../nbs/49_callbacks.ipynb #2ae589c2
+# %% ../nbs/49_callbacks.ipynb #6ca46b33
 @patch
 def check_monitor(self:_Directed):
     "Raise `ValueError` for a monitor that is not measured, `RatingsError` without rows to measure it on"
@@ -96,7 +96,7 @@ class RankingMetrics(Callback):
         self.evaluation = None
         self.published = [_published(o, self) for o in self.names]
 
-# %% ../nbs/49_callbacks.ipynb #230ad713
+# %% ../nbs/49_callbacks.ipynb #01c1254f
 def _published(name, cb):
     "A metric of the Recorder whose value the callback has worked out"
     m = ValueMetric(partial(cb.value_of, name), name)
@@ -104,11 +104,11 @@ def _published(name, cb):
     return m
 
 @patch
-def value_of(self:RankingMetrics, name):
+def value_of(self:RankingMetrics, name:str): # 'ndcg@10'
     "What was measured last; NaN where nothing was"
     return self.vals.get(name, np.nan)
 
-# %% ../nbs/49_callbacks.ipynb #73bccba8
+# %% ../nbs/49_callbacks.ipynb #2d3f7c97
 @patch
 def sample(self:RankingMetrics,
     valid, # `Interactions`
@@ -121,7 +121,7 @@ def sample(self:RankingMetrics,
     some = np.isin(valid.rows_of('user'), chosen)
     return valid[some],{'note': f'a sample of {n} of {len(users)} users'}
 
-# %% ../nbs/49_callbacks.ipynb #154a87e3
+# %% ../nbs/49_callbacks.ipynb #0ae09838
 @patch
 def measure(self:RankingMetrics):
     "The `Evaluation` of the model as it is"
@@ -132,14 +132,14 @@ def measure(self:RankingMetrics):
 
 # %% ../nbs/49_callbacks.ipynb #8a5984c5
 @patch
-def show(self:RankingMetrics, on:bool):
+def show(self:RankingMetrics, on:bool): # or off
     "Have the metrics among the learner's, or not"
     def published(o): return any(o is p for p in self.published)
     there = any(map(published, self.learn.metrics))
     if on and not there: self.learn.metrics = self.learn.metrics+self.published
     if there and not on: self.learn.metrics = L(o for o in self.learn.metrics if not published(o))
 
-# %% ../nbs/49_callbacks.ipynb #240926e9
+# %% ../nbs/49_callbacks.ipynb #52b8a463
 @patch
 def check(self:RankingMetrics):
     "Raise `RatingsError` where there is nothing to measure on"
@@ -152,7 +152,7 @@ def check(self:RankingMetrics):
     raise RatingsError(f"RankingMetrics reads dls.interactions('valid'), which {type(self.dls).__name__} has not: "
                        "build the loaders with CollabDataLoaders")
 
-# %% ../nbs/49_callbacks.ipynb #7e834b92
+# %% ../nbs/49_callbacks.ipynb #c469d2d7
 @patch
 def before_fit(self:RankingMetrics):
     self.own = self.fitting = False
@@ -177,7 +177,7 @@ def before_validate(self:RankingMetrics):
 @patch
 def after_cancel_validate(self:RankingMetrics): self.own = False # lr_find does that
 
-# %% ../nbs/49_callbacks.ipynb #1a7f5227
+# %% ../nbs/49_callbacks.ipynb #7306c33b
 @patch
 def after_validate(self:RankingMetrics):
     own,self.own = self.own,False
@@ -191,7 +191,7 @@ def after_validate(self:RankingMetrics):
 @patch
 def after_fit(self:RankingMetrics): self.show(False)
 
-# %% ../nbs/49_callbacks.ipynb #0df0355a
+# %% ../nbs/49_callbacks.ipynb #d03d61e2
 class SolveModel(Callback):
     "Calls `model.solve(interactions, n_epoch)` in place of the batches of training"
     order = 100 # the last one: when training would start, all others are ready

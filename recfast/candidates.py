@@ -21,7 +21,7 @@ from .data.interactions import Interactions
 from .ranking import cells_of
 from .relevance import Truth,encoded_rows
 
-# %% ../nbs/44_candidates.ipynb #aea89b15
+# %% ../nbs/44_candidates.ipynb #5ae5e372
 @dataclass(eq=False)
 class Candidates:
     "Which items are ranked for whom"
@@ -33,16 +33,17 @@ class Candidates:
     lists:object=None # (user rows, nth slice of `step` users) -> (positions, item rows); None: there is a mask
     step:int=1 # users in a slice
 
-# %% ../nbs/44_candidates.ipynb #548a1658
+# %% ../nbs/44_candidates.ipynb #37be882c
 def _item_rows(item_ids, vocab):
     "Rows of ids, 0 for unknown ones; raises where there are none, or none is known"
-    ids = pd.Series(item_ids if hasattr(item_ids, 'dtype') else list(item_ids))
+    if not hasattr(item_ids, 'dtype'): item_ids = list(item_ids)
+    ids = pd.Series(item_ids)
     if not len(ids): raise RatingsError("candidates is empty: there is nothing to rank")
     rows = vocab.encode(ids, 'drop', 'item')
     if not rows.any(): vocab.encode(ids, 'raise', 'item')
     return rows
 
-# %% ../nbs/44_candidates.ipynb #0b715e3a
+# %% ../nbs/44_candidates.ipynb #4be0dbe9
 def _some_items(item_ids, train, t):
     "Candidates from item ids"
     trained = train.trained()
@@ -54,7 +55,7 @@ def _some_items(item_ids, train, t):
     lost = (trained&~mask)[t.rel[t.users].indices]
     return Candidates(t.users, words, n, int(lost.sum()), mask)
 
-# %% ../nbs/44_candidates.ipynb #550c60b8
+# %% ../nbs/44_candidates.ipynb #b22eb6b1
 def _listed_pairs(df, train):
     "([.,I] sparse: the pairs of a frame that are candidates, [N] which of its rows name trained items, rows)"
     columns = Columns.find(df, train.columns)
@@ -68,7 +69,7 @@ def _listed_pairs(df, train):
     pairs.data[:] = 1 # repeated pairs are added up above
     return pairs,ok,rows
 
-# %% ../nbs/44_candidates.ipynb #6a1a51ac
+# %% ../nbs/44_candidates.ipynb #a5b835f1
 def _list_words(n, gone):
     "How long lists are, `n`:[U], and what is gone from them, {what: how many}"
     if not len(n): n = np.zeros(1, int)
@@ -76,7 +77,7 @@ def _list_words(n, gone):
     lost = [f'{v} of its rows {k}' for k,v in gone.items() if v]
     return f"{said} ({', '.join(lost)})" if lost else said
 
-# %% ../nbs/44_candidates.ipynb #11b9efb2
+# %% ../nbs/44_candidates.ipynb #986e9978
 def _unlisted(rel, lists, trained):
     "How many of the relevant items `rel`:[U,I] could have been in `lists`:[U,I] and are not"
     could = int(trained[rel.indices].sum())
@@ -90,7 +91,8 @@ def _given_lists(df, train, t):
     lists.eliminate_zeros()
     users = t.users[np.isin(t.users, rows.rows_of('user'))]
     n = np.diff(lists.indptr)[users]
-    mean = max(1, n.mean() if len(n) else 1)
+    mean = n.mean() if len(n) else 1
+    step = max(1, int(2**20//max(1, mean)))
     gone = {
         'repeat a pair': int(ok.sum())-pairs.nnz,
         'are training rows of the user': pairs.nnz-lists.nnz,
@@ -102,10 +104,10 @@ def _given_lists(df, train, t):
         n=len(np.unique(rows.rows_of('item')[ok])),
         unranked=_unlisted(t.rel[users], lists[users], train.trained()),
         lists=lambda users,nth: cells_of(lists, users),
-        step=max(1, int(2**20//mean)),
+        step=step,
     )
 
-# %% ../nbs/44_candidates.ipynb #4ffb8382
+# %% ../nbs/44_candidates.ipynb #d94c6bf1
 def _firsts(x):
     "[U,n] bool: is a number the first of its kind in its row?"
     order = x.argsort(1, kind='stable')
@@ -138,7 +140,7 @@ def _distinct(rng, below, n):
         width *= 2
     return out
 
-# %% ../nbs/44_candidates.ipynb #791a2a8d
+# %% ../nbs/44_candidates.ipynb #c52e1fa2
 class _DrawnLists:
     "Lists drawn for a slice of users at a time"
     def __init__(self,
@@ -154,7 +156,7 @@ class _DrawnLists:
         self.taken = both[:,self.cols].tocsr()
         self.taken.sort_indices()
 
-# %% ../nbs/44_candidates.ipynb #9e116481
+# %% ../nbs/44_candidates.ipynb #d3802b30
 @patch
 def draw(self:_DrawnLists, users, rng):
     "(positions, item rows) of `n` items for each user, which the user has in neither part"
@@ -173,7 +175,7 @@ def draw(self:_DrawnLists, users, rng):
     skipped = before-start[pos]
     return pos,self.cols[nth+skipped]
 
-# %% ../nbs/44_candidates.ipynb #22286913
+# %% ../nbs/44_candidates.ipynb #4d9a96b9
 @patch
 def __call__(self:_DrawnLists, users, nth):
     rng = np.random.default_rng([self.seed,nth])
@@ -183,7 +185,7 @@ def __call__(self:_DrawnLists, users, nth):
     relevant = pos[warm],items[warm]
     return tuple(map(np.append, relevant, drawn))
 
-# %% ../nbs/44_candidates.ipynb #1a3971ed
+# %% ../nbs/44_candidates.ipynb #3a968c38
 def _drawn_how(how):
     "(how many, seed) of {'sampled': 99, 'seed': 0}; raises `RatingsError` for what says nothing"
     n = how.get('sampled')
@@ -192,8 +194,8 @@ def _drawn_how(how):
         raise RatingsError(f"candidates={how}, expected {{'sampled': 99, 'seed': 0}}")
     return n,how.get('seed', 0)
 
-# %% ../nbs/44_candidates.ipynb #dccf4c94
-def _sampled(how, train, test, t):
+# %% ../nbs/44_candidates.ipynb #45342279
+def _drawn_candidates(how, train, test, t):
     "Candidates drawn for each user"
     n,seed = _drawn_how(how)
     lists = _DrawnLists(train, test, t.rel, n, seed)
@@ -210,7 +212,7 @@ def find_candidates(
     t:Truth, # what is to be found
 )->Candidates: # a mask for everybody, or lists
     "Which items are ranked for whom; raises `RatingsError` for what it cannot read"
-    if isinstance(candidates, dict): return _sampled(candidates, train, test, t)
+    if isinstance(candidates, dict): return _drawn_candidates(candidates, train, test, t)
     if isinstance(candidates, pd.DataFrame): return _given_lists(candidates, train, t)
     if not isinstance(candidates, str): return _some_items(candidates, train, t)
     if candidates!='all':

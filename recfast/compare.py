@@ -32,7 +32,7 @@ class Comparison:
 
     def __getitem__(self, name): return self.table.loc[name]
 
-# %% ../nbs/48_compare.ipynb #0701b852
+# %% ../nbs/48_compare.ipynb #c7a5ddb4
 @patch
 def with_popularity(self:Comparison)->pd.DataFrame: # rows of the models, then that of popularity
     "The table as it is printed"
@@ -44,15 +44,17 @@ def __repr__(self:Comparison):
     table = self.with_popularity().to_string(float_format='{:.4f}'.format)
     return f'{self.metric}, 95% intervals; diff: to the first row\n{table}\n{self.protocol}'
 
-# %% ../nbs/48_compare.ipynb #869b733d
+# %% ../nbs/48_compare.ipynb #9a09af02
 @patch
 def _repr_markdown_(self:Comparison):
     table = markdown_table(self.with_popularity())
     return f'**{self.metric}**, 95% intervals; diff: to the first row\n\n{table}\n\n*{self.protocol}*'
 
-# %% ../nbs/48_compare.ipynb #cffea6b1
+# %% ../nbs/48_compare.ipynb #9b38e6c0
 @patch
-def plot(self:Comparison, ax=None):
+def plot(self:Comparison,
+    ax=None, # of matplotlib; None: a new one
+):
     "Means with their intervals"
     t = self.with_popularity()[::-1]
     n = len(t)
@@ -65,7 +67,7 @@ def plot(self:Comparison, ax=None):
     return ax
 
 # %% ../nbs/48_compare.ipynb #033fd7cf
-def _by_name(learners):
+def _named_by_model(learners):
     "{name: learner or Evaluation}; a list is named by its models"
     if hasattr(learners, 'items'): return dict(learners)
     alone = isinstance(learners, Evaluation) or hasattr(learners, 'evaluate')
@@ -90,7 +92,7 @@ def _evaluate_all(learners, test, baseline, kwargs):
         baseline = baseline and o.baseline is None
     return evs
 
-# %% ../nbs/48_compare.ipynb #467db85c
+# %% ../nbs/48_compare.ipynb #69f99d31
 def _popularity_beside(evs):
     "The first `baseline` there is; None where it is among `evs` anyway"
     baselines = [o.baseline for o in evs.values() if o.baseline is not None]
@@ -118,7 +120,7 @@ def _values_of(evs, metric):
     raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found "
                        "(seen in training, below relevant=, or of unknown users)")
 
-# %% ../nbs/48_compare.ipynb #a7dbee2a
+# %% ../nbs/48_compare.ipynb #6e7375f3
 def _best_first(names, means, metric, base):
     "Positions of the names, best first; `base` before all"
     if base is not None and base not in names:
@@ -126,7 +128,7 @@ def _best_first(names, means, metric, base):
     falling = means if metric_comp(metric) is np.less else -means
     return sorted(range(len(names)), key=lambda j: (names[j]!=base,falling[j]))
 
-# %% ../nbs/48_compare.ipynb #b94a4a84
+# %% ../nbs/48_compare.ipynb #d086edae
 def _compared(evs, popular, metric, n_boot, seed, base):
     "(table of `evs`, the same row of `popular` or None)"
     names = list(evs)
@@ -145,7 +147,7 @@ def _compared(evs, popular, metric, n_boot, seed, base):
     row = df.iloc[-1:] if popular else None
     return df.iloc[order],row
 
-# %% ../nbs/48_compare.ipynb #b908e173
+# %% ../nbs/48_compare.ipynb #6f420b57
 def _what_to_measure(metric, k):
     "k= and metrics= for `evaluate`"
     base,own = parse_metric(metric)
@@ -166,7 +168,7 @@ def compare(
     **kwargs # of `learn.evaluate`: candidates, relevant, clip ...
 )->Comparison: # best first: mean, low, high, diff, diff_low, diff_high
     "Measure several models on the same users; raises `RatingsError` when the users are not the same"
-    named = _by_name(learners)
+    named = _named_by_model(learners)
     evs = _evaluate_all(named, test, baseline, {**_what_to_measure(metric, k), **kwargs})
     if not evs: raise RatingsError("nothing to compare: expected learners or evaluations")
     _check_same_users(evs)

@@ -28,7 +28,7 @@ from .models.base import item_vectors,score_pairs
 from .ranking import cells_of
 from .relevance import Groups,as_interactions,cold_rows,find_groups,group_by_rows,positive_rows,truth
 
-# %% ../nbs/47_evaluate.ipynb #1db02da3
+# %% ../nbs/47_evaluate.ipynb #54eda743
 def _list_lengths(k):
     "List lengths in rising order; raises `ValueError` for what is none"
     ks = sorted(set(L(k)))
@@ -59,7 +59,7 @@ def _of_ratings(test, metrics, wanted, rated):
     if metrics is None: return [n for n in every if rated and METRICS[n].cheap]
     return [n for n in every if (n,None) in wanted]
 
-# %% ../nbs/47_evaluate.ipynb #879200df
+# %% ../nbs/47_evaluate.ipynb #1df052a1
 def _of_lists(wanted):
     "Those of `wanted` that read lists, or the whole ranking"
     return [(base,k) for base,k in wanted if not METRICS[base].of_ratings]
@@ -79,7 +79,7 @@ def _prediction_errors(
     if clip is not None: pred = pred.clip(*clip)
     return pred-test.ratings()
 
-# %% ../nbs/47_evaluate.ipynb #6addd8ff
+# %% ../nbs/47_evaluate.ipynb #99d17eba
 def rating_errors(
     model, # a pair model
     test, # `Interactions` with ratings
@@ -89,7 +89,7 @@ def rating_errors(
     errors = _prediction_errors(model, test, clip)
     return {'rmse': root_mean_squared(errors), 'mae': mean_absolute(errors)}
 
-# %% ../nbs/47_evaluate.ipynb #d187e596
+# %% ../nbs/47_evaluate.ipynb #3520c591
 def _vectors(model, train):
     "What items are compared by"
     people = train.csr().T.tocsr()
@@ -116,7 +116,7 @@ class _Facts:
     @cached_property
     def vectors(self): return _vectors(self.model, self.train)
 
-# %% ../nbs/47_evaluate.ipynb #216add9f
+# %% ../nbs/47_evaluate.ipynb #7b82c4a1
 @patch
 def ask(self:_Facts, name, k):
     "The fact `name` for lists of `k`"
@@ -124,7 +124,7 @@ def ask(self:_Facts, name, k):
     fact = getattr(self, name)
     return fact[:,:k] if name in ('hits','items') else fact
 
-# %% ../nbs/47_evaluate.ipynb #690fbd39
+# %% ../nbs/47_evaluate.ipynb #fb24c37b
 @patch
 def value(self:_Facts,
     base:str, # the name of a metric without its list length
@@ -138,14 +138,14 @@ def value(self:_Facts,
                          f"expected one value for each of {len(self.n_rel)} users, or a number")
     return v
 
-# %% ../nbs/47_evaluate.ipynb #4e62faa0
+# %% ../nbs/47_evaluate.ipynb #644a11c2
 def _of_user_group(chosen, per_user, users):
     "n_users, n_rows and metrics of the users that are `chosen`:[.] by row"
     part = per_user[chosen[users]]
     means = part.iloc[:,2:].mean()
     return dict(n_users=len(part), n_rows=int(part.n_test.sum()), **means)
 
-# %% ../nbs/47_evaluate.ipynb #04d57cc0
+# %% ../nbs/47_evaluate.ipynb #273e68cd
 def _of_item_group(chosen, facts, ranked, unnamed, wanted):
     "n_users, n_rows and metrics of the relevant items that are `chosen`:[I]"
     rel = ranked.rel[ranked.users]
@@ -162,7 +162,7 @@ def _of_item_group(chosen, facts, ranked, unnamed, wanted):
         row[f'{base}@{k}'] = np.mean(v) if found.any() else np.nan
     return row
 
-# %% ../nbs/47_evaluate.ipynb #412e8a0a
+# %% ../nbs/47_evaluate.ipynb #bc2af540
 def _errors_of_group(rows, facts, wanted):
     "{metric: rating error} of the test rows `rows`:[N] bool; NaN where there are none"
     if facts.errors is None: return {}
@@ -173,7 +173,7 @@ def _errors_of_group(rows, facts, wanted):
     part.errors = facts.errors[rows]
     return {n: part.value(n, None) for n in names}
 
-# %% ../nbs/47_evaluate.ipynb #6763bbef
+# %% ../nbs/47_evaluate.ipynb #1f2c3fde
 def _with_rest(groups, ranked, unnamed):
     "The groups there are to measure: 0, 1, ... and -1 where something is in none"
     every = list(range(len(groups.labels)))
@@ -200,7 +200,7 @@ def _by_group(groups, test, t, ranked, facts, per_user, wanted):
     df = pd.DataFrame(rows)
     return df[df.n_users>0].reset_index(drop=True)
 
-# %% ../nbs/47_evaluate.ipynb #208e508f
+# %% ../nbs/47_evaluate.ipynb #c6e8b650
 class _Setting(NamedTuple):
     "What is the same for the model and for popularity"
     train:object # `Interactions`
@@ -214,7 +214,7 @@ class _Setting(NamedTuple):
     protocol:str # in words
 
 # %% ../nbs/47_evaluate.ipynb #51561c76
-def _measure(setting, ranked, facts):
+def _summarize(setting, ranked, facts):
     "(summary, per_user) of ranked lists"
     summary = {}
     if facts.errors is not None: summary = {n: facts.value(n, None) for n in setting.of_ratings}
@@ -231,20 +231,20 @@ def _measure(setting, ranked, facts):
 def _evaluation(setting, ranked, model=None, errors=None):
     "An `Evaluation` of ranked lists"
     facts = _Facts(setting.train, setting.cand, ranked, model, errors)
-    summary,per_user = _measure(setting, ranked, facts)
+    summary,per_user = _summarize(setting, ranked, facts)
     by = None
     if setting.groups is not None:
         by = _by_group(setting.groups, setting.test, setting.t, ranked, facts, per_user, setting.wanted)
     popular = None if ranked.baseline is None else _evaluation(setting, ranked.baseline)
     return Evaluation(summary, per_user, setting.protocol, by, setting.counts, popular)
 
-# %% ../nbs/47_evaluate.ipynb #b4f7f5d2
-def _told(rows, t, cand, ranked, relevant, clip, note):
+# %% ../nbs/47_evaluate.ipynb #37288068
+def _protocol_of(rows, t, cand, ranked, relevant, clip, note):
     "(counts, protocol)"
     counts = count_protocol(rows, t, cand, ranked.n_rel)
     return counts,describe_protocol(counts, cand, relevant, clip, note)
 
-# %% ../nbs/47_evaluate.ipynb #9bf6f5d6
+# %% ../nbs/47_evaluate.ipynb #d9453117
 def _test_rows(test, train, time_name):
     "`as_interactions`; raises `RatingsError` where there is nothing to measure on"
     if len(test): return as_interactions(test, train, time_name)
@@ -279,8 +279,8 @@ def evaluate_recommender(
     ranked = rank_lists(model, train, t, cand, longest, _placed(wanted), memory, progress, baseline)
     of_ratings = _of_ratings(rows, metrics, wanted, rated)
     errors = _prediction_errors(model, rows, clip) if of_ratings else None
-    told = _told(rows, t, cand, ranked, relevant, clip, note)
-    setting = _Setting(train, rows, t, cand, wanted, of_ratings, groups, *told)
+    protocol = _protocol_of(rows, t, cand, ranked, relevant, clip, note)
+    setting = _Setting(train, rows, t, cand, wanted, of_ratings, groups, *protocol)
     return _evaluation(setting, ranked, model, errors)
 
 # %% ../nbs/47_evaluate.ipynb #025a967a

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/evaluation.html.md"""
 # %% auto #0
 __all__ = ['Evaluation', 'markdown_table', 'boot_means', 'count_protocol', 'describe_protocol', 'warn_of_leakage']
 
-# %% ../nbs/46_evaluation.ipynb #1c8de5e3
+# %% ../nbs/46_evaluation.ipynb #3c8599eb
 import warnings
 from functools import cached_property
 import numpy as np,pandas as pd
@@ -37,7 +37,7 @@ class Evaluation:
         "Whether the model ranks better than popularity"
         return _verdict(self)
 
-# %% ../nbs/46_evaluation.ipynb #477ee598
+# %% ../nbs/46_evaluation.ipynb #4cf49d8c
 @patch
 def table(self:Evaluation)->pd.DataFrame: # one row per metric, one column per list length
     "The summary for the eye"
@@ -62,7 +62,7 @@ def beside_popularity(self:Evaluation)->pd.DataFrame: # with columns 'popularity
         if c in popular: columns.append(popular[c].rename('popularity'))
     return pd.concat(columns, axis=1)
 
-# %% ../nbs/46_evaluation.ipynb #2b870f57
+# %% ../nbs/46_evaluation.ipynb #aa8c033d
 def markdown_table(
     df:pd.DataFrame, # of numbers
 )->str: # NaN is left blank
@@ -92,7 +92,7 @@ def boot_means(
         out[a:a+n] = times@vals/n_users
     return out
 
-# %% ../nbs/46_evaluation.ipynb #26469c4e
+# %% ../nbs/46_evaluation.ipynb #f6655bb5
 @patch
 def of_users(self:Evaluation,
     metric:str, # 'ndcg@10'
@@ -103,7 +103,7 @@ def of_users(self:Evaluation,
         raise RatingsError(f"{metric!r} has no value per user here; there are {first_few(known, 30)}")
     return self.per_user[metric].to_numpy(float)
 
-# %% ../nbs/46_evaluation.ipynb #d8cf105c
+# %% ../nbs/46_evaluation.ipynb #9bdcb363
 @patch
 def interval(self:Evaluation,
     metric:str, # 'ndcg@10'
@@ -128,7 +128,7 @@ def _leading_metric(names):
     first = ranked[0][0]
     return f'{first}@{max(k for base,k in ranked if base==first)}'
 
-# %% ../nbs/46_evaluation.ipynb #52d8e6e0
+# %% ../nbs/46_evaluation.ipynb #a8f90f91
 def _verdict(ev):
     "The leading metric against popularity, with the paired 95% interval of their difference over users"
     name = _leading_metric(ev.per_user.columns)
@@ -145,7 +145,7 @@ def words(self:Evaluation)->str: # one line or two
     "The protocol, and the `verdict` where there is one"
     return '\n'.join(o for o in (self.protocol,self.verdict) if o)
 
-# %% ../nbs/46_evaluation.ipynb #60473112
+# %% ../nbs/46_evaluation.ipynb #23421026
 @patch
 def __repr__(self:Evaluation):
     table = self.beside_popularity().to_string(float_format='{:.4f}'.format, na_rep='')
@@ -181,7 +181,7 @@ def count_protocol(
     if t.leaks is not None: n['earlier_than_train'],n['earlier_than_own_train'] = t.leaks
     return n
 
-# %% ../nbs/46_evaluation.ipynb #ab5c44d7
+# %% ../nbs/46_evaluation.ipynb #92f30332
 def _ranking_words(n, cand, relevant):
     "The part of the protocol that lists depend on"
     words = [f"ranking: {n['users']} users", cand.words]
@@ -193,7 +193,7 @@ def _ranking_words(n, cand, relevant):
     elif skipped: words.append(f"users never trained are skipped ({skipped})")
     return ', '.join(words)
 
-# %% ../nbs/46_evaluation.ipynb #91be609c
+# %% ../nbs/46_evaluation.ipynb #7b761c81
 def _lost_words(n):
     "Sentences on what was left out"
     said = []
@@ -208,7 +208,7 @@ def _lost_words(n):
                     "(`global_time_split` prevents it)")
     return said
 
-# %% ../nbs/46_evaluation.ipynb #3e5b747e
+# %% ../nbs/46_evaluation.ipynb #56e20a68
 def describe_protocol(
     n:dict, # of `count_protocol`
     cand, # `Candidates`

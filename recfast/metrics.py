@@ -36,7 +36,7 @@ def _lists(hits, n_rel, k=None):
     missing = max(0, k-hits.shape[1])
     return np.pad(found, ((0,0),(0,missing))),np.where(n>0, n, np.nan)
 
-# %% ../nbs/42_metrics.ipynb #ccc1e890
+# %% ../nbs/42_metrics.ipynb #1719e65b
 def _check_dialect(name, value, known):
     "Raise `ValueError` for a dialect that is not there"
     if value not in known:
@@ -157,10 +157,12 @@ def auc(
     found = relevant&cand
     return auc_from_ranks((ranks*found).sum(1), found.sum(1), cand.sum(1), relevant.sum(1))
 
-# %% ../nbs/42_metrics.ipynb #a241b15c
+# %% ../nbs/42_metrics.ipynb #424ec8b9
 @metric('auc')
 def auc_of_lists(
-    rank_sum, n_ranked, n_listed, # [U] of `FACTS`
+    rank_sum, # [U] places of the relevant candidates, added up
+    n_ranked, # [U] relevant candidates
+    n_listed, # [U] candidates of each user
     n_rel, # [U] relevant items per user
 )->np.ndarray: # [U], NaN where nothing is relevant or everything is
     "`auc_from_ranks` of what an evaluation has ranked"
@@ -176,7 +178,7 @@ def coverage_at_k(
     if not n_candidates: return np.nan
     return np.count_nonzero(np.unique(items))/n_candidates
 
-# %% ../nbs/42_metrics.ipynb #4728469f
+# %% ../nbs/42_metrics.ipynb #bcda85f3
 @metric('gini', lower=True)
 def gini_at_k(
     items, # [U,k] item rows, 0 where a place is empty
@@ -198,7 +200,7 @@ def _mean_of_lists(items, table):
     values = np.where(taken, np.asarray(table, float)[items], 0)
     return values.sum(1)/np.where(n>0, n, np.nan)
 
-# %% ../nbs/42_metrics.ipynb #e1367e0f
+# %% ../nbs/42_metrics.ipynb #9e66c568
 @metric('novelty', cheap=True)
 def novelty_at_k(
     items, # [U,k] item rows, 0 where a place is empty
@@ -209,7 +211,7 @@ def novelty_at_k(
     share = np.maximum(counts, 1)/n_users
     return _mean_of_lists(items, -np.log2(share))
 
-# %% ../nbs/42_metrics.ipynb #5e3973cc
+# %% ../nbs/42_metrics.ipynb #84a31b67
 def _squares(V):
     "[N] squared lengths of rows, sparse ones too"
     if issparse(V): return np.asarray(V.multiply(V).sum(1)).ravel()
@@ -223,7 +225,7 @@ def _unit_rows(V):
     unit = diags(1/np.where(there, norm, np.inf))@V
     return unit.tocsr() if issparse(V) else unit,there
 
-# %% ../nbs/42_metrics.ipynb #48d31fed
+# %% ../nbs/42_metrics.ipynb #b51fe974
 def _diversity(items, unit, there):
     "[U] diversity of some lists"
     taken = items>0
@@ -262,7 +264,7 @@ def popularity_at_k(
     pop = _mean_of_lists(items, counts)
     return pop if profile is None else pop/profile-1
 
-# %% ../nbs/42_metrics.ipynb #ef4c3bf4
+# %% ../nbs/42_metrics.ipynb #f5e5e9eb
 @metric('rmse', lower=True, cheap=True)
 def root_mean_squared(
     errors, # [N] prediction less rating
@@ -270,7 +272,7 @@ def root_mean_squared(
     "Root of the mean squared error"
     return float(np.sqrt((errors**2).mean()))
 
-# %% ../nbs/42_metrics.ipynb #3786a83e
+# %% ../nbs/42_metrics.ipynb #65c179d1
 @metric('mae', lower=True, cheap=True)
 def mean_absolute(
     errors, # [N] prediction less rating
@@ -290,6 +292,6 @@ def _rmse(inp, targ):
 
 rmse = RMSE()
 
-# %% ../nbs/42_metrics.ipynb #bc84e0ef
+# %% ../nbs/42_metrics.ipynb #d6fe1895
 _all_ = ['CHEAP_METRICS', 'FACTS', 'LIST_METRICS', 'LOWER_IS_BETTER', 'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS',
          'metric', 'metric_comp', 'metric_name', 'parse_metric'] # of the registry; offered here too

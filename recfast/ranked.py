@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/ranked.html.md"""
 # %% auto #0
 __all__ = ['Ranked', 'rank_lists', 'hit_lists']
 
-# %% ../nbs/45_ranked.ipynb #6152732e
+# %% ../nbs/45_ranked.ipynb #ba4eba96
 from dataclasses import dataclass
 import numpy as np,torch
 from fastcore.basics import patch
@@ -22,7 +22,7 @@ from .models.base import score_items,score_pairs
 from .ranking import MASKED,cells_of,check_nan,lift,mask_scores,rank_items,seen_pairs
 from .relevance import Truth,truth
 
-# %% ../nbs/45_ranked.ipynb #dfdf1853
+# %% ../nbs/45_ranked.ipynb #c4b7c4b0
 @dataclass(eq=False)
 class Ranked:
     "The lists of everybody, and what they hold of the relevant items"
@@ -34,7 +34,7 @@ class Ranked:
     hits:np.ndarray=None # [U,k] bool, which places are relevant; None: not looked up yet
     baseline:object=None # the same of popularity; None: it was not ranked
 
-# %% ../nbs/45_ranked.ipynb #2fc0cf7f
+# %% ../nbs/45_ranked.ipynb #3bb1918a
 @patch(as_prop=True)
 def auc(self:Ranked)->np.ndarray: # [U]; None where no places were asked for
     "The area under the ROC curve of each user"
@@ -60,7 +60,7 @@ def _are_relevant(rel, users, pos, items):
     at = np.searchsorted(relevant, pairs)
     return np.append(relevant, -1)[at]==pairs
 
-# %% ../nbs/45_ranked.ipynb #2f9fc7fc
+# %% ../nbs/45_ranked.ipynb #d63e3e14
 def _find_hits(res, step=2**16):
     "Look up which places of the lists are relevant, `step` users at a time"
     res.hits = np.zeros(res.rows.shape, bool)
@@ -71,12 +71,12 @@ def _find_hits(res, step=2**16):
         pos = np.arange(len(users))[:,None]
         res.hits[part] = _are_relevant(res.rel, users, pos, rows)
 
-# %% ../nbs/45_ranked.ipynb #6337797c
+# %% ../nbs/45_ranked.ipynb #5c16eb56
 def _nth_of_user(pos):
     "[N] the how-manieth of its user each pair is, from 0; `pos`:[N] rises"
     return np.arange(len(pos))-np.searchsorted(pos, pos)
 
-# %% ../nbs/45_ranked.ipynb #2f2631fc
+# %% ../nbs/45_ranked.ipynb #1468ca34
 def _relevant_scores(s, rel, users):
     "[u,m] scores of the relevant items of each user, -inf where there are no more"
     pos,items = cells_of(rel, users)
@@ -86,7 +86,7 @@ def _relevant_scores(s, rel, users):
     own[pos,nth] = s[pos,items]
     return own
 
-# %% ../nbs/45_ranked.ipynb #95efda6f
+# %% ../nbs/45_ranked.ipynb #eaf308b8
 def _places_of_all(scores, users, mask, train, rel):
     "[3,u] `Ranked.places` of some users, whose scores are known"
     s = mask_scores(scores, mask, seen_pairs(train.csr(), users))
@@ -134,13 +134,13 @@ def _mean_places(pos, score):
     start = np.searchsorted(pos, pos)
     return mean[new.cumsum()-1]-start+1
 
-# %% ../nbs/45_ranked.ipynb #42be96a8
+# %% ../nbs/45_ranked.ipynb #487f2ec6
 def _sums(pos, n_users, values):
     "[.,u] values of the user at `pos` added up"
     sums = [np.bincount(pos, o, n_users) for o in values]
     return np.stack(sums)
 
-# %% ../nbs/45_ranked.ipynb #0df4612f
+# %% ../nbs/45_ranked.ipynb #c5a61afd
 def _places_of_given(pos, items, score, users, rel):
     "[3,u] `Ranked.places` of some users, whose lists are sorted"
     relevant = _are_relevant(rel, users, pos, items)
@@ -148,7 +148,7 @@ def _places_of_given(pos, items, score, users, rel):
     listed = np.ones(len(pos))
     return _sums(pos, len(users), (place,relevant,listed))
 
-# %% ../nbs/45_ranked.ipynb #7576b667
+# %% ../nbs/45_ranked.ipynb #47d8e774
 def _fill_lists(res, part, order, pos, items, score):
     "Fill the lists of a slice of users out of `items` for the user at `pos` in it, in an `order` by user, best first"
     pos = pos[order]
@@ -181,7 +181,7 @@ def _rank_given(model, train, cand, res):
         order = np.argsort(pos*len(counts)+place[items])
         _fill_lists(res.baseline, part, order, pos, items, counts[items])
 
-# %% ../nbs/45_ranked.ipynb #2f8143d9
+# %% ../nbs/45_ranked.ipynb #28f10210
 class _PopularOrder:
     "Candidates in the order of how many people have them"
     def __init__(self, train, mask):
@@ -192,7 +192,7 @@ class _PopularOrder:
         self.place = np.full(len(mask), -1) # of an item in the order; -1: nowhere
         self.place[self.order] = np.arange(len(self.order))
 
-# %% ../nbs/45_ranked.ipynb #490645c7
+# %% ../nbs/45_ranked.ipynb #8ba98850
 @patch
 def tie(self:_PopularOrder, items):
     "How many candidates are more popular than each of `items`, and how many at least as popular"
@@ -223,7 +223,7 @@ class _SeenPlaces:
         upto = np.searchsorted(self.keys, self.first[users]+places)
         return upto-self.start[users]
 
-# %% ../nbs/45_ranked.ipynb #4ac5cb0f
+# %% ../nbs/45_ranked.ipynb #6e7907c0
 @patch
 def free(self:_SeenPlaces, k):
     "[u,k] the first places that are not seen"
@@ -235,7 +235,7 @@ def free(self:_SeenPlaces, k):
     skipped = np.searchsorted(gaps, self.first[:,None]+j, 'right')
     return j+skipped-self.start[:,None]
 
-# %% ../nbs/45_ranked.ipynb #d963d153
+# %% ../nbs/45_ranked.ipynb #b93415e7
 def _places_of_popular(seen, popular, users, rel):
     "[3,u] `Ranked.places` of some users"
     pos,items = cells_of(rel, users)

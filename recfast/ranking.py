@@ -18,13 +18,13 @@ from fastcore.basics import patch,store_attr
 from fastprogress.fastprogress import progress_bar
 from .core import RecfastError
 
-# %% ../nbs/40_ranking.ipynb #269c9fa3
+# %% ../nbs/40_ranking.ipynb #fad7965a
 def check_nan(scores:torch.Tensor): # of any shape
     "Raise `RecfastError` where a model scored NaN"
     if torch.isnan(scores).any():
         raise RecfastError("the model scored NaN: its weights are broken (look at the loss of the last epochs)")
 
-# %% ../nbs/40_ranking.ipynb #ca0883c7
+# %% ../nbs/40_ranking.ipynb #3347c6f7
 MASKED = -torch.inf # the score of an item that may not appear
 _LOWEST = torch.finfo(torch.float32).min # the lowest of one that may
 
@@ -50,7 +50,7 @@ def mask_scores(
     if seen is not None: out[seen] = MASKED
     return out
 
-# %% ../nbs/40_ranking.ipynb #df2b325c
+# %% ../nbs/40_ranking.ipynb #7e5d5ba0
 def cells_of(
     csr, # [R,C] sparse matrix
     rows:np.ndarray, # [n] some of its rows
@@ -68,7 +68,7 @@ def seen_pairs(
     "The seen pairs of some users, for `mask_scores`"
     return tuple(map(torch.from_numpy, cells_of(csr, users)))
 
-# %% ../nbs/40_ranking.ipynb #d7337cef
+# %% ../nbs/40_ranking.ipynb #5d3b702e
 def _cut_ties(scores, tied, vals, rows):
     "Fill `vals` and `rows` of the users who are `tied` at the cut"
     s = scores[tied]
@@ -80,7 +80,7 @@ def _cut_ties(scores, tied, vals, rows):
     rows[tied] = taken.nonzero()[:,1].reshape(len(s), -1)
     vals[tied] = s.gather(1, rows[tied])
 
-# %% ../nbs/40_ranking.ipynb #f4209197
+# %% ../nbs/40_ranking.ipynb #b260597c
 def _order_ties(mixed, vals, rows):
     "Order `vals` and `rows` of the users whose lists have ties"
     by_row,order = rows[mixed].sort(dim=1)
@@ -107,7 +107,7 @@ def top_k(
     if mixed.any(): _order_ties(mixed, vals, rows)
     return vals,rows
 
-# %% ../nbs/40_ranking.ipynb #a7a2bbcb
+# %% ../nbs/40_ranking.ipynb #95fc105b
 class _Blocks:
     "Scores as blocks of columns, and what may not appear in them"
     def __init__(self,
@@ -123,14 +123,14 @@ class _Blocks:
         self.cells = scores[:,:self.end].unflatten(1, shape)
         self.shut = closed[:self.end].view(shape)
 
-# %% ../nbs/40_ranking.ipynb #3aee683f
+# %% ../nbs/40_ranking.ipynb #30f6ec67
 @patch
 def masked(self:_Blocks, users, blocks):
     "Copies of some blocks, without what is closed"
     cells = lift(self.cells[users,blocks])
     return cells.masked_fill_(self.shut[blocks], MASKED)
 
-# %% ../nbs/40_ranking.ipynb #73cf93d1
+# %% ../nbs/40_ranking.ipynb #324d7626
 @patch
 def correct_closed(self:_Blocks, best):
     "Correct `best` of the blocks that have closed items"
@@ -138,7 +138,7 @@ def correct_closed(self:_Blocks, best):
     cells = self.masked(slice(None), partly)
     best[:,partly] = cells.amax(2)
 
-# %% ../nbs/40_ranking.ipynb #8f50c0b6
+# %% ../nbs/40_ranking.ipynb #bde48b4f
 @patch
 def correct_seen(self:_Blocks, best):
     "Correct `best` of the blocks in which somebody has seen an item"
@@ -164,14 +164,14 @@ def largest(self:_Blocks)->torch.Tensor: # [U,n]
     if self.seen is not None: self.correct_seen(best)
     return best
 
-# %% ../nbs/40_ranking.ipynb #f1d950ab
+# %% ../nbs/40_ranking.ipynb #87430ab6
 def _beside(inside, tail):
     "Numbers of some blocks [U,k,size] and, behind them, those of the columns in no block [m]"
     flat = inside.flatten(1)
     tail = tail.expand(len(flat), -1)
     return torch.cat([flat,tail], 1)
 
-# %% ../nbs/40_ranking.ipynb #d47d9d08
+# %% ../nbs/40_ranking.ipynb #d69c3ac5
 @patch
 def top_k(self:_Blocks,
     best, # [U,k] blocks, in rising order
@@ -187,7 +187,7 @@ def top_k(self:_Blocks,
     vals,at = top_k(vals, best.shape[1])
     return vals,rows.gather(1, at)
 
-# %% ../nbs/40_ranking.ipynb #f71564d2
+# %% ../nbs/40_ranking.ipynb #e6c604d1
 @patch
 def seen_within(self:_Blocks, best):
     "Where the seen pairs are in what `top_k` looks at: (users, columns)"
@@ -243,7 +243,7 @@ def _of_few(scores, k, closed, seen, block):
     empty = 0,k-vals.shape[1]
     return pad(vals, empty, value=MASKED),pad(cols[at], empty)
 
-# %% ../nbs/40_ranking.ipynb #21273dab
+# %% ../nbs/40_ranking.ipynb #19e3c4e3
 def _users_at_once(n_items, memory):
     "How many users to score at a time, with six copies of their scores within `memory` bytes"
     row = n_items*4

@@ -11,13 +11,13 @@ Docs: https://recfast.github.io/recfast/registry.html.md"""
 __all__ = ['FACTS', 'METRICS', 'RANKING_METRICS', 'LIST_METRICS', 'WHOLE_METRICS', 'LOWER_IS_BETTER', 'CHEAP_METRICS',
            'RegisteredMetric', 'metric', 'MetricView', 'parse_metric', 'metric_name', 'metric_comp']
 
-# %% ../nbs/41_registry.ipynb #208ea186
+# %% ../nbs/41_registry.ipynb #784bf707
 import difflib,inspect
 import numpy as np
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# %% ../nbs/41_registry.ipynb #1e815991
+# %% ../nbs/41_registry.ipynb #e8b764f6
 FACTS = dict(
     hits='[U,k] bool, which places of the lists are relevant',
     n_rel='[U] relevant items of each user',
@@ -33,7 +33,7 @@ FACTS = dict(
     errors='[N] prediction less rating of every test row, in rating units',
 ) # what a metric can ask for, by the name of a parameter
 
-# %% ../nbs/41_registry.ipynb #2cdea55b
+# %% ../nbs/41_registry.ipynb #5b098dc5
 class RegisteredMetric(NamedTuple):
     "A metric as it was registered"
     f:object # the function: one value per user [U], or one for all
@@ -56,8 +56,8 @@ class RegisteredMetric(NamedTuple):
         "Does it read rating errors?"
         return 'errors' in self.facts
 
-# %% ../nbs/41_registry.ipynb #48180d4f
-def _asked(name, f):
+# %% ../nbs/41_registry.ipynb #35fb7ea2
+def _facts_of(name, f):
     "The facts among the parameters of `f`; raises `TypeError` for one that nobody can fill"
     params = inspect.signature(f).parameters.values()
     facts = [p.name for p in params if p.name in FACTS]
@@ -68,14 +68,14 @@ def _asked(name, f):
         raise TypeError(f"metric {name!r} {what}; it can ask for {', '.join(FACTS)}. Anything else needs a default.")
     return tuple(facts)
 
-# %% ../nbs/41_registry.ipynb #d0445eab
+# %% ../nbs/41_registry.ipynb #0ca4a123
 METRICS = {} # name -> `RegisteredMetric`
 
-def _is_ours(name):
+def _name_is_ours(name):
     "Is there a metric of recfast under this name?"
     return name in METRICS and METRICS[name].f.__module__.startswith('recfast.')
 
-# %% ../nbs/41_registry.ipynb #d27e3ec9
+# %% ../nbs/41_registry.ipynb #e79d490c
 def metric(
     name:str, # what it is called, without its list length: 'novelty'
     lower:bool=False, # is less better?
@@ -84,13 +84,13 @@ def metric(
     "Function decorator: register a metric; raises `TypeError` for what nobody can fill, `ValueError` for a name"
     def _inner(f):
         if not name or '@' in name: raise ValueError(f"a metric named {name!r}: expected a name without '@'")
-        if _is_ours(name) and not f.__module__.startswith('recfast.'):
+        if _name_is_ours(name) and not f.__module__.startswith('recfast.'):
             raise ValueError(f"recfast has a metric {name!r} of its own: call yours something else")
-        METRICS[name] = RegisteredMetric(f, _asked(name, f), lower, cheap)
+        METRICS[name] = RegisteredMetric(f, _facts_of(name, f), lower, cheap)
         return f
     return _inner
 
-# %% ../nbs/41_registry.ipynb #7d5837a2
+# %% ../nbs/41_registry.ipynb #1b2cb13f
 class MetricView(Mapping):
     "The functions of one kind of metrics by name, whenever they were registered"
     def __init__(self, which): self.which = which # `RegisteredMetric` -> bool
@@ -102,19 +102,19 @@ class MetricView(Mapping):
         if self.which(METRICS[name]): return METRICS[name].f
         raise KeyError(name)
 
-# %% ../nbs/41_registry.ipynb #7d8ece6d
+# %% ../nbs/41_registry.ipynb #c0e9740e
 RANKING_METRICS = MetricView(lambda o: 'hits' in o.facts)
 LIST_METRICS = MetricView(lambda o: o.listed and 'hits' not in o.facts)
 WHOLE_METRICS = MetricView(lambda o: not o.listed) # no list, no k
 LOWER_IS_BETTER = MetricView(lambda o: o.lower)
 CHEAP_METRICS = MetricView(lambda o: o.cheap and o.listed) # measured where none is named
 
-# %% ../nbs/41_registry.ipynb #04d1e842
+# %% ../nbs/41_registry.ipynb #f69928f4
 def _full_name(base, k):
     "'ndcg@10', 'auc'"
     return f'{base}@{k}' if METRICS[base].listed else base
 
-# %% ../nbs/41_registry.ipynb #851c6c37
+# %% ../nbs/41_registry.ipynb #9084d915
 def _no_metric(name, base, k):
     "The message for a name that is none"
     near = difflib.get_close_matches(base.lower(), list(METRICS), 1)
@@ -123,7 +123,7 @@ def _no_metric(name, base, k):
     known = ', '.join(_full_name(o, 'k') for o in order)
     return f"no metric {name!r}; {hint}there are {known} (k is the list length, 1 or more)"
 
-# %% ../nbs/41_registry.ipynb #ade294bc
+# %% ../nbs/41_registry.ipynb #f696280b
 def parse_metric(
     name:str, # 'ndcg@10', 'auc'
 )->tuple: # ('ndcg',10), ('auc',None)
@@ -135,7 +135,7 @@ def parse_metric(
     if known and not known.listed and not at: return base,None
     raise ValueError(_no_metric(name, base, k))
 
-# %% ../nbs/41_registry.ipynb #fd3c9fbf
+# %% ../nbs/41_registry.ipynb #44995888
 def metric_name(
     metric, # 'ndcg', 'ndcg@10', or a function that was registered
 )->str: # 'ndcg', 'ndcg@10'

@@ -21,7 +21,7 @@ from .data.columns import Columns
 from .data.interactions import Interactions
 from .data.ratings import parse_times,validate_ratings
 
-# %% ../nbs/43_relevance.ipynb #15e2e7f3
+# %% ../nbs/43_relevance.ipynb #50788dad
 def encoded_rows(
     df:pd.DataFrame, # a table
     columns:Columns, # which of its columns is what
@@ -34,7 +34,7 @@ def encoded_rows(
             vocab.encode(df[getattr(columns, what)], 'raise', what)
     return rows
 
-# %% ../nbs/43_relevance.ipynb #eee9f355
+# %% ../nbs/43_relevance.ipynb #5f13ee30
 def unknown_users(
     rows:Interactions, # in the vocabularies of training
     ids:pd.Series=None, # [N] the users as they stood in the table; None: they are gone
@@ -68,15 +68,17 @@ def as_interactions(
     unknown_users(rows, test[columns.user])
     return rows
 
-# %% ../nbs/43_relevance.ipynb #dbaaba02
+# %% ../nbs/43_relevance.ipynb #dad2c2e0
 def _same_ids(a, b):
     "Do the rows of two tables mean the same?"
     pairs = zip(a.classes.values(), b.classes.values())
     return all(x is y or list(x)==list(y) for x,y in pairs)
 
-# %% ../nbs/43_relevance.ipynb #a26df00f
+# %% ../nbs/43_relevance.ipynb #06417394
 def positive_rows(
-    test, train, time_name=None, # of `as_interactions`
+    test, # `Interactions`, or a frame: as in `as_interactions`
+    train:Interactions, # whose vocabularies name the rows
+    time_name:str=None, # column of times in the frame
 )->Interactions: # without the rows whose value is 0
     "Labelled pairs as events"
     rows = as_interactions(test, train, time_name)
@@ -84,13 +86,14 @@ def positive_rows(
 
 # %% ../nbs/43_relevance.ipynb #546ad8eb
 def cold_rows(
-    train, test, # `Interactions`
+    train:Interactions, # what was trained on
+    test:Interactions, # whose rows are asked about
     what:str='item', # 'item' or 'user'
 )->np.ndarray: # [N] bool
     "Which rows of `test` have an item (or a user) without a training row"
     return ~train.trained(what)[test.rows_of(what)]
 
-# %% ../nbs/43_relevance.ipynb #75041e91
+# %% ../nbs/43_relevance.ipynb #f536e93a
 @dataclass(eq=False)
 class Truth:
     "What is to be found, and by whom"
@@ -105,7 +108,7 @@ class Truth:
     n_skipped:int # users never trained; None where nobody knows
     leaks:tuple # test rows earlier than (some training row, one of the same user); None without times
 
-# %% ../nbs/43_relevance.ipynb #8b068e37
+# %% ../nbs/43_relevance.ipynb #896c34f4
 def _new_pairs(train, part):
     "[.,I] float32: pairs of `part` that are none of `train`"
     pairs = part.csr()-part.csr().multiply(train.csr())
@@ -113,7 +116,7 @@ def _new_pairs(train, part):
     pairs.sort_indices()
     return csr_matrix(pairs, dtype=np.float32)
 
-# %% ../nbs/43_relevance.ipynb #82d09e8f
+# %% ../nbs/43_relevance.ipynb #cab75b12
 def _skipped_users(train, test):
     "How many users of `test` were never trained; None where nobody knows"
     unknown = unknown_users(test)
@@ -137,7 +140,8 @@ def _work_out(train, test, relevant):
         leaks=train.leaks(test))
 
 def truth(
-    train, test, # `Interactions`
+    train:Interactions, # what was trained on
+    test:Interactions, # in its vocabularies
     relevant:float=None, # rating from which a test row is relevant; None: every row
 )->Truth: # kept on `test` until it is asked for another
     "What is to be found, and by whom"
@@ -145,7 +149,7 @@ def truth(
         raise RatingsError(f"relevant={relevant}: the test rows have no ratings to compare with")
     return kept(test, 'truth', (train,relevant), lambda: _work_out(train, test, relevant))
 
-# %% ../nbs/43_relevance.ipynb #9fbc892a
+# %% ../nbs/43_relevance.ipynb #26fd254b
 class Groups(NamedTuple):
     "Users or items in groups"
     what:str # 'user' or 'item'
@@ -162,7 +166,7 @@ def _quartiles(n, n_bins=4):
     parts = [n[codes==c] for c in range(len(used))]
     return codes,[f'{o.min()} to {o.max()} training rows' for o in parts]
 
-# %% ../nbs/43_relevance.ipynb #9e81121d
+# %% ../nbs/43_relevance.ipynb #4a6f84ea
 def group_by_rows(
     what:str, # 'user' or 'item'
     train:Interactions, # whose rows are counted
@@ -179,7 +183,7 @@ def group_by_rows(
         labels = [*labels,'never trained']
     return Groups(what, codes, labels)
 
-# %% ../nbs/43_relevance.ipynb #9d5a7f62
+# %% ../nbs/43_relevance.ipynb #3d640279
 def _column_by_id(name, train, df):
     "A column of the test frame as a Series by user or by item"
     if not isinstance(df, pd.DataFrame) or name not in df:
@@ -190,7 +194,7 @@ def _column_by_id(name, train, df):
     raise RatingsError(f"by={name!r}: that column has several values for one user and for one item, "
                        "expected a property of users or of items")
 
-# %% ../nbs/43_relevance.ipynb #9741c5c3
+# %% ../nbs/43_relevance.ipynb #07c3d9c7
 def _whose(by, train):
     "('user' or 'item', [G] rows of the index of `by`)"
     named = {train.cat_names[0]: 'user', 'user_id': 'user', train.cat_names[1]: 'item', 'item_id': 'item'}
@@ -203,7 +207,7 @@ def _whose(by, train):
     names = 'users or items' if found else 'no user and no item'
     raise RatingsError(f"by: the index {first_few(by.index, 3)} names {names}; call it 'user_id' or 'item_id'")
 
-# %% ../nbs/43_relevance.ipynb #0723174f
+# %% ../nbs/43_relevance.ipynb #84e07abb
 def find_groups(
     by, # 'user', 'item', a column of the test frame, or a Series by user or item id
     train, # `Interactions`
