@@ -31,7 +31,8 @@ from .models.base import model_device,takes_pairs
 class FusedAdam:
     "Steps a fastai `Adam` in one fused kernel; its state stays fastai's"
     def __init__(self, opt:Optimizer): # one parameter group
-        self.opt,self.hyper = opt,opt.hypers[0]
+        self.opt = opt
+        self.hyper = opt.hypers[0]
         self.ps = list(opt.param_lists[0])
         self.groups = {} # with weight decay or without: (parameters, averages, averages of squares, steps)
         self.known = set() # ids of the parameters in `groups`
@@ -81,7 +82,9 @@ class Fast:
     def __init__(self,
         ran:bool, # did it?
         why:str='', # why not
-    ): self.ran,self.why = ran,why
+    ):
+        self.ran = ran
+        self.why = why
 
     def __bool__(self): return self.ran
     def __repr__(self):
@@ -286,9 +289,11 @@ def _running(self:FastLoop, kind): return [cb for cb in self.cbs if type(cb) is 
 @patch
 def _fast_train(self:FastLoop):
     "The batches of a training epoch, with what the usual callbacks do to each"
-    schedules,clips = self._running(ParamScheduler),self._running(GradientClip)
+    schedules = self._running(ParamScheduler)
+    clips = self._running(GradientClip)
     h = self.opt.hypers[0]
-    opt,log = FusedAdam(self.opt),_BatchLog(self)
+    opt = FusedAdam(self.opt)
+    log = _BatchLog(self)
     per_batch = 1./(self.n_iter*self.n_epoch)
     try:
         for self.iter,b in enumerate(self.dl):
