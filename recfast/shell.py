@@ -36,7 +36,8 @@ from .files import write_frames
 from .train import ArgumentError,ClicksWarning,fit_table
 
 # %% ../nbs/69_shell.ipynb #6aaa5420
-console,errors = Console(),Console(stderr=True)
+console = Console()
+errors = Console(stderr=True)
 
 def say(text:str): # whatever its characters
     "A sentence to the error stream"
