@@ -251,6 +251,7 @@ def _as_frame(rows, names):
 # %% ../../nbs/16_data.loaders.ipynb #1e6c3de5
 def _name_unknown(vocab, ids, rows, on_unknown, what):
     "Say which `ids` have row 0 though they are not called so"
+    if rows.all(): return
     bad = (rows==0) & (ids.astype(object)!='#na#').to_numpy(bool)
     if not bad.any(): return
     if on_unknown=='warn' and not rows.any(): on_unknown = 'raise'
