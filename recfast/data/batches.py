@@ -16,7 +16,7 @@ from fastai.data.core import TfmdDL
 from fastai.torch_core import display_df
 from fastcore.basics import patch
 from fastcore.foundation import L
-from ..core import kept
+from ..core import Kept,kept
 from .interactions import Interactions
 
 # %% ../../nbs/15_data.batches.ipynb #ef083c16
@@ -37,6 +37,7 @@ class RatingDL(TfmdDL):
         self.seed = seed
         self.epoch = epoch
         self._n_inp,self._types = 1,None # known, so fastai need not look at a first row
+        self._kept = Kept()
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader like this one with some arguments changed"

@@ -14,9 +14,8 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from fastcore.foundation import L
 from scipy.sparse import csr_matrix
-from ..core import RatingsError,first_few,kept,offer
-from .columns import without_zone
-from .columns import Columns
+from ..core import Kept,RatingsError,first_few,kept,offer
+from .columns import Columns,without_zone
 from .order import leaking_rows
 from .vocab import Vocab
 
@@ -44,6 +43,7 @@ class Interactions:
         self.time_name = time_name
         self.cat_names = L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
+        self._kept = Kept()
 
     def __len__(self): return len(self.users)
     def __repr__(self):
@@ -265,6 +265,17 @@ def mean_rating(self:Interactions)->float: # rating units; None where there are 
     "The mean of all ratings"
     return None if self.values is None else float(self.values.mean())
 
+# %% ../../nbs/14_data.interactions.ipynb #2f4321db
+@patch(as_prop=True)
+def has_ratings(self:Interactions)->bool: # whatever they are
+    "Are there ratings?"
+    return self.values is not None
+
+@patch(as_prop=True)
+def has_times(self:Interactions)->bool: # whatever they are
+    "Are there times?"
+    return self.times is not None
+
 # %% ../../nbs/14_data.interactions.ipynb #27e7f101
 BY = ('user','item')
 
@@ -312,17 +323,6 @@ def rating_csr(
 )->csr_matrix: # [U,I] or [I,U] float32; a rating of 0 is stored too
     "The ratings as a sparse matrix, the mean where a pair repeats"
     return interactions.csr(values=True, by=by)
-
-# %% ../../nbs/14_data.interactions.ipynb #2f4321db
-@patch(as_prop=True)
-def has_ratings(self:Interactions)->bool: # whatever they are
-    "Are there ratings?"
-    return self.values is not None
-
-@patch(as_prop=True)
-def has_times(self:Interactions)->bool: # whatever they are
-    "Are there times?"
-    return self.times is not None
 
 # %% ../../nbs/14_data.interactions.ipynb #f9b91e21
 _all_ = ['SparseRows', 'attached_rows', 'read_rows', 'write_rows'] # moved; still offered here

@@ -17,7 +17,7 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device
 from fastcore.basics import patch
 from fastcore.foundation import L
-from ..core import RatingsError,add_later,check_kwargs,first_few,kept
+from ..core import Kept,RatingsError,add_later,check_kwargs,first_few,kept
 from .batches import RatingDL,epoch_seed
 from .columns import parse_times
 from .columns import OWN,Columns,find_columns
@@ -128,6 +128,7 @@ def _of_loaders(cls:CollabDataLoaders, train, valid, seed, path, device, duplica
     device = default_device() if device is None else torch.device(device)
     self = cls(train, valid, path=path, device=device)
     self._seed = seed
+    self._kept = Kept()
     self.report = data_report(self.train_ds, self.valid_ds, duplicates)
     return self
 

@@ -14,16 +14,11 @@ CALLED = {'train','valid','seen','train_ds','valid_ds','ints','interactions','ds
 LOADERS = {f'recfast.data.{o}' for o in 'interactions stored batches loaders implicit rows sequences'.split()}
 
 # Rooms that their owners have not come to yet: (module, function). These lists only shrink.
-DECIDE = {('recfast.cli','_read_ratings'), ('recfast.relevance','_columns')}
-MAKE = {('recfast.relevance','as_interactions')}
+DECIDE = {('recfast.cli','_read_ratings')}
+MAKE = set()
 READ = {
     ('recfast.callbacks','measure'),
     ('recfast.cli','bounds'),
-    ('recfast.losses','attach'),
-    ('recfast.relevance','_leaks'),
-    ('recfast.relevance','_truth'),
-    ('recfast.relevance','as_interactions'),
-    ('recfast.relevance','positive_rows'),
     ('recfast.testing','__init__'),
 }
 
