@@ -35,6 +35,12 @@ def cut_groups(
     first = np.arange(len(g))-start[g] < n_first[g]
     return np.sort(order[first]),np.sort(order[~first])
 
+# %% ../../nbs/11_data.order.ipynb #b04d6ecb
+def _no_holes(missing, what):
+    if not missing.any(): return
+    first = np.argmax(missing)
+    raise RatingsError(f"{missing.sum()} {what} have no time, the first at position {first}: fill or drop them")
+
 # %% ../../nbs/11_data.order.ipynb #755a5e05
 def time_order(
     users, # [N] user rows or ids
@@ -44,10 +50,8 @@ def time_order(
     users = pd.factorize(np.asarray(users), sort=True)[0]
     if times is None: return np.argsort(users, kind='stable')
     t = pd.factorize(pd.Series(times), sort=True)[0]
-    missing = t<0
-    if not missing.any(): return np.lexsort((t, users))
-    first = np.argmax(missing)
-    raise RatingsError(f"{missing.sum()} rows have no time, the first at position {first}: fill or drop them")
+    _no_holes(t<0, 'rows')
+    return np.lexsort((t, users))
 
 # %% ../../nbs/11_data.order.ipynb #2ac599c3
 def last_rows(
@@ -78,10 +82,8 @@ def time_column(
 def _whole(times, what):
     "Times as a column without holes; raises `RatingsError` where one is missing"
     times = pd.Series(np.asarray(times))
-    missing = times.isna()
-    if not missing.any(): return times
-    first = np.argmax(missing)
-    raise RatingsError(f"{missing.sum()} {what} rows have no time, the first at position {first}: fill or drop them")
+    _no_holes(times.isna(), f'{what} rows')
+    return times
 
 # %% ../../nbs/11_data.order.ipynb #dbc497d5
 def _before_latest(test, users, train, train_users):

@@ -118,7 +118,8 @@ def _shown(row, known, vocab, few):
     "The first `few` known cells of a row as text"
     at = known.nonzero()[:,0]
     first = at[:few]
-    cells = [f'{i}: {v:g}' for i,v in zip(vocab.decode(first.numpy()), row[first].tolist())]
+    ids = vocab.decode(first.numpy())
+    cells = [f'{i}: {v:g}' for i,v in zip(ids, row[first].tolist())]
     if len(at)>few: cells.append('...')
     return ', '.join(cells)
 
@@ -141,7 +142,8 @@ def show_results(self:RowDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **k
     if isinstance(out, (tuple,list)): out = out[0]
     few = tuple(o[:max_n] for o in b)
     df = self.decode(few)
-    y,out = few[1].detach().cpu(),out[:max_n].detach().cpu()
+    y = few[1].detach().cpu()
+    out = out[:max_n].detach().cpu()
     df['mean'] = y.nanmean(1).numpy()
     df['mean_pred'] = torch.where(y.isnan(), y, out).nanmean(1).numpy()
     return display_df(df) if show else (df,None,None)

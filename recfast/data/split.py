@@ -99,7 +99,8 @@ def k_fold(
     if not 2<=n_folds<=n:
         raise RatingsError(f"n_folds={n_folds} of {n} rows, expected 2 or more, and no more than there are rows")
     fold = np.empty(n, np.int64)
-    fold[_state(seed).permutation(n)] = np.arange(n)%n_folds
+    order = _state(seed).permutation(n)
+    fold[order] = np.arange(n)%n_folds
     masks = [fold==f for f in range(n_folds)]
     return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks]
 
@@ -124,7 +125,8 @@ def _from_share(t, valid_pct):
     if len(times)<2:
         said = f"all {n} rows of column {t.name!r} have the time {times[0]}"
         raise RatingsError(f"{said}: there is no before and after")
-    n_late = np.bincount(at)[::-1].cumsum()[::-1]
+    n_each = np.bincount(at)
+    n_late = n_each[::-1].cumsum()[::-1] # rows from each time on
     off = np.abs(n_late[1:]-valid_pct*n)
     return at>off.argmin()
 
@@ -133,11 +135,13 @@ def _from_cutoff(t, cutoff):
     "[N] bool: the rows from `cutoff` on"
     try: late = (t>=cutoff).to_numpy(bool)
     except (TypeError,ValueError) as e:
-        holds = f"column {t.name!r}, which holds {first_few(t.iloc[:1])} ({t.dtype})"
+        first = first_few(t.iloc[:1])
+        holds = f"column {t.name!r}, which holds {first} ({t.dtype})"
         raise RatingsError(f"cutoff={cutoff!r} cannot be compared with {holds}") from e
     if late.any() and not late.all(): return late
     part = 'training' if late.all() else 'test'
-    spans = f"column {t.name!r} goes from {t.min()} to {t.max()}"
+    low,high = t.min(),t.max()
+    spans = f"column {t.name!r} goes from {low} to {high}"
     raise RatingsError(f"cutoff={cutoff!r} leaves no {part} rows: {spans}")
 
 # %% ../../nbs/12_data.split.ipynb #87fe1c1e
@@ -190,12 +194,15 @@ def held_out_users(
     most = np.maximum(n_rows-1, 1)
     shown = np.rint(history_pct*n_rows).clip(1, most)
     history,test = cut_groups(order, groups, shown)
-    return np.flatnonzero(~out),history[out[history]],test[out[test]]
+    history = history[out[history]]
+    test = test[out[test]]
+    return np.flatnonzero(~out),history,test
 
 # %% ../../nbs/12_data.split.ipynb #4d7d2035
 def _shuffled_cut(mask, valid_pct, rng):
     "(train, valid) positions of the rows in `mask`"
-    rows = np.flatnonzero(mask).astype(np.int32 if len(mask)<2**31 else np.int64)
+    kind = np.int32 if len(mask)<2**31 else np.int64
+    rows = np.flatnonzero(mask).astype(kind)
     rng.shuffle(rows)
     cut = round(valid_pct*len(rows))
     return rows[cut:],rows[:cut]
@@ -226,8 +233,9 @@ def _positions(o, n, what):
         raise RatingsError(f"splits: the {what} list holds {o.dtype}, expected positions (integers) into the frame")
     bad = o[(o<0)|(o>=n)]
     if not len(bad): return o.astype(np.int64)
+    few = first_few(bad)
     rows = f"the frame has {n} rows (0 to {n-1})"
-    raise RatingsError(f"splits: {what} positions out of range: {first_few(bad)}; {rows}")
+    raise RatingsError(f"splits: {what} positions out of range: {few}; {rows}")
 
 # %% ../../nbs/12_data.split.ipynb #72ee2712
 def _pair(splits):
@@ -247,7 +255,8 @@ def _checked_pair(splits, n):
     in_train[train] = True
     both = valid[in_train[valid]]
     if not len(both): return train,valid
-    raise RatingsError(f"splits: positions in both train and valid: {first_few(np.unique(both))}")
+    few = first_few(np.unique(both))
+    raise RatingsError(f"splits: positions in both train and valid: {few}")
 
 # %% ../../nbs/12_data.split.ipynb #93960cc1
 def _marked(ratings, column):

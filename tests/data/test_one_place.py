@@ -14,11 +14,9 @@ CALLED = {'train','valid','seen','train_ds','valid_ds','ints','interactions','ds
 LOADERS = {f'recfast.data.{o}' for o in 'interactions stored batches loaders implicit rows sequences'.split()}
 
 # Rooms that their owners have not come to yet: (module, function). These lists only shrink.
-DECIDE = {('recfast.cli','_read_ratings')}
+DECIDE = set()
 MAKE = set()
 READ = {
-    ('recfast.callbacks','measure'),
-    ('recfast.cli','bounds'),
     ('recfast.testing','__init__'),
 }
 
