@@ -116,10 +116,10 @@ def solve(self:ItemKNN,
 def _spread(self:ItemKNN, items, n, values):
     "[U,I] scores of histories laid end to end, `n` items each"
     weight = self._need_solved(self.weight)
-    users = torch.repeat_interleave(n)
-    met = torch.zeros(len(n), self.n_items, device=weight.device)
-    met[users,items] = values
-    return F.embedding_bag(self.neighbors, met.T.contiguous(), mode='sum', per_sample_weights=weight).T
+    users = torch.repeat_interleave(n, output_size=len(items))
+    met = torch.zeros(self.n_items, len(n), device=weight.device)
+    met[items,users] = values
+    return F.embedding_bag(self.neighbors, met, mode='sum', per_sample_weights=weight).T
 
 # %% ../../nbs/30_models.knn.ipynb #9246c61b
 @patch
