@@ -18,7 +18,7 @@ from fastai.layers import sigmoid_range
 from fastcore.basics import patch
 from torch import nn
 from ..core import RatingsError,RecfastError,first_few,kept
-from ..data.interactions import attached_rows,check_by,rating_csr
+from ..data.interactions import attached_rows,check_by
 from ..losses import MaskedCrossEntropy,MaskedMSE
 from .base import evaluating,model_device,register,weights_key
 from .foldin import column_prior,fit_biases,fit_column
@@ -78,7 +78,7 @@ def attach(self:AutoRec,
     interactions, # `Interactions` to read rows from: the training rows
 ):
     "Take the training rows, and from them the biases and rating levels; `collab_learner` calls it"
-    self.seen = rating_csr(interactions, self.by)
+    self.seen = interactions.csr(values=True, by=self.by)
     if self.n_classes: self._set_levels(interactions.values.unique())
     if not self.center: return
     mean,_,col_bias,noise = fit_biases(self.seen, *self._doubts)

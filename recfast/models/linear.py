@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..core import NeedsMemoryError,RecfastError,free_memory,need_memory,offer
-from ..data.interactions import attached_rows,rating_csr
+from ..data.interactions import attached_rows
 from .base import model_device,register
 
 # %% ../../nbs/28_models.linear.ipynb #0d63babc
@@ -88,7 +88,7 @@ class HistoryModel(ClosedForm):
         interactions, # `Interactions`: the training rows
     ):
         "Take the rows that scores are read from; `collab_learner` and `solve` call it"
-        self._seen = rating_csr(interactions) if self.use_ratings else interactions.csr()
+        self._seen = interactions.csr(values=self.use_ratings)
 
 # %% ../../nbs/28_models.linear.ipynb #6b924525
 @patch

@@ -16,7 +16,7 @@ from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
-from recfast.models.linear import EASE, IALS, ItemKNN, NeedsMemoryError, Popularity, free_memory, gram_blocks, row_blocks
+from recfast.models.linear import EASE, HistoryModel, IALS, ItemKNN, NeedsMemoryError, Popularity, free_memory, gram_blocks, row_blocks
 from recfast.testing import block_ratings, synth_ratings
 
 SOLVED = [Popularity, ItemKNN, EASE, IALS]
@@ -376,3 +376,29 @@ def test_scores_of_solved_models_are_no_ratings():
     learn = collab_learner(CollabDataLoaders.from_df(synth_ratings(), seed=1), arch=EASE)
     fit(learn, 1)
     assert not {'rmse','mae'} & set(learn.evaluate(k=5).summary)
+
+class Again(HistoryModel):
+    "A model of one's own: what was met is scored by how often"
+    def _spread(self, items, n, values):
+        at = torch.repeat_interleave(n),items
+        return torch.zeros(len(n), self.n_items).index_put(at, values, accumulate=True)
+
+@pytest.mark.parametrize('use_ratings', [False, True])
+def test_a_model_that_says_what_histories_come_to_gets_the_rest(use_ratings):
+    ints = table(values=[1.,3.,5.])
+    model = Again(ints.n_users, ints.n_items)
+    model.use_ratings = use_ratings
+    model.attach(ints)
+    want = ints.csr(values=use_ratings).toarray()
+    assert np.array_equal(model.score_items(torch.arange(31)), want)
+    mine = ints.users==4
+    items,values = ints.items[mine].long(),ints.values[mine]
+    assert np.array_equal(model.score_history(items, values), want[4])
+    assert torch.equal(model.contributions(items, values).sum(0), model.score_history(items, values))
+
+def test_rows_attached_anew_are_read_anew():
+    a,b = table(seed=0),table(seed=1)
+    model = Again(a.n_users, a.n_items)
+    for ints in (a,b,a):
+        model.attach(ints)
+        assert np.array_equal(model.score_items(torch.arange(31)), ints.csr().toarray())
