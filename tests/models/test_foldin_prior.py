@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from recfast.models.prior import column_prior, fit_biases, fit_column
+from recfast.models.foldin import column_prior, fit_biases, fit_column
 
 def ratings(n_rows=12, n_cols=9, seed=0):
     rs = np.random.RandomState(seed)
@@ -14,8 +14,9 @@ def ratings(n_rows=12, n_cols=9, seed=0):
 def test_biases_solve_their_normal_equations(row_doubt, col_doubt):
     R = ratings()
     mean,b_row,b_col,left = fit_biases(R, row_doubt, col_doubt, n_iter=200)
-    known = R.toarray()>0
-    off = np.where(known, R.toarray()-mean.item()-b_row.numpy()[:,None]-b_col.numpy(), 0)
+    stars = R.toarray().astype(float)
+    known = stars>0
+    off = np.where(known, stars-mean.item()-b_row.numpy()[:,None]-b_col.numpy(), 0)
     np.testing.assert_allclose(off.sum(1), row_doubt*b_row, atol=1e-6)
     np.testing.assert_allclose(off.sum(0), col_doubt*b_col, atol=1e-6)
     assert left.item()==pytest.approx((off**2).sum()/known.sum())
