@@ -36,6 +36,11 @@ def contents(names, nbs, hidden=False, caption=''):
     cards = '\n'.join(f':::{{grid-item-card}} {head(nbs[o])[0]}\n:link: {o}\n:link-type: doc\n{head(nbs[o])[1]}\n:::' for o in names)
     return f'{text}\n\n::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::'
 
+def changelog(nbs):
+    "CHANGELOG.md, and below it in the menu the page that tells of the last one"
+    text = NbdevLookup().linkify((root/'CHANGELOG.md').read_text(encoding='utf-8'))
+    return f"{local_links(text, 'changelog')}\n\n{contents(['changes'], nbs)}"
+
 def layer(file):
     "The title under which a notebook stands by its number"
     return LAYERS[max(o for o in LAYERS if o<=int(file[:2]))]
@@ -47,7 +52,7 @@ def sections(nbs, files):
     api = '\n\n'.join(f'## {o}\n\n{contents(of_layer(o), nbs, caption=o)}' for o in LAYERS.values())
     return {'tutorials': f'# Tutorials\n\n{contents(by("8"), nbs)}', 'guides': f'# Guides\n\n{contents(by("9.*guide"), nbs)}',
             'api': f'# API\n\n{{.lead}}\nEvery public name, by layer: a module imports only from those above it\n\n{api}',
-            'changelog': local_links(NbdevLookup().linkify((root/'CHANGELOG.md').read_text(encoding='utf-8')), 'changelog')}
+            'changelog': changelog(nbs)}
 
 def read(path): return json.loads(path.read_text(encoding='utf-8'))
 

@@ -86,4 +86,4 @@ Modules:
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
 - `recfast.worker`: Many requests, one thread, one model"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
