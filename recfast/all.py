@@ -15,18 +15,18 @@ from recfast.data.datasets import solo, movie_night, ml_100k, ml_1m, ml_1m_ncf
 from recfast.data.ratings import wide_to_long, long_to_wide, full_grid, k_core, to_implicit
 from recfast.data.split import (
     random_split, user_split, item_split, stratified_split, k_fold, leave_last_out, global_time_split,
-    held_out_users, leakage,
+    held_out_users,
 )
+from recfast.data.leakage import leakage
 from recfast.data.vocab import Vocab
 from recfast.data.interactions import Interactions
-from recfast.data.loaders import CollabDataLoaders, RatingDL
+from recfast.data.batches import RatingDL
+from recfast.data.loaders import CollabDataLoaders
 from recfast.models.base import (
     MODELS, register, find_model, id_tables, item_vectors, model_device, score_items, score_pairs,
 )
-from recfast.losses import (
-    FlatLoss, BlockLoss, BCE, BPRLoss, ClassLoss, RMSELoss, SoftmaxLoss, SampledSoftmaxLoss, MultinomialLoss,
-    MaskedMSE, CosineContrastiveLoss,
-)
+from recfast.flat_losses import FlatLoss, BCE, ClassLoss, RMSELoss, MultinomialLoss, MaskedMSE
+from recfast.losses import BlockLoss, PairLoss, BPRLoss, SoftmaxLoss, SampledSoftmaxLoss, CosineContrastiveLoss
 from recfast.models.dot import DotProduct, DotProductBias, EmbeddingDotBias
 from recfast.models.params import DotProductParams, create_params
 from recfast.models.ncf import EmbeddingNN, GMF, MLP, NeuMF, PairNet, init_kaiming, init_normal, init_xavier
