@@ -197,7 +197,8 @@ def offer_rooms(
 ): # its `__getattr__`
     "A package `__getattr__` that imports a room when one of its names is asked for"
     def find(name):
-        rooms = homes(package)
+        named = homes(package)
+        rooms = {o: home for o,home in named.items() if f'{package}.{o}' not in named.values()}
         if name=='__all__': return sorted(rooms)
         if name not in rooms: raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(rooms[name]), name)
