@@ -22,7 +22,6 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 
 Modules:
 
-- `recfast.api`: What may be asked of a recommender over HTTP, and what comes back
 - `recfast.bundle`: A trained recommender as a folder of plain files
 - `recfast.callbacks`: Ranking metrics after every epoch, and trackers that know which way a metric should go
 - `recfast.candidates`: Who stands in the list
@@ -75,6 +74,7 @@ Modules:
 - `recfast.relevance`: What is to be found, and by whom
 - `recfast.report`: One page of results that opens anywhere
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
+- `recfast.routes`: What may be asked of a recommender over HTTP, and what comes back
 - `recfast.runs`: The quick start and a training from a file, with what they say on the way
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle

@@ -51,7 +51,7 @@ from recfast.learner import collab_learner
 from recfast.bundle import save_bundle, load_bundle
 from recfast.export import export_onnx
 
-_DOORS = ('recfast.api','recfast.cli','recfast.runs','recfast.serve','recfast.shell','recfast.worker') # nothing of theirs was ever here
+_DOORS = ('recfast.cli','recfast.routes','recfast.runs','recfast.serve','recfast.shell','recfast.worker') # nothing of theirs was ever here
 
 def __getattr__(name):
     "What left this surface is still found, with a warning that says where it is"

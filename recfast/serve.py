@@ -21,8 +21,8 @@ from functools import partial
 from importlib.resources import files
 import recfast
 from fastcore.basics import patch
-from .api import Answers,Because,Found,Health,Id,Listed,Near,OnUnknown,Problem,Rated
-from .api import add_handlers,add_looks,add_verbs,example_bodies,request_models
+from .routes import Answers,Because,Found,Health,Id,Listed,Near,OnUnknown,Problem,Rated
+from .routes import add_handlers,add_looks,add_verbs,example_bodies,request_models
 from .bundle import load_bundle
 from .core import RecfastError
 from .recommend import Recommender
