@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from .bundle import ids_json
 from .collab import CollabLearner
 from .core import RecfastError
+from .models.base import offers,takes_pairs
 from .recommend import Recommender
 from .tables import write_bytes
 
@@ -43,7 +44,7 @@ class RankGraph(torch.nn.Module):
         self.model = deepcopy(rec.model).cpu().eval()
         self.k = k
         self.sort = sort
-        self.by_pairs = by_pairs or not hasattr(rec.model, 'score_items')
+        self.by_pairs = by_pairs or not offers(rec.model, 'score_items')
         self.register_buffer('candidates', rec.trained_items())
 
 @patch
@@ -55,7 +56,7 @@ def pair_scores(self:RankGraph,
     rows = users[:,None].expand(-1, n_items).reshape(-1)
     items = torch.arange(n_items).expand(n_users, -1).reshape(-1)
     out = self.model(torch.stack([rows,items], 1))
-    if hasattr(self.model, 'to_score'): out = self.model.to_score(out)
+    if offers(self.model, 'to_score'): out = self.model.to_score(out)
     return out.reshape(n_users, n_items)
 
 # %% ../nbs/61_export.ipynb #f70454c8
@@ -82,7 +83,7 @@ def _check_exportable(model):
     broken = [n for n,o in model.state_dict().items() if o.is_floating_point() and not o.isfinite().all()]
     if broken:
         raise RecfastError(f"{broken[0]} of this {name} holds numbers that are not finite: there is nothing to export")
-    if getattr(model, 'pairs', True): return
+    if takes_pairs(model): return
     why = "scores from the histories it was attached to, which a graph of users and seen items does not hold"
     raise NotImplementedError(f"{name} {why}: serve it from a bundle")
 

@@ -21,13 +21,13 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from .collab import CollabLearner
 from .core import RecfastError,first_few
-from .data.columns import parse_times
-from .data.columns import Columns
+from .data.columns import Columns,parse_times
 from .data.loaders import CollabDataLoaders
 from .data.ratings import validate_ratings
 from .data.split import global_time_split,leave_last_out
 from .evaluate import Evaluation
 from .learner import collab_learner
+from .models.base import offers
 from .models.dot import DotProductBias
 from .models.zoo import MODELS
 
@@ -167,7 +167,7 @@ def fit_table(
     cbs=None, # callbacks
 ):
     "One-cycle training with the rate and the decay that suit most tables"
-    solved = hasattr(learn.model, 'solve')
+    solved = offers(learn.model, 'solve')
     if solved and not learn.model.by_epoch: n_epoch = 1
     if not solved: lr = lr or 5e-3
     if not solved and wd is None: wd = 0.1

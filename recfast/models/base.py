@@ -91,7 +91,7 @@ def model_device(model:nn.Module)->torch.device: # cpu for a model without tenso
 def weights_key(model:nn.Module)->tuple: # of numbers, for `kept`
     "Tells the present weights from others"
     tensors = *model.parameters(),*model.buffers()
-    return tuple(o.detach().sum().item() for o in tensors)
+    return tuple(o.detach().sum(dtype=torch.float64).item() for o in tensors)
 
 # %% ../../nbs/20_models.base.ipynb #cc19447d
 def pair_scores(
