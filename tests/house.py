@@ -61,6 +61,11 @@ def density(text):
     nodes = sum(isinstance(o, ast.expr) and o.lineno not in left_out for o in ast.walk(tree))
     return nodes,len(lines)
 
+def long_lines(text):
+    "The numbers of lines of code that are too long to read"
+    prose = set(docstrings(ast.parse(text)))
+    return [n for n,line in enumerate(text.splitlines(), 1) if len(line)>MAX_COLUMNS and n not in prose]
+
 def pairs(text):
     "(assignments of the form a,b = x,y; all assignments)"
     assigns = [o for o in ast.walk(ast.parse(text)) if isinstance(o, ast.Assign)]
