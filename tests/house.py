@@ -71,16 +71,23 @@ def pairs(text):
     assigns = [o for o in ast.walk(ast.parse(text)) if isinstance(o, ast.Assign)]
     return sum(isinstance(o.value, ast.Tuple) and isinstance(o.targets[0], ast.Tuple) for o in assigns),len(assigns)
 
+def public_functions(tree):
+    "Functions of a module and methods of its public classes; typer's commands bring their own help"
+    for o in tree.body:
+        inner = o.body if isinstance(o, ast.ClassDef) and not o.name.startswith('_') else [o]
+        for f in inner:
+            if not isinstance(f, (ast.FunctionDef,ast.AsyncFunctionDef)): continue
+            if f.name.startswith('_') and f.name!='__init__': continue
+            if not any('command' in ast.unparse(d) for d in f.decorator_list): yield f
+
 def docments(text):
     "(parameters with a comment, parameters) of the public functions and methods of a module"
     lines,told,all_ = text.splitlines(),0,0
-    for f in ast.walk(ast.parse(text)):
-        if not isinstance(f, (ast.FunctionDef,ast.AsyncFunctionDef)) or f.name.startswith('_') and f.name!='__init__': continue
-        if any('command' in ast.unparse(o) for o in f.decorator_list): continue # typer's options bring their own help
-        args = [*f.args.posonlyargs,*f.args.args,*f.args.kwonlyargs]
-        for a in [o for o in args if o.arg not in ('self','cls','learn')]:
+    for f in public_functions(ast.parse(text)):
+        for a in [*f.args.posonlyargs,*f.args.args,*f.args.kwonlyargs]:
+            if a.arg in ('self','cls'): continue
             all_ += 1
-            told += '#' in lines[(a.end_lineno or a.lineno)-1].split(a.arg, 1)[-1]
+            told += '#' in lines[a.end_lineno-1].split(a.arg, 1)[-1]
     return told,all_
 
 def read(path): return path.read_text(encoding='utf-8')

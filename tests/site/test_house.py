@@ -40,7 +40,7 @@ def test_nine_of_ten_public_parameters_say_what_they_are():
 def test_the_measures_see_what_they_should():
     assert density('"text"\nx = 1\n\ny = f(x)+1 # note')==(8,2)
     assert pairs('a,b = 1,2\nc = 3\nd,e = f()')==(1,3)
-    assert docments('def f(a, # what\n    b,\n): pass\ndef _g(c): pass')==(1,2)
+    assert docments('def f(a, # what\n    b,\n):\n    def g(c): pass\ndef _h(d): pass')==(1,2)
 
 # caches
 
