@@ -63,8 +63,14 @@ def density(text):
 
 def long_lines(text):
     "The numbers of lines of code that are too long to read"
-    prose = set(docstrings(ast.parse(text)))
+    tree = ast.parse(text)
+    prose = {*docstrings(tree),*generated(tree)}
     return [n for n,line in enumerate(text.splitlines(), 1) if len(line)>MAX_COLUMNS and n not in prose]
+
+def generated(tree):
+    "The numbers of the lines of `__all__`, which nbdev writes"
+    for o in tree.body:
+        if isinstance(o, ast.Assign) and ast.unparse(o.targets[0])=='__all__': yield from range(o.lineno, o.end_lineno+1)
 
 def pairs(text):
     "(assignments of the form a,b = x,y; all assignments)"

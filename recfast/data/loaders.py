@@ -283,4 +283,5 @@ def test_dl(self:CollabDataLoaders,
     return self.valid.new(new, **{'shuffle':False, 'drop_last':False, **kwargs})
 
 # %% ../../nbs/16_data.loaders.ipynb #f5cdd798
-_all_ = ['Interactions', 'RatingDL', 'Vocab', 'epoch_seed', 'find_columns', 'resolve_splits'] # moved; still offered here
+_all_ = ['Interactions', 'RatingDL', 'Vocab',
+         'epoch_seed', 'find_columns', 'resolve_splits'] # moved; still offered here
