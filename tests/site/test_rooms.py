@@ -46,3 +46,8 @@ def test_a_lesson_imports_in_a_cell_of_its_own(path):
 @pytest.mark.parametrize('source,want', [('import a\na.b()',True), ('import a\nx = 1',True), ('import a\ndef f(): a.b()',False), ('import a',False),
     ('#| export\nimport a\nx = 1',False), ('#| hide\nimport a\nx = 1',True)])
 def test_a_cell_of_both_would_be_seen(source, want): assert mixed(source)==want
+
+def test_the_design_page_shows_the_rooms_there_are():
+    shown = re.findall(r'\]\((\d\d_[\w.]+\.ipynb)\)', (ROOT/'nbs/99_design.ipynb').read_text(encoding='utf-8'))
+    assert {o.name for o in NBS}<={*shown}, 'run nbdev-test nbs/99_design.ipynb --save'
+    assert [o for o in shown if not (ROOT/'nbs'/o).exists()]==[]
