@@ -182,7 +182,7 @@ def test_no_page_shows_what_only_its_author_saw(site):
         for junk in ('site-packages','ipython-input','Traceback','IPython.core.display', str(ROOT)): assert junk not in text, (o.name, junk)
 
 def test_names_lead_to_where_they_are_described(site):
-    text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle'))
+    text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle','export'))
     for o in ('models.linear.html#ease','models.autorec.html#autorec','recommend.html#recommender.recommend','collab.html#collablearner.evaluate',
               'https://docs.fast.ai/learner.html#learner','https://pytorch.org/docs/'): assert f'href="{o}' in text, o
 
