@@ -105,14 +105,14 @@ def test_the_packages_offer_what_their_rooms_have():
     assert res.stdout.split()==['EASE','SASRec','global_time_split'], res.stderr
 
 def test_what_is_a_name_and_a_room_is_the_room_whatever_came_first(monkeypatch, tmp_path):
-    (tmp_path/'house').mkdir()
+    (tmp_path/'lodge').mkdir()
     for name,text in {'__init__': 'from recfast.core import offer_rooms\n__getattr__ = offer_rooms(__name__)', 'door': "__all__ = ['door', 'bell']\ndef door(): pass\ndef bell(): pass"}.items():
-        (tmp_path/'house'/f'{name}.py').write_text(text, encoding='utf-8')
+        (tmp_path/'lodge'/f'{name}.py').write_text(text, encoding='utf-8')
     monkeypatch.syspath_prepend(tmp_path)
-    house = importlib.import_module('house')
-    assert house.__all__==['bell'] and not hasattr(house, 'door')
-    from house import bell,door
-    assert bell.__name__=='bell' and door.__name__=='house.door'
+    lodge = importlib.import_module('lodge')
+    assert lodge.__all__==['bell'] and not hasattr(lodge, 'door')
+    from lodge import bell,door
+    assert bell.__name__=='bell' and door.__name__=='lodge.door'
 
 SNAPSHOT = """
 import warnings; warnings.simplefilter('ignore')
