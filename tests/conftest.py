@@ -18,6 +18,18 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [o for o in items if o not in weekly]
     if weekly: config.hook.pytest_deselected(items=weekly)
 
+def threads(n):
+    "A fixture: torch has `n` threads, then as many as before"
+    @pytest.fixture
+    def fixture():
+        before = torch.get_num_threads()
+        torch.set_num_threads(n)
+        yield
+        torch.set_num_threads(before)
+    return fixture
+
+one_thread,two_threads = threads(1),threads(2)
+
 @pytest.fixture(scope='session')
 def ml100k_dir():
     "The folder of MovieLens-100k, or a skip (a failure where RECFAST_REQUIRE_DATA=1)"

@@ -308,13 +308,6 @@ class Threads(Callback):
     def before_fit(self): self.seen = set()
     def before_train(self): self.model.register_forward_pre_hook(lambda *_: self.seen.add(torch.get_num_threads()))
 
-@pytest.fixture
-def two_threads():
-    n = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(n)
-
 @pytest.mark.parametrize('fast', [None, False])
 def test_small_batches_run_on_one_thread_and_the_setting_comes_back(fast, two_threads):
     learn,seen = on_films(),Threads()

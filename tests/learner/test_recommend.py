@@ -393,13 +393,6 @@ def big():
     for p in model.parameters(): p.data.normal_(0, .2)
     return Recommender(model, ints),rs
 
-@pytest.fixture
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
 def test_a_list_for_someone_new_takes_under_5_ms(one_thread):
     rec,rs = big()
     histories = [dict(zip(rs.permutation(1664)[:40]+1, rs.randint(1, 6, 40).astype(float))) for _ in range(21)]
