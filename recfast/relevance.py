@@ -1,7 +1,6 @@
 """What is to be found, and by whom
 
-Before anything is ranked it must be clear what counts: which test rows are relevant,
-whose they are, and which can never be found.
+Before anything is ranked it must be clear what counts: which test rows are relevant, whose they are, and which can never be found.
 
 Docs: https://recfast.github.io/recfast/relevance.html.md"""
 
@@ -18,7 +17,7 @@ import numpy as np,pandas as pd
 from scipy.sparse import csr_matrix
 from .core import RatingsError,first_few,kept
 from .data.columns import Columns
-from .data.interactions import Interactions
+from .data.interactions import BY,Interactions
 from .data.ratings import parse_times,validate_ratings
 
 # %% ../nbs/43_relevance.ipynb #50788dad
@@ -29,9 +28,8 @@ def encoded_rows(
 )->Interactions: # in the order of the table; unknown ids are row 0
     "Rows of a table; raises `UnknownIdError` when all users, or all items, are unknown"
     rows = Interactions.from_frame(df, columns, train.classes, rating_name=train.rating_name)
-    for what,vocab in (('user',train.user_vocab),('item',train.item_vocab)):
-        if len(rows) and not rows.rows_of(what).any():
-            vocab.encode(df[getattr(columns, what)], 'raise', what)
+    for what,name,vocab in zip(BY, columns, train.classes.values()):
+        if len(rows) and not rows.rows_of(what).any(): vocab.encode(df[name], 'raise', what)
     return rows
 
 # %% ../nbs/43_relevance.ipynb #5f13ee30
@@ -68,7 +66,6 @@ def as_interactions(
     unknown_users(rows, test[columns.user])
     return rows
 
-# %% ../nbs/43_relevance.ipynb #dad2c2e0
 def _same_ids(a, b):
     "Do the rows of two tables mean the same?"
     pairs = zip(a.classes.values(), b.classes.values())
@@ -108,35 +105,22 @@ class Truth:
     n_skipped:int # users never trained; None where nobody knows
     leaks:tuple # test rows earlier than (some training row, one of the same user); None without times
 
-# %% ../nbs/43_relevance.ipynb #896c34f4
-def _new_pairs(train, part):
-    "[.,I] float32: pairs of `part` that are none of `train`"
-    pairs = part.csr()-part.csr().multiply(train.csr())
-    pairs.eliminate_zeros()
-    pairs.sort_indices()
-    return csr_matrix(pairs, dtype=np.float32)
-
-# %% ../nbs/43_relevance.ipynb #cab75b12
-def _skipped_users(train, test):
-    "How many users of `test` were never trained; None where nobody knows"
-    unknown = unknown_users(test)
-    untrained = test.trained('user') & ~train.trained('user')
-    return None if unknown is None else unknown+int(untrained.sum())
-
 # %% ../nbs/43_relevance.ipynb #2eba4560
 def _work_out(train, test, relevant):
     part = test if relevant is None else test.at_least(relevant)
     unnamed = np.bincount(part.rows_of('user')[part.rows_of('item')==0], minlength=part.n_users)
-    rel = _new_pairs(train, part)
+    rel = (part.csr()>train.csr()).astype(np.float32) # pairs of `part` that are none of `train`
     n_rel = np.diff(rel.indptr)+unnamed
     n_rel[~train.trained('user')] = 0
     users = np.flatnonzero(n_rel)
+    unknown = unknown_users(test)
+    untrained = test.trained('user') & ~train.trained('user')
     return Truth(users, n_rel[users], rel, unnamed,
         n_rows=len(part),
         n_relevant_cold=int(cold_rows(train, part, 'user').sum()),
         n_cold_users=int(cold_rows(train, test, 'user').sum()),
         n_cold_items=int(cold_rows(train, test).sum()),
-        n_skipped=_skipped_users(train, test),
+        n_skipped=None if unknown is None else unknown+int(untrained.sum()),
         leaks=train.leaks(test))
 
 def truth(
@@ -157,11 +141,10 @@ class Groups(NamedTuple):
     labels:list=None # of the groups
 
 # %% ../nbs/43_relevance.ipynb #26135cfa
-def _quartiles(n, n_bins=4):
-    "(codes, labels) of numbers of training rows cut at their quantiles"
+def _quartiles(n):
+    "(codes, labels) of numbers of training rows cut at their quartiles"
     if not len(n): return n,[]
-    shares = np.arange(1, n_bins)/n_bins
-    cuts = np.unique(np.quantile(n, shares, method='inverted_cdf'))
+    cuts = np.quantile(n, (.25,.5,.75), method='inverted_cdf')
     used,codes = np.unique(np.searchsorted(cuts, n), return_inverse=True)
     parts = [n[codes==c] for c in range(len(used))]
     return codes,[f'{o.min()} to {o.max()} training rows' for o in parts]
@@ -178,10 +161,9 @@ def group_by_rows(
     some = users if what=='user' else np.flatnonzero(n)
     codes = np.full(len(n), -1)
     codes[some],labels = _quartiles(n[some])
-    if what=='item':
-        codes[n==0] = len(labels)
-        labels = [*labels,'never trained']
-    return Groups(what, codes, labels)
+    if what=='user': return Groups(what, codes, labels)
+    codes[n==0] = len(labels)
+    return Groups(what, codes, [*labels,'never trained'])
 
 # %% ../nbs/43_relevance.ipynb #3d640279
 def _column_by_id(name, train, df):
@@ -199,7 +181,7 @@ def _whose(by, train):
     "('user' or 'item', [G] rows of the index of `by`)"
     named = {train.cat_names[0]: 'user', 'user_id': 'user', train.cat_names[1]: 'item', 'item_id': 'item'}
     found = []
-    for what,vocab in (('user',train.user_vocab),('item',train.item_vocab)):
+    for what,vocab in zip(BY, train.classes.values()):
         if named.get(by.index.name, what)!=what: continue
         rows = vocab.encode(by.index, 'drop', what)
         if rows.any(): found.append((what,rows))
