@@ -72,10 +72,9 @@ Modules:
 - `recfast.recommend`: Lists for people the model knows and people it has never met
 - `recfast.registry`: One name, one function and one direction for every metric
 - `recfast.relevance`: What is to be found, and by whom
-- `recfast.report`: One page of results that opens anywhere
+- `recfast.report`: From a table to a report: the two long commands of the shell and the page they leave
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
 - `recfast.routes`: What may be asked of a recommender over HTTP, and what comes back
-- `recfast.runs`: The quick start and a training from a file, with what they say on the way
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.shell`: How recfast speaks in a terminal

@@ -51,12 +51,13 @@ from recfast.learner import collab_learner
 from recfast.bundle import save_bundle, load_bundle
 from recfast.export import export_onnx
 
-_DOORS = ('recfast.cli','recfast.routes','recfast.runs','recfast.serve','recfast.shell','recfast.worker') # nothing of theirs was ever here
+_DOORS = ('recfast.cli','recfast.routes','recfast.serve','recfast.shell','recfast.worker') # nothing of theirs was ever here
+_RUNS = ('run_quickstart','run_train') # of recfast.report, nor were these
 
 def __getattr__(name):
     "What left this surface is still found, with a warning that says where it is"
     home = _homes('recfast').get(name, _DOORS[0])
-    if home in _DOORS: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if home in _DOORS or name in _RUNS: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     message = f"{name} is no longer among the names of recfast.all: from {home} import {name}"
     _warnings.warn(message, DeprecationWarning, stacklevel=2)
     return getattr(_import_module(home), name)

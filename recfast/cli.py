@@ -30,8 +30,7 @@ from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
 from .files import file_interactions,write_lists
 from .histories import parse_history,read_histories
-from .report import write_report
-from .runs import run_quickstart,run_train
+from .report import run_quickstart,run_train,write_report
 from .tables import table_kind,write_text
 from .train import bounds,metrics_frame,side_by_side
 
