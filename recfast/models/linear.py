@@ -1,10 +1,6 @@
 """Solved, not trained: popularity and EASE, which every network must beat
 
-The models of this page have no learning rate and no batches. Each says what it minimises, and `solve(interactions,
-n_epoch)` finds the minimum (or, for alternating least squares, goes a step towards it in each epoch). They go through
-the same `collab_learner(dls, arch=EASE, config=dict(l2=500))` and answer the same verbs. On clicks they are hard to
-beat, which is why they are here. Neighbours (`models.knn`) and implicit ALS (`models.ials`) are built on what stands
-here.
+The models of this page have no learning rate and no batches. Each says what it minimises, and `solve(interactions, n_epoch)` finds the minimum (or, for alternating least squares, goes a step towards it in each epoch). They go through the same `collab_learner(dls, arch=EASE, config=dict(l2=500))` and answer the same verbs. On clicks they are hard to beat, which is why they are here. Neighbours (`models.knn`) and implicit ALS (`models.ials`) are built on what stands here.
 
 What they learn from is who met what: a pair counts once, and its rating is not read unless a model says so.
 
@@ -18,7 +14,6 @@ __all__ = ['ClosedForm', 'Popularity', 'HistoryModel', 'gram_blocks', 'EASE', 'N
 
 # %% ../../nbs/28_models.linear.ipynb #7494cd56
 import numpy as np,torch
-import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..core import NeedsMemoryError,RecfastError,free_memory,need_memory,offer
@@ -44,13 +39,11 @@ class ClosedForm(nn.Module):
             setattr(self, name, table.new_empty(new.shape))
         super()._load_from_state_dict(state, prefix, *args)
 
-# %% ../../nbs/28_models.linear.ipynb #cdb51a51
-@patch
-def _need_solved(self:ClosedForm, table):
-    "`table`; raises `RecfastError` before `solve`"
-    if table.numel(): return table
-    name = type(self).__name__
-    raise RecfastError(f"this {name} is not solved yet: call learn.fit(1) or model.solve(interactions)")
+    def _need_solved(self, table):
+        "`table`; raises `RecfastError` before `solve`"
+        if table.numel(): return table
+        name = type(self).__name__
+        raise RecfastError(f"this {name} is not solved yet: call learn.fit(1) or model.solve(interactions)")
 
 # %% ../../nbs/28_models.linear.ipynb #14dd4861
 @register(similar_items=False, bias=False, paper='-')
@@ -65,8 +58,7 @@ class Popularity(ClosedForm):
 
     def solve(self, interactions, n_epoch=1):
         "Count"
-        n_met = interactions.csr().getnnz(0)
-        self.counts = torch.as_tensor(n_met).to(self.counts)
+        self.counts = torch.as_tensor(interactions.csr().getnnz(0)).to(self.counts)
 
     def forward(self, x): return self._need_solved(self.counts)[x[:,1]][:,None]
     def score_items(self, users): return self._need_solved(self.counts).repeat(len(users), 1)
@@ -90,19 +82,16 @@ class HistoryModel(ClosedForm):
         "Take the rows that scores are read from; `collab_learner` and `solve` call it"
         self._seen = interactions.csr(values=self.use_ratings)
 
-# %% ../../nbs/28_models.linear.ipynb #6b924525
-@patch
-def _rows(self:HistoryModel):
-    "The attached rows on the model's device"
-    return attached_rows(self, self._seen, model_device(self))
+    def _rows(self):
+        "The attached rows on the model's device"
+        return attached_rows(self, self._seen, model_device(self))
 
-@patch
-def score_items(self:HistoryModel,
-    users:torch.Tensor, # [U] user rows
-)->torch.Tensor: # [U,I]
-    "Scores of every item, from the attached rows of `users`"
-    _,items,values,n = self._rows().cells(users)
-    return self._spread(items, n, values)
+    def score_items(self,
+        users:torch.Tensor, # [U] user rows
+    )->torch.Tensor: # [U,I]
+        "Scores of every item, from the attached rows of `users`"
+        _,items,values,n = self._rows().cells(users)
+        return self._spread(items, n, values)
 
 # %% ../../nbs/28_models.linear.ipynb #77c6606c
 @patch
@@ -112,7 +101,6 @@ def _history(self:HistoryModel, items, ratings):
     if not self.use_ratings: return items,torch.ones(len(items), device=items.device)
     return items,ratings.to(items.device).float()
 
-# %% ../../nbs/28_models.linear.ipynb #d56954d4
 @patch
 def score_history(self:HistoryModel,
     items:torch.Tensor, # [n] item rows
@@ -120,8 +108,7 @@ def score_history(self:HistoryModel,
 )->torch.Tensor: # [I]
     "Scores of every item for someone given by a history"
     items,values = self._history(items, ratings)
-    n = torch.tensor([len(items)], device=items.device)
-    return self._spread(items, n, values)[0]
+    return self._spread(items, items.new_tensor([len(items)]), values)[0]
 
 # %% ../../nbs/28_models.linear.ipynb #643d4b0f
 @patch
@@ -143,8 +130,7 @@ def gram_blocks(
     rows = columns.tocsr()
     step = max(1, cells//csr.shape[1])
     for a in range(0, csr.shape[1], step):
-        some = columns[:,a:a+step]
-        yield a,(some.T@rows).toarray()
+        yield a,(columns[:,a:a+step].T@rows).toarray()
 
 # %% ../../nbs/28_models.linear.ipynb #b22ebc7e
 @register(reads='histories', bias=False, paper='Steck, 2019')
@@ -176,16 +162,6 @@ def _check_memory(self:EASE, dtype):
     hint = f"{half}Leave out rare items (k_core), give more by config=dict(memory=bytes), or take ItemKNN or IALS."
     need_memory(need, self.memory, f"EASE of {self.n_items:,} items", hint, model_device(self))
 
-# %% ../../nbs/28_models.linear.ipynb #875541d0
-@patch
-def _gram(self:EASE, dtype):
-    "X'X of the attached rows [I,I]"
-    G = torch.empty(self.n_items, self.n_items, dtype=dtype, device=model_device(self))
-    for a,block in gram_blocks(self._seen):
-        G[a:a+len(block)] = torch.from_numpy(block)
-    return G
-
-# %% ../../nbs/28_models.linear.ipynb #16957434
 @patch
 @torch.no_grad()
 def solve(self:EASE,
@@ -196,7 +172,8 @@ def solve(self:EASE,
     dtype = torch.float64 if self.double else torch.float32
     self._check_memory(dtype)
     self.attach(interactions)
-    G = self._gram(dtype)
+    G = torch.empty(self.n_items, self.n_items, dtype=dtype, device=model_device(self))
+    for a,block in gram_blocks(self._seen): G[a:a+len(block)] = torch.from_numpy(block)
     G.diagonal().add_(self.l2)
     P = torch.cholesky_inverse(torch.linalg.cholesky(G))
     P.div_(-P.diagonal().clone()).fill_diagonal_(0)
@@ -207,8 +184,7 @@ def solve(self:EASE,
 def _spread(self:EASE, items, n, values):
     "[U,I] scores of histories laid end to end, `n` items each"
     weight = self._need_solved(self.weight)
-    start = n.cumsum(0)-n
-    return F.embedding_bag(items, weight, start, mode='sum', per_sample_weights=values)
+    return nn.functional.embedding_bag(items, weight, n.cumsum(0)-n, mode='sum', per_sample_weights=values)
 
 # %% ../../nbs/28_models.linear.ipynb #26d6c6b2
 @patch
@@ -219,10 +195,8 @@ def forward(self:EASE,
     users,asked = x.T
     at,items,values,_ = self._rows().cells(users)
     parts = self._need_solved(self.weight)[items,asked[at]]*values
-    scores = torch.zeros(len(x), device=x.device).index_add(0, at, parts)
-    return scores[:,None]
+    return torch.zeros(len(x), device=x.device).index_add(0, at, parts)[:,None]
 
-# %% ../../nbs/28_models.linear.ipynb #4c17e4ea
 @patch
 def similar(self:EASE,
     items:torch.Tensor, # [n] item rows
