@@ -78,7 +78,6 @@ Modules:
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.shell`: How recfast speaks in a terminal
-- `recfast.space`: What a search may try: ranges, choices, and functions that draw
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
 - `recfast.train`: From a table to a measured model in one call
