@@ -1,7 +1,6 @@
 """Who stands in the list
 
-The candidates decide more than anything else what a number means.
-They are all trained items, those of a list, or a few that are drawn.
+The candidates decide more than anything else what a number means. They are all trained items, those of a list, or a few that are drawn.
 
 Docs: https://recfast.github.io/recfast/candidates.html.md"""
 
@@ -14,7 +13,6 @@ __all__ = ['Candidates', 'find_candidates']
 from dataclasses import dataclass
 import numpy as np,pandas as pd
 from fastcore.basics import patch,store_attr
-from scipy.sparse import csr_matrix
 from .core import RatingsError
 from .data.columns import Columns
 from .data.interactions import Interactions
@@ -60,14 +58,8 @@ def _listed_pairs(df, train):
     "([.,I] sparse: the pairs of a frame that are candidates, [N] which of its rows name trained items, rows)"
     columns = Columns.find(df, train.columns)
     rows = encoded_rows(df, Columns(columns.user, columns.item), train)
-    users = rows.rows_of('user')
-    items = rows.rows_of('item')
-    ok = (users>0)&train.trained()[items]
-    place = users[ok],items[ok]
-    one = np.ones(ok.sum(), np.float32)
-    pairs = csr_matrix((one,place), train.csr().shape)
-    pairs.data[:] = 1 # repeated pairs are added up above
-    return pairs,ok,rows
+    ok = (rows.rows_of('user')>0) & train.trained()[rows.rows_of('item')]
+    return rows[ok].csr(),ok,rows
 
 # %% ../nbs/44_candidates.ipynb #a5b835f1
 def _list_words(n, gone):
@@ -87,12 +79,10 @@ def _unlisted(rel, lists, trained):
 def _given_lists(df, train, t):
     "Candidates from a frame of lists"
     pairs,ok,rows = _listed_pairs(df, train)
-    lists = pairs-pairs.multiply(train.csr())
-    lists.eliminate_zeros()
+    lists = pairs>train.csr() # less own training rows
     users = t.users[np.isin(t.users, rows.rows_of('user'))]
     n = np.diff(lists.indptr)[users]
-    mean = n.mean() if len(n) else 1
-    step = max(1, int(2**20//max(1, mean)))
+    mean = n.sum()/max(1, len(n))
     gone = {
         'repeat a pair': int(ok.sum())-pairs.nnz,
         'are training rows of the user': pairs.nnz-lists.nnz,
@@ -104,16 +94,15 @@ def _given_lists(df, train, t):
         n=len(np.unique(rows.rows_of('item')[ok])),
         unranked=_unlisted(t.rel[users], lists[users], train.trained()),
         lists=lambda users,nth: cells_of(lists, users),
-        step=step,
+        step=max(1, int(2**20//max(1, mean))),
     )
 
 # %% ../nbs/44_candidates.ipynb #d94c6bf1
 def _firsts(x):
-    "[U,n] bool: is a number the first of its kind in its row?"
+    "[U,n] bool: is a number from 0 on the first of its kind in its row?"
     order = x.argsort(1, kind='stable')
     rising = np.take_along_axis(x, order, 1)
-    new = np.ones(x.shape, bool)
-    new[:,1:] = np.diff(rising, axis=1)>0
+    new = np.diff(rising, axis=1, prepend=-1)>0
     first = np.empty_like(new)
     np.put_along_axis(first, order, new, 1)
     return first
@@ -185,19 +174,14 @@ def __call__(self:_DrawnLists, users, nth):
     relevant = pos[warm],items[warm]
     return tuple(map(np.append, relevant, drawn))
 
-# %% ../nbs/44_candidates.ipynb #3a968c38
-def _drawn_how(how):
-    "(how many, seed) of {'sampled': 99, 'seed': 0}; raises `RatingsError` for what says nothing"
+# %% ../nbs/44_candidates.ipynb #45342279
+def _drawn_candidates(how, train, test, t):
+    "Candidates drawn for each user; raises `RatingsError` where `how` does not say how many"
     n = how.get('sampled')
+    seed = how.get('seed', 0)
     others = set(how)-{'sampled','seed'}
     if others or not isinstance(n, (int,np.integer)) or n<1:
         raise RatingsError(f"candidates={how}, expected {{'sampled': 99, 'seed': 0}}")
-    return n,how.get('seed', 0)
-
-# %% ../nbs/44_candidates.ipynb #45342279
-def _drawn_candidates(how, train, test, t):
-    "Candidates drawn for each user"
-    n,seed = _drawn_how(how)
     lists = _DrawnLists(train, test, t.rel, n, seed)
     words = (f"SAMPLED, each user's relevant items among {n} drawn (seed {seed}) from the trained items "
              "the user has in neither part: much higher than full ranking, and no safe order of models")
