@@ -19,33 +19,28 @@ from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
 
-# %% ../nbs/52_explain.ipynb #421456e2
+# %% ../nbs/52_explain.ipynb #b8829eba
 def _own_contributions(model, items, ratings):
     "[n,I] float64: what a model itself says that a history adds"
     with evaluating(model): out = model.contributions(items, ratings)
     terms = out[0] if isinstance(out, tuple) else out
     return terms.double().cpu()
 
-def _no_reasons(model):
-    "The message for a model that cannot say"
-    return (f"{type(model).__name__} cannot be explained: explain answers for models with a method "
-            "contributions(items, ratings) (EASE, ItemKNN, IALS) and for pair models with user tables "
-            "(dot products, EmbeddingNN, NeuMF)")
-
-# %% ../nbs/52_explain.ipynb #b8829eba
 @patch
 def _contributions(self:Recommender, items, ratings, targets):
     "What history `items:[n]` with `ratings:[n]` adds to the scores of `targets:[k]`: [n,k], in float64"
     if offers(self.model, 'contributions'):
         return _own_contributions(self.model, items, ratings)[:,targets]
     if not id_tables(self.model, self.n_users, self.n_items)[0]:
-        raise NotImplementedError(_no_reasons(self.model))
+        raise NotImplementedError(
+            f"{type(self.model).__name__} cannot be explained: explain answers for models with a method "
+            "contributions(items, ratings) (EASE, ItemKNN, IALS) and for pair models with user tables "
+            "(dot products, EmbeddingNN, NeuMF)")
     prior,noise = self._prior()
     likelihood = self._likelihood(items, ratings, noise) if len(items) else None
     u,steps = fold_in_steps(self.model, prior, items, ratings, likelihood=likelihood)
     at = targets.to(model_device(self.model))
-    gradients = path_gradient(self.model, prior, u, at)
-    return steps.T@gradients.T
+    return steps.T@path_gradient(self.model, prior, u, at).T
 
 # %% ../nbs/52_explain.ipynb #f44bbd61
 def _each_once(items, parts):
@@ -53,13 +48,6 @@ def _each_once(items, parts):
     rows,at = items.unique(return_inverse=True)
     total = torch.zeros(len(rows), parts.shape[1], dtype=torch.double)
     return rows,total.index_add(0, at, parts)
-
-# %% ../nbs/52_explain.ipynb #1ee18779
-def _each_once_mean(items, ratings):
-    "Items that may repeat, and their ratings: each once, with its mean"
-    rows,at = items.unique(return_inverse=True)
-    means = torch.zeros(len(rows), dtype=torch.double)
-    return rows,means.scatter_reduce(0, at, ratings, 'mean', include_self=False)
 
 # %% ../nbs/52_explain.ipynb #6069def8
 @patch
@@ -71,7 +59,8 @@ def _own_history(self:Recommender, user):
     if ratings is None: ratings = np.ones(len(own))
     ratings = torch.from_numpy(ratings)
     if not len(own) or not offers(self.model, 'contributions'): return items,ratings
-    return _each_once_mean(items, ratings)
+    items,sums = _each_once(items, torch.stack([ratings,torch.ones_like(ratings)], 1))
+    return items,sums[:,0]/sums[:,1]
 
 # %% ../nbs/52_explain.ipynb #4047e78e
 def _need_one(n, what):
@@ -99,22 +88,19 @@ def _done_by(self:Recommender, user_id):
     given = self.score_history([(items,ratings)])
     return items,ratings,scores[0],given[0]
 
-# %% ../nbs/52_explain.ipynb #289d7993
+# %% ../nbs/52_explain.ipynb #adc58e54
 def _is_more_than_rounding(left, parts, scores):
     "Does any item have something left over?"
     size = parts.abs().sum(0)+scores.abs()
     return bool((left.abs()>1e-5*size+1e-6).any())
 
-# %% ../nbs/52_explain.ipynb #adc58e54
 @patch
 def _because(self:Recommender, targets, rows, parts, scores, top):
     "The frame of `explain`: contributions `parts:[n,k]` of history `rows:[n]`, strongest first, then all else"
     order = parts.abs().argsort(dim=0, descending=True, stable=True)[:top]
     shown = parts.gather(0, order)
     because = np.zeros((0,len(targets)), object)
-    if len(rows):
-        names = self.items.decode(rows.numpy())
-        because = names[order.numpy()]
+    if len(rows): because = self.items.decode(rows.numpy())[order.numpy()]
     left = scores-shown.sum(0)
     if _is_more_than_rounding(left, parts, scores):
         nobody = np.full((1,len(targets)), None)
@@ -127,13 +113,6 @@ def _because(self:Recommender, targets, rows, parts, scores, top):
         contribution=shown.T.flatten().numpy(),
     ))
 
-# %% ../nbs/52_explain.ipynb #28923f39
-@patch
-def _targets(self:Recommender, item_ids, on_unknown):
-    "[k] rows of the items to be explained"
-    rows = self.items.encode(id_array(item_ids), on_unknown, 'item')
-    return torch.from_numpy(rows[rows>0])
-
 # %% ../nbs/52_explain.ipynb #9b01d98c
 @patch
 def explain(self:Recommender,
@@ -145,23 +124,20 @@ def explain(self:Recommender,
     on_unknown:str='raise', # 'raise'; 'warn', 'drop' and 'fallback': unknown items are left out
 )->pd.DataFrame: # item_id, because_item_id (missing: all else), contribution (in score units); strongest first
     "What each item of the history adds to a score, in rows that sum to it; raises `NotImplementedError`"
-    if (user_id is None)==(history is None):
-        raise TypeError("pass user_id or history=, one of the two")
-    if top is not None and top<0:
-        raise ValueError(f"top={top}, expected 0 or more")
+    if (user_id is None)==(history is None): raise TypeError("pass user_id or history=, one of the two")
+    if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
     if item_ids is None:
         item_ids = self.recommend(user_id, k, history=history, on_unknown=on_unknown).item_id
-    targets = self._targets(item_ids, on_unknown)
+    asked = self.items.encode(id_array(item_ids), on_unknown, 'item')
+    targets = torch.from_numpy(asked[asked>0])
     if history is None: items,ratings,scores,given = self._done_by(user_id)
     else: items,ratings,scores,given = self._told_by(history, on_unknown)
     scores = scores.double().cpu()[targets]
     given = given.double().cpu()[targets]
-    parts = self._contributions(items, ratings, targets)
-    rows,parts = _each_once(items, parts)
+    rows,parts = _each_once(items, self._contributions(items, ratings, targets))
     df = self._because(targets, rows, parts, scores, top)
     ids = self.items.decode(targets.numpy()).tolist()
-    rest = (scores-given).tolist()
-    df.attrs['rest'] = dict(zip(ids, rest))
+    df.attrs['rest'] = dict(zip(ids, (scores-given).tolist()))
     return df
 
 # %% ../nbs/52_explain.ipynb #fa5a8a36
@@ -216,9 +192,7 @@ def plot_explain(
     names,lengths,colors = _bars(own, n)
     if ax is None: ax = new_axes(7, .3*len(names)+1.2)
     _draw_bars(ax, names, lengths, colors)
-    total = df.contribution.sum()
     base = df.contribution[df.because_item_id.isna()].sum()
-    name = short_name(item_id)
-    title = f'{name}: {total:.2f} = {base:.2f} + the bars'
+    title = f'{short_name(item_id)}: {df.contribution.sum():.2f} = {base:.2f} + the bars'
     ax.set_title(title, fontsize=10, parse_math=False)
     return ax
