@@ -19,6 +19,7 @@ from ..core import BundleError,RecfastError,kept
 from .batches import RatingDL
 from .interactions import BY,Interactions,check_by,rating_csr
 from .loaders import CollabDataLoaders,check_bs
+_all_ = ['BY', 'check_by', 'rating_csr'] # at home in the store; still offered here
 
 # %% ../../nbs/18_data.rows.ipynb #def83cde
 class SparseRows:
@@ -95,15 +96,11 @@ def new(self:RowDL, dataset=None, cls=None, **kwargs):
 @patch
 def _on_device(self:RowDL, dev):
     "Inputs and targets as `SparseRows` on `dev`, moved once"
-    return kept(self, 'on device', (dev,self.dataset,self.inputs), lambda: self._sparse(dev))
-
-@patch
-def _sparse(self:RowDL, dev):
-    x = SparseRows(rating_csr(self.inputs, self.by), dev)
+    def sparse(ints): return SparseRows(rating_csr(ints, self.by), dev)
+    x = kept(self, 'inputs', (dev,self.inputs), lambda: sparse(self.inputs))
     if self.inputs is self.dataset: return x,x
-    return x,SparseRows(rating_csr(self.dataset, self.by), dev)
+    return x,kept(self, 'targets', (dev,self.dataset), lambda: sparse(self.dataset))
 
-# %% ../../nbs/18_data.rows.ipynb #df9d3bc1
 @patch
 def _blocks(self:RowDL):
     "Batches of the next pass, each written out when its turn comes"
@@ -113,7 +110,7 @@ def _blocks(self:RowDL):
         for at in self.rows[idxs].to(dev).split(sizes):
             yield x.dense(at),y.dense(at, float('nan'))
 
-# %% ../../nbs/18_data.rows.ipynb #5f22af85
+# %% ../../nbs/18_data.rows.ipynb #61b94dd5
 def _shown(row, known, vocab, few):
     "The first `few` known cells of a row as text"
     at = known.nonzero()[:,0]
@@ -123,7 +120,6 @@ def _shown(row, known, vocab, few):
     if len(at)>few: cells.append('...')
     return ', '.join(cells)
 
-# %% ../../nbs/18_data.rows.ipynb #61b94dd5
 @patch
 def decode(self:RowDL, b, few:int=3)->pd.DataFrame: # one line per row of the batch
     "A batch as a frame: counts and the first `few` ratings of input and target"
@@ -148,11 +144,6 @@ def show_results(self:RowDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **k
     df['mean_pred'] = torch.where(y.isnan(), y, out).nanmean(1).numpy()
     return display_df(df) if show else (df,None,None)
 
-# %% ../../nbs/18_data.rows.ipynb #c7ab1324
-def _warn_of_zeros(n):
-    if n: warnings.warn(f"{n} training ratings are 0, which the input of a row cannot tell from a missing one; "
-                        "add a constant to the ratings", stacklevel=3)
-
 # %% ../../nbs/18_data.rows.ipynb #2ffcc4cf
 @patch(cls_method=True)
 def rows_from_df(cls:CollabDataLoaders,
@@ -172,19 +163,13 @@ def rows_from_df(cls:CollabDataLoaders,
     how = dict(inputs=train, by=by, seed=self.train.seed, device=self.device)
     train_dl = RowDL(train, bs=bs, shuffle=shuffle, drop_last=drop_last, **how)
     self.loaders = [train_dl, RowDL(valid, bs=val_bs or bs, **how)]
-    n = train_dl.n
-    check_bs(bs, val_bs, n, f"{by}s have training ratings")
+    check_bs(bs, val_bs, train_dl.n, f"{by}s have training ratings")
     self.rated = bool((train.values!=1).any())
     zeros = int((train.values==0).sum())
-    self.report = {**self.report, 'rows': n, 'zero_ratings': zeros}
-    _warn_of_zeros(zeros)
+    self.report = {**self.report, 'rows': train_dl.n, 'zero_ratings': zeros}
+    if zeros: warnings.warn(f"{zeros} training ratings are 0, which the input of a row cannot tell from a missing one; "
+                            "add a constant to the ratings", stacklevel=2)
     return self
-
-# %% ../../nbs/18_data.rows.ipynb #13aa40c2
-def _ranks(times):
-    "The order of times as whole numbers"
-    ranks = np.unique(times, return_inverse=True)[1]
-    return torch.from_numpy(ranks.astype(np.int32 if len(ranks)<2**31 else np.int64))
 
 # %% ../../nbs/18_data.rows.ipynb #7bc9fb17
 def write_rows(
@@ -193,15 +178,15 @@ def write_rows(
     "Users, items, values and the order of time; raises `BundleError` when the training rows are not the first"
     seen,train = rec.seen,rec.train
     rows = dict(users=seen.users, items=seen.items)
-    for name,o in rows.items():
-        first = getattr(train, name)
-        if torch.equal(o[:len(train)], first): continue
-        raise BundleError("the training rows of this Recommender are not the first of its interactions")
+    first = all(torch.equal(o[:len(train)], getattr(train, name)) for name,o in rows.items())
+    if not first: raise BundleError("the training rows of this Recommender are not the first of its interactions")
     if seen.values is not None: rows['values'] = seen.values
-    if seen.times is not None: rows['order'] = _ranks(seen.times)
+    if seen.times is None: return rows
+    ranks = np.unique(seen.times, return_inverse=True)[1]
+    rows['order'] = torch.from_numpy(ranks.astype(np.int32 if len(ranks)<2**31 else np.int64))
     return rows
 
-# %% ../../nbs/18_data.rows.ipynb #30329ef9
+# %% ../../nbs/18_data.rows.ipynb #ec1204f0
 def _fits(rows, n, vocab):
     "Are these `n` rows of the vocabulary?"
     if rows.dtype!=torch.int32 or rows.shape!=(n,): return False
@@ -209,21 +194,15 @@ def _fits(rows, n, vocab):
     low,high = rows.aminmax()
     return 0<=int(low) and int(high)<len(vocab)
 
-# %% ../../nbs/18_data.rows.ipynb #ec1204f0
 def read_rows(
     rows:dict, # from `write_rows`
     classes:dict, # {column: `Vocab`}
     rating_name:str, # of the values
 )->Interactions: # all rows
     "Interactions again; raises `BundleError` for rows that no id belongs to"
-    users = rows['users']
-    items = rows['items']
-    n = users.numel()
+    users,items = rows['users'],rows['items']
     for side,vocab in zip((users,items), classes.values()):
-        if _fits(side, n, vocab): continue
+        if _fits(side, users.numel(), vocab): continue
         raise BundleError(f"the interactions name rows that the {len(vocab)-1} ids do not have")
     times = rows['order'].numpy() if 'order' in rows else None
     return Interactions(users, items, rows.get('values'), times, classes, rating_name)
-
-# %% ../../nbs/18_data.rows.ipynb #4f8de11f
-_all_ = ['BY', 'check_by', 'rating_csr'] # moved; still offered here
