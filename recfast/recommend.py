@@ -11,9 +11,7 @@ __all__ = ['Recommender', 'id_array']
 
 # %% ../nbs/51_recommend.ipynb #9f96bbbe
 from collections.abc import Iterable
-import numpy as np
-import pandas as pd
-import torch
+import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RatingsError,add_later,check_on_unknown
@@ -41,8 +39,7 @@ class Recommender(Scorer):
 
     def __repr__(self):
         name = type(self.model).__name__
-        n_users,n_items = self.n_users-1,self.n_items-1
-        return f"Recommender({name}, {n_users} users, {n_items} items, {len(self.seen)} ratings seen)"
+        return f"Recommender({name}, {self.n_users-1} users, {self.n_items-1} items, {len(self.seen)} ratings seen)"
 
 # %% ../nbs/51_recommend.ipynb #a51a9b3a
 def _many(ids): return isinstance(ids, Iterable) and not isinstance(ids, (str,bytes))
@@ -79,7 +76,7 @@ def predict(self:Recommender,
     if cold.any(): scores[cold] = self._fall_back(pairs[cold,1], on_unknown)
     return float(scores[0]) if one else scores
 
-# %% ../nbs/51_recommend.ipynb #50eba0fd
+# %% ../nbs/51_recommend.ipynb #a73535a3
 @patch
 def _mask(self:Recommender, item_ids, on_unknown):
     "[I] bool: the items that are named"
@@ -87,7 +84,6 @@ def _mask(self:Recommender, item_ids, on_unknown):
     mask[self.items.encode(id_array(item_ids), on_unknown, 'item')] = True
     return mask
 
-# %% ../nbs/51_recommend.ipynb #a73535a3
 @patch
 def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown):
     "[I] bool: which items may appear"
@@ -100,14 +96,12 @@ def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown):
 @patch
 def _list_frame(self:Recommender, user_ids, scores, rows):
     "Lists `rows:[n,k]` with their `scores:[n,k]` as a frame"
-    n,k = rows.shape
     there = (scores>-torch.inf).numpy()
-    ranks = np.tile(np.arange(1, k+1), (n,1))
     return pd.DataFrame(dict(
         user_id=np.repeat(user_ids, there.sum(1)),
         item_id=self.items.decode(rows.numpy()[there]),
         score=scores.numpy()[there],
-        rank=ranks[there]))
+        rank=there.nonzero()[1]+1))
 
 # %% ../nbs/51_recommend.ipynb #e4d2e6e1
 @patch
@@ -158,14 +152,13 @@ def _histories(self:Recommender, history, on_unknown):
     self.need_rows('a history has no trained users to be compared with')
     return encode_histories(self.train, history, on_unknown, self.takes_labels())
 
-# %% ../nbs/51_recommend.ipynb #03579bd2
+# %% ../nbs/51_recommend.ipynb #e8c19179
 def _told_pairs(histories):
     "(position, item row) of everything that was told"
     items = [rows for rows,_ in histories]
     n = torch.tensor([len(o) for o in items])
     return torch.repeat_interleave(n),torch.cat(items)
 
-# %% ../nbs/51_recommend.ipynb #e8c19179
 @patch
 def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
     "`recommend` for histories; user_id is 0, 1, ..."
@@ -198,10 +191,8 @@ def similar_items(self:Recommender,
     ids,rows = ids[rows>0],rows[rows>0]
     sims = self._similarities(rows)
     itself = torch.arange(len(rows)),torch.from_numpy(rows)
-    scores = mask_scores(sims, self.trained_items(), itself)
-    scores = scores.masked_fill(sims==-torch.inf, -torch.inf)
-    df = self._list_frame(ids, *top_k(scores, k))
-    return df.rename(columns={'user_id': 'query_id'})
+    scores = mask_scores(sims, self.trained_items(), itself).masked_fill(sims==-torch.inf, -torch.inf)
+    return self._list_frame(ids, *top_k(scores, k)).rename(columns={'user_id': 'query_id'})
 
 # %% ../nbs/51_recommend.ipynb #e7622633
 @patch
