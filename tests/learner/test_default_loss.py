@@ -110,6 +110,7 @@ learn.save_bundle(sys.argv[1])
 print(len(learn.explain(1, k=1)), callable(learn.export_onnx), callable(learn.export_program), callable(learn.recommender.save_bundle))
 '''
 
+@pytest.mark.slow
 def test_collab_learner_alone_brings_every_verb(tmp_path):
     out = subprocess.run([sys.executable, '-c', VERBS, str(tmp_path/'one.recfast')], capture_output=True, text=True, encoding='utf-8')
     assert out.returncode==0, out.stderr

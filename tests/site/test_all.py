@@ -103,6 +103,7 @@ from recfast.data import *
 print(EASE.__name__, SASRec.__name__, global_time_split.__name__)
 """
 
+@pytest.mark.slow
 def test_the_packages_offer_what_their_rooms_have():
     res = subprocess.run([sys.executable,'-c',PACKAGES], capture_output=True, text=True, encoding='utf-8')
     assert res.stdout.split()==['EASE','SASRec','global_time_split'], res.stderr
@@ -138,6 +139,8 @@ def fresh():
     "What a process prints that imports recfast.all for the first time, without optuna"
     return subprocess.run([sys.executable,'-c',SNAPSHOT], capture_output=True, text=True, check=True, encoding='utf-8').stdout.split('\n')
 
+@pytest.mark.slow
 def test_nothing_of_fastai_is_patched(fresh): assert fresh[:2]==['[]','[]']
 
+@pytest.mark.slow
 def test_recfast_is_imported_without_optuna(fresh): assert fresh[2:]==['tune','']

@@ -81,6 +81,7 @@ def test_a_name_that_moved_is_found_where_it_was(module, name, home):
 
 FRESH = "from {0} import *\nassert all(n in globals() for n in {1!r}), sorted(globals())"
 
+@pytest.mark.slow
 def test_a_star_import_of_an_old_place_brings_what_moved():
     code = '\n'.join(FRESH.format(m, list(names)) for m,names in MOVED.items())
     res = subprocess.run([sys.executable,'-W','ignore','-c',code], capture_output=True, text=True, cwd=ROOT)
@@ -98,6 +99,7 @@ for name,verbs in VERBS.items():
 assert all(hasattr(CollabLearner, o) for o in 'recommend predict similar_items explain evaluate fill_wide item_bias plot_factors save_bundle export_onnx'.split())
 """
 
+@pytest.mark.slow
 def test_the_learner_alone_brings_every_verb():
     res = subprocess.run([sys.executable,'-W','ignore','-c',VERBS_OF_A_FRESH_PROCESS], capture_output=True, text=True, cwd=ROOT)
     assert res.returncode==0, res.stderr
