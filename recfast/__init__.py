@@ -35,8 +35,7 @@ Modules:
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
-- `recfast.data.order`: Rows in groups and in the order of time, and what came before what it is tested on
-- `recfast.data.ratings`: A table of ratings, checked before anything learns from it
+- `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
 - `recfast.data.sampling`: Negatives: the items a user did not choose
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows

@@ -12,8 +12,7 @@ from recfast.core import (
 from recfast.testing import check_model, synth_ratings
 from recfast.tables import read_table
 from recfast.data.datasets import solo, movie_night, ml_100k, ml_1m, ml_1m_ncf
-from recfast.data.order import leakage
-from recfast.data.ratings import wide_to_long, long_to_wide, full_grid, k_core, to_implicit
+from recfast.data.ratings import wide_to_long, long_to_wide, full_grid, k_core, to_implicit, leakage
 from recfast.data.split import (
     random_split, user_split, item_split, stratified_split, k_fold, leave_last_out, global_time_split,
     held_out_users,

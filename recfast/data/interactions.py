@@ -16,7 +16,7 @@ from fastcore.foundation import L
 from scipy.sparse import csr_matrix
 from ..core import Kept,RatingsError,first_few,kept,offer
 from .columns import Columns,without_zone
-from .order import leaking_rows
+from .ratings import leaking_rows
 from .vocab import Vocab
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74

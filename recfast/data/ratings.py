@@ -1,6 +1,6 @@
-"""A table of ratings, checked before anything learns from it
+"""A table of ratings, checked before anything learns from it, and its rows in the order of time
 
-Everything recfast trains starts as a pandas frame with one row per (user, item) event. A bad cell in that frame does not stop fastai: a missing rating trains to NaN weights, an id of another type becomes row 0. So every builder passes its frame through `validate_ratings` first. The functions here take frames and return frames, leave yours alone and need no torch.
+Everything recfast trains starts as a pandas frame with one row per (user, item) event. A bad cell in that frame does not stop fastai: a missing rating trains to NaN weights, an id of another type becomes row 0. So every builder passes its frame through `validate_ratings` first. What changes a frame returns another and leaves yours alone; nothing here needs torch.
 
 Docs: https://recfast.github.io/recfast/data.ratings.html.md"""
 
@@ -8,12 +8,13 @@ Docs: https://recfast.github.io/recfast/data.ratings.html.md"""
 
 # %% auto #0
 __all__ = ['DUPLICATES', 'count_duplicates', 'validate_ratings', 'wide_to_long', 'long_to_wide', 'to_implicit', 'k_core',
-           'full_grid', 'parse_times', 'read_csv']
+           'full_grid', 'grouped', 'cut_groups', 'time_order', 'last_rows', 'time_column', 'leaking_rows', 'leakage',
+           'parse_times', 'read_csv']
 
 # %% ../../nbs/11_data.ratings.ipynb #e4fa6d1d
 import numpy as np,pandas as pd
 from ..core import RatingsError,first_few
-from .columns import check_frame,check_ids,check_range,check_time,parse_times,rating_numbers
+from .columns import Columns,OWN,check_frame,check_ids,check_range,check_time,parse_times,rating_numbers
 from .columns import check_ids as _check_ids,check_time as _check_time,without_zone as _utc # noqa: F401
 from ..tables import read_csv
 
@@ -205,6 +206,117 @@ def _check_grid(ratings, name):
     if name not in ratings: raise RatingsError(f"no column {name!r}; there are {list(ratings.columns)}")
     n = ratings[name].isna().sum()
     if n: raise RatingsError(f"column {name!r} has {n} missing ids: an empty cell is no user and no item")
+
+# %% ../../nbs/11_data.ratings.ipynb #fb3c93a0
+def grouped(
+    ids, # [N] user rows or ids
+)->tuple: # (group of each row [N], rows of each group [G])
+    "Rows by their id"
+    groups = pd.factorize(ids, sort=True)[0]
+    return groups,np.bincount(groups)
+
+# %% ../../nbs/11_data.ratings.ipynb #2ee41462
+def cut_groups(
+    order, # [N] positions, groups together
+    groups, # [N] the group of each row
+    n_first, # [G] how many rows of each
+)->tuple: # (the first of each group, the others), positions in the order of the table
+    "The rows of each group in two parts"
+    g = groups[order]
+    n = np.bincount(groups, minlength=len(n_first))
+    start = n.cumsum()-n
+    first = np.arange(len(g))-start[g] < n_first[g]
+    return np.sort(order[first]),np.sort(order[~first])
+
+# %% ../../nbs/11_data.ratings.ipynb #755a5e05
+def time_order(
+    users, # [N] user rows or ids
+    times=None, # [N] times in any ordered type; None: the order of the rows
+)->np.ndarray: # [N] positions: users together, each in the order of time
+    "Positions that put histories in order; raises `RatingsError` where a time is missing"
+    users = pd.factorize(np.asarray(users), sort=True)[0]
+    if times is None: return np.argsort(users, kind='stable')
+    t = pd.factorize(pd.Series(times), sort=True)[0]
+    _no_holes(t<0, 'rows')
+    return np.lexsort((t, users))
+
+def _no_holes(missing, what):
+    if not missing.any(): return
+    first = np.argmax(missing)
+    raise RatingsError(f"{missing.sum()} {what} have no time, the first at position {first}: fill or drop them")
+
+# %% ../../nbs/11_data.ratings.ipynb #2ac599c3
+def last_rows(
+    users, # [N] user ids
+    times=None, # [N] times, or None
+    n:int=1, # rows of each user
+)->tuple: # (the others [N-m], the last `n` rows of each user [m]), positions in the order of the table
+    "Leave-last-out on arrays; one row of each user stays"
+    if n<1: raise RatingsError(f"n={n}, expected 1 or more")
+    groups,n_rows = grouped(np.asarray(users))
+    return cut_groups(time_order(users, times), groups, np.maximum(n_rows-n, 1))
+
+# %% ../../nbs/11_data.ratings.ipynb #41d12001
+def time_column(
+    ratings:pd.DataFrame, # one row per event
+    time_name:str=None, # its name; None: 'timestamp' where there is one
+    needed:bool=False, # is it an error not to have one?
+)->pd.Series: # None where there is none
+    "The column of times, checked: whole, and in an order"
+    name = Columns.find(ratings, need=(), time_name=time_name).time
+    if name is None and needed: name = OWN.time
+    if name is None: return None
+    check_frame(ratings, time_name=name)
+    check_time(ratings, name)
+    return ratings[name]
+
+# %% ../../nbs/11_data.ratings.ipynb #dbc497d5
+def _whole(times, what):
+    "Times as a column without holes; raises `RatingsError` where one is missing"
+    times = pd.Series(np.asarray(times))
+    _no_holes(times.isna(), f'{what} rows')
+    return times
+
+def _before_latest(test, users, train, train_users):
+    "[M] bool: which of `test` [M] are earlier than the latest of `train` [N] of the same user"
+    latest = train.groupby(np.asarray(train_users)).max()
+    at = latest.index.get_indexer(pd.Index(np.asarray(users)))
+    own = latest.iloc[at].set_axis(test.index)
+    return (at>=0) & (test<own).to_numpy(bool)
+
+# %% ../../nbs/11_data.ratings.ipynb #5d791262
+def leaking_rows(
+    train_times, # [N] times of the training events
+    test_times, # [M] times of the test events, of the same type
+    train_users=None, # [N] user rows or ids; None: any training event counts
+    test_users=None, # [M]
+)->np.ndarray: # [M] bool
+    "Which test events are earlier than the latest training event (with users: of the same user)"
+    train = _whole(train_times, 'training')
+    test = _whole(test_times, 'test')
+    if not len(train) or not len(test): return np.zeros(len(test), bool)
+    try:
+        if train_users is None: return (test<train.max()).to_numpy(bool)
+        return _before_latest(test, test_users, train, train_users)
+    except TypeError as e:
+        few = first_few([train[0], test[0]])
+        kinds = f"times of {train.dtype} and {test.dtype}"
+        raise RatingsError(f"{kinds} cannot be compared: {few}") from e
+
+# %% ../../nbs/11_data.ratings.ipynb #2f033511
+def leakage(
+    ratings:pd.DataFrame, # one row per rating
+    splits, # (train, test) positions
+    user_name:str='user_id', # column of user ids
+    time_name:str=None, # column of times; None: 'timestamp'
+)->dict: # test: rows; same_user, anyone: those earlier than a training row of the same user, of anybody
+    "How many test rows are earlier than what the model was trained on"
+    user = Columns.find(ratings, need=('user',), user_name=user_name).user
+    events = pd.DataFrame(dict(time=time_column(ratings, time_name, needed=True), user=ratings[user]))
+    train,test = (events.iloc[np.asarray(at, dtype=np.int64)] for at in splits)
+    anyone = leaking_rows(train.time, test.time)
+    same_user = leaking_rows(train.time, test.time, train.user, test.user)
+    return dict(test=len(test), same_user=int(same_user.sum()), anyone=int(anyone.sum()))
 
 # %% ../../nbs/11_data.ratings.ipynb #bd74d10b
 _all_ = ['parse_times', 'read_csv'] # moved; still offered here

@@ -18,8 +18,7 @@ from .batches import RatingDL
 from .columns import OWN,Columns
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs,make_vocabs,rows_by_vocab
-from .order import last_rows,time_order
-from .ratings import count_duplicates,validate_ratings
+from .ratings import count_duplicates,last_rows,time_order,validate_ratings
 from .split import seed_or_drawn
 
 # %% ../../nbs/19_data.sequences.ipynb #7df3ab8c

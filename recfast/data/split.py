@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np,pandas as pd,torch
 from ..core import RatingsError,first_few
 from .columns import Columns,check_frame,check_ids
-from .order import cut_groups,grouped,last_rows,leakage,leaking_rows,time_column,time_order
+from .ratings import cut_groups,grouped,last_rows,leakage,leaking_rows,time_column,time_order
 
 # %% ../../nbs/12_data.split.ipynb #fc2c4974
 def _check_pct(valid_pct):
