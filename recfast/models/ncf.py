@@ -57,16 +57,12 @@ def init_normal(
     if isinstance(m, nn.Linear) and m.bias is not None: nn.init.zeros_(m.bias)
 
 # %% ../../nbs/25_models.ncf.ipynb #19066694
-def init_xavier(
-    m:nn.Module, # an Embedding or a Linear; others are left alone
-):
+def init_xavier(m:nn.Module): # an Embedding or a Linear; others are left alone
     "Embeddings from N(0, 0.01); Linear weights that keep the scale of signals both ways (Glorot and Bengio, 2010)"
     init_normal(m)
     if isinstance(m, nn.Linear): nn.init.xavier_uniform_(m.weight)
 
-def init_kaiming(
-    m:nn.Module, # an Embedding or a Linear; others are left alone
-):
+def init_kaiming(m:nn.Module): # an Embedding or a Linear; others are left alone
     "Embeddings from N(0, 0.01); Linear weights that keep the scale through ReLUs (He et al., 2015)"
     init_normal(m)
     if isinstance(m, nn.Linear): nn.init.kaiming_normal_(m.weight, nonlinearity='relu')
@@ -125,13 +121,11 @@ def score_items(self:GMF,
     users:torch.Tensor, # [U] user rows
 )->torch.Tensor: # [U,I] scores of every item
     "Scores of every item for `users`"
-    if self.n_out>1: return torch.stack([self._of_classes(u) for u in self.u_weight(users)])
+    if self.n_out>1:
+        def of_one(u): return self.to_score(self.head(u*self.i_weight.weight))[:,0] # [K] -> [I]
+        return torch.stack([of_one(u) for u in self.u_weight(users)])
     z = (self.u_weight(users)*self.head.weight)@self.i_weight.weight.T + self.head.bias
     return z if self.y_range is None else sigmoid_range(z, *self.y_range)
-
-@patch
-def _of_classes(self:GMF, u): # [K] -> [I]
-    return self.to_score(self.head(u*self.i_weight.weight))[:,0]
 
 # %% ../../nbs/25_models.ncf.ipynb #42bc4ddb
 @register(bias=False, paper='He et al. 2017')
