@@ -1,9 +1,6 @@
 """What this person takes next, from what they took before
 
-The models so far forget the order in which things were chosen. A next-item model reads it: items in, and at every
-place a score for each item that could come next. Users have no table here; a user is a history, so someone new is
-served like everybody else. Two models: `NextItem`, which looks at one item only, and `SASRec`, which looks at all of
-them.
+The models so far forget the order in which things were chosen. A next-item model reads it: items in, and at every place a score for each item that could come next. Users have no table here; a user is a history, so someone new is served like everybody else. Two models: `NextItem`, which looks at one item only, and `SASRec`, which looks at all of them.
 
 Docs: https://recfast.github.io/recfast/models.sequence.html.md"""
 
@@ -60,8 +57,7 @@ def attach(self:SequenceModel,
 ):
     "Keep the last `seq_len` items of every user"
     histories = Histories(interactions)
-    users = torch.arange(len(histories.stops))
-    self._last = histories.last(users, self.seq_len)
+    self._last = histories.last(torch.arange(len(histories.stops)), self.seq_len)
 
 # %% ../../nbs/27_models.sequence.ipynb #bf7b09f5
 @patch
@@ -71,8 +67,7 @@ def score_items(self:SequenceModel,
     "Scores of the item after each user's last; raises `RecfastError` before `attach`"
     if self._last is None:
         raise RecfastError("this model has no histories: call model.attach(dls.interactions('train')) first")
-    x = self._last[users.cpu()]
-    return self._after(x.to(users.device))
+    return self._after(self._last[users.cpu()].to(users.device))
 
 @patch
 def _after(self:SequenceModel, x):
