@@ -43,7 +43,6 @@ def say(text:str): # whatever its characters
     "A sentence to the error stream"
     errors.print(Text(text.encode('utf-8', 'replace').decode()), soft_wrap=True)
 
-# %% ../nbs/69_shell.ipynb #6323e701
 def show_any_text():
     "Replace what the terminal's encoding lacks, in both streams"
     for stream in (sys.stdout,sys.stderr):
@@ -73,9 +72,7 @@ def _say_warning(message, category, *args, **kwargs):
 _UNUSABLE = RecfastError,ValueError,OSError,NotImplementedError,MemoryError # what a bad input may raise
 
 @contextmanager
-def speaking(
-    name:str, # of the command
-):
+def speaking(name:str): # of the command
     "Errors of input as one sentence and exit code 2, Ctrl-C as 130, warnings as notes"
     with warnings.catch_warnings():
         warnings.showwarning = _say_warning
@@ -110,8 +107,7 @@ def show_table(
     "Print a frame as a table"
     table = Table(title=Text(title), title_justify='left')
     for name in df.columns:
-        is_number = df[name].dtype.kind in 'if'
-        table.add_column(Text(str(name)), justify='right' if is_number else 'left')
+        table.add_column(Text(str(name)), justify='right' if df[name].dtype.kind in 'if' else 'left')
     for row in df.itertuples(index=False): table.add_row(*map(_cell, row))
     console.print(table)
 
@@ -151,9 +147,7 @@ class BarCallback(Callback):
     "Moves a bar of `rich` as a training goes on"
     name = 'progress'
     pbar = _Moves(lambda n: None)
-    def __init__(self,
-        bar:Progress, # to move
-    ): self.bar = bar
+    def __init__(self, bar:Progress): self.bar = bar # to move
     def _move_to(self, epochs): self.bar.update(self.task, completed=epochs)
 
     def before_fit(self): self.task = self.bar.add_task('training', total=self.n_epoch)
