@@ -61,7 +61,7 @@ def main():
     proc_nbs(n_workers=2)
     files = {page_name(p): p.name for p in sorted(proc.glob('*.ipynb'))}
     written = {name: read(root/'nbs'/file) for name,file in files.items()}
-    nbs = {name: pages.page(read(proc/file), name, pages.exported_module(written[name]), written[name]['cells'][0]) for name,file in files.items()}
+    nbs = {name: pages.page(read(proc/file), name, pages.exported_module(written[name]), written[name]['cells']) for name,file in files.items()}
     lists = sections(nbs, files)
     nbs['start']['cells'].append(dict(pages.md_cell(contents([o for o in nbs if o.startswith('from_')], nbs, hidden=True)), id='contents'))
     toc = '\n'.join(f'{title} <{o}>' for o,title in TOP.items())

@@ -1,9 +1,9 @@
 "What stands between nbdev and Sphinx: a notebook as nbdev processed it becomes a page of MyST"
-import re,yaml
+import ast,inspect,re,yaml
 from importlib import import_module
-from itertools import count
+from itertools import count,groupby
 from nbdev.doclinks import NbdevLookup
-from entries import constants,md_cell,show_doc,shown_name
+from entries import constants,find,md_cell,show_doc,shown_name
 from links import local_links,site
 
 TAGS = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'code-fold': 'hide-input'} # of MyST-NB, for the directives of nbdev and Quarto
@@ -53,22 +53,70 @@ def mend_outputs(cell, name, heading):
         if 'text/markdown' in data: data['text/markdown'] = local_links(''.join(data['text/markdown']), name)
         if 'text/html' in data: data['text/html'] = align_text(''.join(data['text/html']))
 
-def page(nb, name, module, first):
-    "A processed notebook as one for MyST-NB; `module` is what it exports, or None; `first` is its first cell as it was written"
+def is_private(symbol): return any(o[:1]=='_' for o in symbol.split('.'))
+
+def defined(code):
+    "Names that a cell defines: functions, classes, constants, methods by their class"
+    for o in ast.parse(re.sub('^[!%].*', '', code, flags=re.M)).body:
+        if isinstance(o, ast.Assign): yield from (n.id for n in ast.walk(o) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        elif isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef)):
+            args = o.args.args if not isinstance(o, ast.ClassDef) else []
+            owner = ast.unparse(args[0].annotation)+'.' if args and args[0].arg=='self' and args[0].annotation else ''
+            yield owner+o.name
+
+def exported(cell):
+    "The code that a cell exports, or nothing"
+    source = ''.join(cell['source'])
+    return source if cell['cell_type']=='code' and re.match(r'#\| *export\b', source) else ''
+
+def inside(cells):
+    "Ids of the cells of a notebook, as it was written, that only tell of private names: the text before them, them, what they show"
+    ids,private = set(),False
+    for cell,after in zip(cells, [*cells[1:],cells[-1]]):
+        is_text = cell['cell_type']=='markdown'
+        is_heading = is_text and re.match('#+ ', ''.join(cell['source']))
+        names = list(defined(exported(after if is_text else cell)))
+        if is_heading: private = False
+        elif names: private = all(map(is_private, names))
+        if private: ids.add(cell['id'])
+    return ids
+
+def fold(cells, ids):
+    "Runs of cells that are only of the inside, each behind one line to open it"
+    for closed,run in groupby(cells, lambda o: o.get('id') in ids):
+        if closed: yield md_cell('```{raw} html\n<details class="recfast-inside"><summary>Inside</summary>\n```')
+        yield from run
+        if closed: yield md_cell('```{raw} html\n</details>\n```')
+
+def what_one_calls(symbols, module, name):
+    "A table of the public names of a page, those of `recfast.all` first, each with its first line"
+    import recfast.all
+    first = lambda o: o.split('.')[0] not in vars(recfast.all)
+    rows = [f'| [`{o}`](page:{name}.html#{o.lower()}) | {(inspect.getdoc(find(o, module)) or "").splitlines()[0]} |'.replace('\n', ' ')
+            for o in sorted(symbols, key=first) if inspect.getdoc(find(o, module))]
+    return [md_cell('\n'.join(['{.recfast-calls}','| what one calls | what it does |','|---|---|',*rows]))] if rows else []
+
+def page(nb, name, module, written):
+    "A processed notebook as one for MyST-NB; `module` is what it exports, or None; `written` are its cells as they were written"
     front,*cells = nb['cells']
-    out,shown,level,heading = [title_cell(front, name, module), *below_title(first)],set(),1,name
+    out,shown,level,heading = [title_cell(front, name, module), *below_title(written[0])],[],1,name
     for cell in cells:
         cell['source'] = ''.join(cell['source'])
         if cell['source'].startswith('<!-- WARNING'): continue
         if symbol:=shown_name(cell):
-            shown.add(symbol)
-            if '.__' not in symbol: out += show_doc(cell, module, min(level+1, 3), heading)
+            if is_private(symbol): continue
+            shown.append(symbol)
+            out += show_doc(cell, module, min(level+1, 3), heading)
             heading = None
         elif cell:=without_directives(cell):
             if cell['cell_type']=='code': mend_outputs(cell, name, heading)
             for marks,text in re.findall(r'^(#+) (.+)', cell['source'], re.M) if cell['cell_type']=='markdown' else []: level,heading = len(marks),text.strip('`')
             out.append(cell)
-    if module: out += constants([o for o in import_module(module).__all__ if o not in shown], module, shown)
+    if module:
+        out = list(fold(out, inside(written)))
+        at = next((i for i,o in enumerate(out) if o['cell_type']=='code' or re.match('##|```', o['source'])), len(out))
+        out[at:at] = what_one_calls(shown, module, name)
+        out += constants([o for o in import_module(module).__all__ if o not in shown], module, shown)
     for i,cell in enumerate(out):
         cell['id'] = f'cell-{i}'
         if cell['cell_type']=='markdown': cell['source'] = local_links(cell['source'], name)
@@ -89,4 +137,4 @@ def markdown(nb):
             texts = [o.get('text') or o.get('data', {}).get('text/markdown') or o.get('data', {}).get('text/plain') for o in c['outputs']]
             parts += [f"```text\n{''.join(o).rstrip()}\n```" for o in texts if o and not ''.join(o).startswith('<IPython')]
     text = '\n\n'.join(o for o in parts if o.strip())+'\n'
-    return re.sub(r'```\{symbol\}.*?```\n+|^\{\.lead\}\n', '', text, flags=re.S|re.M).replace('](page:', f']({site}')
+    return re.sub(r'```\{(symbol|raw)\}.*?```\n+|^\{\.[\w-]+\}\n', '', text, flags=re.S|re.M).replace('](page:', f']({site}')

@@ -133,6 +133,28 @@ def test_an_entry_says_what_goes_in_and_what_comes_out(site):
     text = re.sub('<[^>]+>', '', (site/'recommend.html').read_text(encoding='utf-8'))
     for o in ('# list length','raises UnknownIdError','Source','line'): assert o in text
 
+def test_an_api_page_begins_with_what_one_calls(site):
+    text = (site/'evaluate.html').read_text(encoding='utf-8').split('<article')[1]
+    assert 'evaluate.html#evaluate_recommender' in text[:text.index('recfast-inside')]
+    text = (site/'learner.html').read_text(encoding='utf-8').split('<article')[1]
+    assert 'learner.html#collab_learner' in text[:text.index('<h2>')]
+
+def test_what_tells_of_private_names_stands_below_a_fold(site):
+    text = (site/'evaluate.html').read_text(encoding='utf-8').split('<article')[1]
+    code = re.sub('<[^>]+>', '', text)
+    assert '_wanted(' in code and '_Facts' in code and '_wanted(' not in re.sub('<[^>]+>', '', re.sub(r'(?s)<details.*?</details>', '', text))
+
+@pytest.mark.parametrize('cells,want', [
+    ([('m','## A'),('m','text'),('c','#| export\ndef _f(): pass'),('c','_f()'),('m','## B'),('c','x')], [1,2,3]),
+    ([('m','text'),('c','#| export\ndef f(): pass'),('c','f()')], []),
+    ([('m','why'),('c','#| export\n@patch\ndef _g(self:A): pass'),('c','1'),('m','more'),('c','#| export\n@patch\ndef g(self:A): pass')], [0,1,2]),
+    ([('m','why'),('c','#| export\n@patch\ndef ask(self:_Facts): pass'),('m','that is it')], [0,1,2]),
+    ([('m','both'),('c','#| export\n_A = 1\ndef f(): pass'),('c','f()')], []),
+    ([('m','why'),('c','#| export\nimport os'),('c','x')], [])])
+def test_the_inside_is_told_from_what_one_calls(cells, want):
+    kinds = dict(m='markdown', c='code')
+    assert pages.inside([dict(id=i, cell_type=kinds[k], source=o) for i,(k,o) in enumerate(cells)])==set(want)
+
 def test_the_index_of_objects_can_be_linked_from_other_sites(site):
     from sphinx.util.inventory import InventoryFile
     inv = InventoryFile.loads((site/'objects.inv').read_bytes(), uri='').data
@@ -219,6 +241,8 @@ def test_the_readme_has_only_absolute_links_and_one_picture():
 # in a browser
 PAGES = [*(page_name(o) for o in NOTEBOOKS),'tutorials','guides','api','changelog','search','genindex']
 
+CUT = "[...document.querySelectorAll('.bd-article div.highlight pre')].filter(o => !o.closest('.cell_output') && o.scrollWidth>o.clientWidth+1).map(o => o.innerText)"
+
 @needs_browser
 def test_every_page_loads_whole_fits_and_asks_nobody_else(at, visit):
     page = visit(f'{at}/index.html', viewport=PHONE)
@@ -231,6 +255,7 @@ def test_every_page_loads_whole_fits_and_asks_nobody_else(at, visit):
             assert page.locator('h1').first.is_visible() or name=='genindex'
             wide = page.evaluate('document.documentElement.scrollWidth-document.documentElement.clientWidth')
             assert wide<=0, f'{name}: {wide} pixels too wide at {size["width"]}'
+        assert page.evaluate(CUT)==[], f'{name}: code is cut at {DESKTOP["width"]}'
         assert page.evaluate('[...document.images].filter(o => !o.complete || !o.naturalWidth).map(o => o.src)')==[]
 
 @needs_browser
