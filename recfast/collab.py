@@ -21,6 +21,7 @@ from fastcore.meta import delegates
 from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
+from .callbacks import last_values
 from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
@@ -190,7 +191,7 @@ def _last_epoch(learn):
     "The last row of the recorder by name; {} before the first epoch"
     recorder = vars(learn).get('recorder')
     rows = [] if recorder is None else vars(recorder).get('values', [])
-    return _finite(dict(zip(recorder.metric_names[1:], rows[-1]))) if rows else {}
+    return _finite(last_values(recorder)) if rows else {}
 
 # %% ../nbs/56_collab.ipynb #6a35dd9f
 @patch

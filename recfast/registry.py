@@ -12,9 +12,10 @@ __all__ = ['FACTS', 'METRICS', 'RANKING_METRICS', 'LIST_METRICS', 'WHOLE_METRICS
            'RegisteredMetric', 'metric', 'MetricView', 'parse_metric', 'metric_name', 'metric_comp']
 
 # %% ../nbs/41_registry.ipynb #784bf707
-import difflib,inspect
+import difflib,inspect,re
 import numpy as np
 from collections.abc import Mapping
+from fastai.metrics import LossMetric
 from typing import NamedTuple
 
 # %% ../nbs/41_registry.ipynb #e8b764f6
@@ -148,17 +149,39 @@ def metric_name(
                      f"and ask for it by name, {own}@10 where it reads lists")
 
 # %% ../nbs/41_registry.ipynb #b0eec9c5
-_THEIRS_LOWER = ('mse','msle','exp_rmspe','loss','error') # what fastai measures
+_LOWER = set('loss losses error errors err mse rmse mae msle rmsle mape smape wape mase rmspe perplexity ppl nll bce '
+             'logloss crossentropy deviance divergence distance wer cer eer fpr fnr brier ece'.split())
+_HIGHER = set('score accuracy acc precision recall sensitivity specificity f1 f2 fbeta auc auroc auprc roc ap kappa r2 '
+              'correlation corr corrcoef pearson pearsonr spearman spearmanr kendalltau dice jaccard iou bleu rouge '
+              'likelihood reward hits hr dcg tpr tnr mcc'.split())
 
+def _word_comp(word):
+    "The direction of one word of a name; None where it has none"
+    if word in METRICS: return np.less if METRICS[word].lower else np.greater
+    return np.less if word in _LOWER else np.greater if word in _HIGHER else None
+
+def _name_comp(name):
+    "The direction of a name by its last word that has one; None where none has"
+    text = name.partition('@')[0].replace('cross_entropy', 'crossentropy')
+    words = [o.lower() for o in re.findall('[A-Z]?[a-z0-9]+|[A-Z0-9]+', text)]
+    known = [o for o in map(_word_comp, words) if o is not None]
+    if not known: return None
+    turned = not {'neg','negative'}.isdisjoint(words)
+    return known[-1] if not turned else np.greater if known[-1] is np.less else np.less
+
+# %% ../nbs/41_registry.ipynb #f8b486dd
 def metric_comp(
     name:str, # as the recorder prints it: 'valid_loss', 'rmse', 'ndcg@10'
     metrics=(), # the Learner's metrics; one of this name with a `comp` decides
 ): # np.less or np.greater
-    "The comparison under which a value of the metric is an improvement"
-    for m in metrics:
-        if m.name==name and getattr(m, 'comp', None) is not None: return m.comp
-    base = name.split('@')[0]
-    own = METRICS.get(base.removeprefix('train_').removeprefix('valid_'))
+    "The comparison under which a value of the metric is an improvement; raises `ValueError` where it is not known"
+    base = name.removeprefix('train_').removeprefix('valid_')
+    of_name = [m for m in metrics if m.name in (name,base)]
+    for m in of_name:
+        if getattr(m, 'comp', None) is not None: return m.comp
+    own = METRICS.get(base.partition('@')[0])
     if own: return np.less if own.lower else np.greater
-    lower = {*LOWER_IS_BETTER,*_THEIRS_LOWER}
-    return np.less if lower.intersection([base,*base.split('_')]) else np.greater
+    comp = np.less if any(isinstance(m, LossMetric) for m in of_name) else _name_comp(base)
+    if comp is not None: return comp
+    raise ValueError(f"monitor={name!r}: which way is better is not known. Pass comp=np.less where lower is better, "
+                     "comp=np.greater where higher is")

@@ -74,7 +74,7 @@ def test_an_improvement_below_min_delta_is_none(tmp_path, name, sign, min_delta)
 
 def test_the_direction_follows_the_learner_of_each_fit(tmp_path):
     up,down = Script('x', 1.,2.,3.),Script('x', 3.,2.,1.)
-    down.metric.comp,cb = np.less,EarlyStoppingCallback(monitor='x')
+    up.metric.comp,down.metric.comp,cb = np.greater,np.less,EarlyStoppingCallback(monitor='x')
     assert run(rated(tmp_path, down.metric), 3, cb)==3 and run(rated(tmp_path, up.metric), 3, cb)==3
 
 def test_a_metric_that_is_not_there(tmp_path):
