@@ -23,7 +23,7 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 Modules:
 
 - `recfast.bundle`: A trained recommender as a folder of plain files
-- `recfast.callbacks`: Ranking metrics after every epoch, and trackers that know which way a metric should go
+- `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
 - `recfast.candidates`: Who stands in the list
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
 - `recfast.collab`: A `Learner` that recommends
@@ -79,6 +79,7 @@ Modules:
 - `recfast.shell`: How recfast speaks in a terminal
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
+- `recfast.trackers`: Stop, slow down, keep the best: by the metric you name, the way it goes
 - `recfast.train`: From a table to a measured model in one call
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
 - `recfast.worker`: Many requests, one thread, one model"""

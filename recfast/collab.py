@@ -21,7 +21,6 @@ from fastcore.meta import delegates
 from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
-from .callbacks import last_values
 from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
@@ -30,6 +29,7 @@ from .losses import loss_name
 from .models.base import offers,scores_ratings
 from .recommend import Recommender
 from .scorer import draws_of
+from .trackers import last_values
 
 # %% ../nbs/56_collab.ipynb #6f409703
 @add_later
