@@ -49,7 +49,7 @@ def _some_items(item_ids, train, t):
     mask[_item_rows(item_ids, train.item_vocab)] = True
     mask &= trained
     n = int(mask.sum())
-    words = f"{n} of {trained.sum()} trained items as given less the user's own training rows"
+    words = f"{n} of {trained.sum()} trained items as given {t.masked}"
     lost = (trained&~mask)[t.rel[t.users].indices]
     return Candidates(t.users, words, n, int(lost.sum()), mask)
 
@@ -79,7 +79,7 @@ def _unlisted(rel, lists, trained):
 def _given_lists(df, train, t):
     "Candidates from a frame of lists"
     pairs,ok,rows = _listed_pairs(df, train)
-    lists = pairs>train.csr() # less own training rows
+    lists = pairs>t.seen
     users = t.users[np.isin(t.users, rows.rows_of('user'))]
     n = np.diff(lists.indptr)[users]
     mean = n.sum()/max(1, len(n))
@@ -134,14 +134,15 @@ class _DrawnLists:
     "Lists drawn for a slice of users at a time"
     def __init__(self,
         train, test, # `Interactions`
-        rel, # [.,I] sparse: the relevant items
+        t, # `Truth`
         n, # how many to draw
         seed,
     ):
-        store_attr('rel,n,seed')
+        store_attr('n,seed')
+        self.rel = t.rel
         self.trained = train.trained()
         self.cols = np.flatnonzero(self.trained)
-        both = train.csr()+test.csr()
+        both = t.seen+test.csr()
         self.taken = both[:,self.cols].tocsr()
         self.taken.sort_indices()
 
@@ -182,9 +183,10 @@ def _drawn_candidates(how, train, test, t):
     others = set(how)-{'sampled','seed'}
     if others or not isinstance(n, (int,np.integer)) or n<1:
         raise RatingsError(f"candidates={how}, expected {{'sampled': 99, 'seed': 0}}")
-    lists = _DrawnLists(train, test, t.rel, n, seed)
+    lists = _DrawnLists(train, test, t, n, seed)
     words = (f"SAMPLED, each user's relevant items among {n} drawn (seed {seed}) from the trained items "
-             "the user has in neither part: much higher than full ranking, and no safe order of models")
+             f"the user has {'in neither part' if t.seen.nnz else 'not to find'}: "
+             "much higher than full ranking, and no safe order of models")
     step = max(1, 2**19//(n+1))
     return Candidates(t.users, words, len(lists.cols), 0, lists=lists, step=step)
 
@@ -204,4 +206,4 @@ def find_candidates(
                            "or {'sampled': 99, 'seed': 0}")
     mask = train.trained()
     n = int(mask.sum())
-    return Candidates(t.users, f"all {n} trained items less the user's own training rows", n, 0, mask)
+    return Candidates(t.users, f"all {n} trained items {t.masked}", n, 0, mask)

@@ -99,6 +99,7 @@ _Decay = option(float, 'Weight decay; 0.1.', min=0)
 _BatchSize = option(int, 'Batch size.', min=1)
 _Seed = option(int, 'Seed of split, order and weights.', min=0, max=2**31)
 _MetricsK = option(int, 'List length of the metrics.', '-k', min=1)
+_Seen = option(bool, 'Also what the user has met already.', '--include-seen')
 
 # %% ../nbs/71_cli.ipynb #591c8457
 @command
@@ -121,13 +122,15 @@ def train(
     config:_Config=[], # key=value
     seed:_Seed=42, # of torch
     k:_MetricsK=10, # list length
+    include_seen:_Seen=False, # in the metrics
     report:_Report=None, # HTML
 ):
     "Train on a table of ratings or clicks, write a bundle and a report."
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
-    training = dict(epochs=epochs, lr=lr, wd=wd, bs=bs, seed=seed, k=k, split=split, valid_pct=valid_pct)
+    training = dict(epochs=epochs, lr=lr, wd=wd, bs=bs, seed=seed, split=split, valid_pct=valid_pct)
+    measured = dict(k=k, exclude_seen=not include_seen)
     model = dict(arch=arch, n_factors=n_factors, y_range=parse_range(y_range), config=parse_config(config))
-    run_train(file, out, report, **names, **training, **model)
+    run_train(file, out, report, **names, **training, **measured, **model)
 
 # %% ../nbs/71_cli.ipynb #bf1bba48
 def _names_a_table(texts):
@@ -166,7 +169,6 @@ _History = option(list[str], "'item:rating' or 'item' of someone new; several. O
 _All = option(bool, 'Every user; needs --out.', '--all')
 _Only = option(list[str], 'Recommend only these; several.')
 _Without = option(list[str], 'Leave these out; several.')
-_Seen = option(bool, 'Also what the user has met already.', '--include-seen')
 _Length = option(int, 'List length.', '-k', min=1)
 _Out = option(Path, 'A file (.parquet, .csv, .tsv), or - for csv on the standard output.')
 
@@ -232,12 +234,14 @@ def evaluate(
     item_name:option(str, 'Column of item ids; as in the bundle.')=None, # of the file
     rating_name:option(str, 'Column of ratings; as in the bundle, where it is there.')=None, # of the file
     k:option(list[int], 'List length; several.', '-k', min=1)=[10], # list lengths
+    include_seen:_Seen=False, # those are candidates too
     out:option(Path, 'Write metrics, those of popularity, and the protocol as JSON.')=None, # JSON
 ):
     "Metrics of a bundle on a test file, those of popularity, and the protocol."
     rec = bundles.load_bundle(bundle)
     test = file_interactions(rec, file, user_name, item_name, rating_name)
-    ev = evaluate_recommender(rec.model, rec.train, test, k=k, rated=_scores_are_ratings(rec))
+    how = dict(rated=_scores_are_ratings(rec), exclude_seen=not include_seen)
+    ev = evaluate_recommender(rec.model, rec.train, test, k=k, **how)
     show_metrics(metrics_frame(ev), ev.words)
     if out is not None: write_text(out, json.dumps(_evaluation_facts(ev), indent=1))
 

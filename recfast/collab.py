@@ -165,9 +165,10 @@ def evaluate(self:CollabLearner,
     metrics=None, # names such as 'ndcg@10', 'auc'; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
     baseline:bool=True, # measure popularity on the same users and candidates: `ev.baseline`
+    exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
-    "Rating and ranking metrics with their protocol; only training rows are masked; warns of leakage"
+    "Rating and ranking metrics with their protocol; of what was seen only training rows are left out; warns of leakage"
     train = self.dls.interactions('train')
     rated = getattr(self.dls, 'rated', True) and scores_ratings(self.model)
     note = self._note(test)
@@ -176,7 +177,8 @@ def evaluate(self:CollabLearner,
     if test is not None and isinstance(self.dls, LabelDataLoaders):
         rows = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
     ev = _evaluate.evaluate_recommender(
-        self.model, train, rows, k, candidates, relevant, by, metrics, clip, note, rated, baseline=baseline, **kwargs)
+        self.model, train, rows, k, candidates, relevant, by, metrics, clip, note, rated,
+        baseline=baseline, exclude_seen=exclude_seen, **kwargs)
     _evaluate.warn_of_leakage([ev])
     self.last_evaluation = ev
     return ev

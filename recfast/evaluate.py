@@ -254,7 +254,7 @@ def _test_rows(test, train, time_name):
 # %% ../nbs/47_evaluate.ipynb #fdce0b53
 def evaluate_recommender(
     model, # a pair model, or anything `score_items` takes
-    train, # `Interactions` the model was trained on: what is masked
+    train, # `Interactions` the model was trained on
     test, # what to measure on: `Interactions`, or a frame of your own ids
     k=(5,10,20), # list length, or several
     candidates='all', # 'all', item ids, {'sampled': 99, 'seed': 0} or a frame user_id, item_id: see `find_candidates`
@@ -268,15 +268,15 @@ def evaluate_recommender(
     memory:int=2**28, # as in `rank_items`
     progress:bool=True, # as in `rank_items`
     baseline:bool=True, # measure popularity on the same users and candidates
+    exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
     rows = _test_rows(test, train, time_name)
-    wanted,longest = _wanted(metrics, k)
+    wanted,most = _wanted(metrics, k)
     groups = None if by is None else find_groups(by, train, test)
-    t = truth(train, rows, relevant)
+    t = truth(train, rows, relevant, exclude_seen)
     cand = find_candidates(candidates, train, rows, t)
-    baseline = baseline and bool(_of_lists(wanted))
-    ranked = rank_lists(model, train, t, cand, longest, _placed(wanted), memory, progress, baseline)
+    ranked = rank_lists(model, train, t, cand, most, _placed(wanted), memory, progress, baseline and _of_lists(wanted))
     of_ratings = _of_ratings(rows, metrics, wanted, rated)
     errors = _prediction_errors(model, rows, clip) if of_ratings else None
     protocol = _protocol_of(rows, t, cand, ranked, relevant, clip, note)

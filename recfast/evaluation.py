@@ -201,7 +201,7 @@ def _lost_words(n):
         said.append(f"{n['unranked_pairs']} relevant items are not among the candidates and count as misses")
     if n['users_without_list']: said.append(f"{n['users_without_list']} users without a list are skipped")
     if n['repeated_rows']:
-        said.append(f"{n['repeated_rows']} test rows repeat a pair and count once or, seen in training, not at all")
+        said.append(f"{n['repeated_rows']} test rows repeat a pair and count once or, left out as seen, not at all")
     if n.get('earlier_than_train'):
         said.append(f"leakage: {n['earlier_than_train']} test rows are earlier than the latest training event, "
                     f"{n['earlier_than_own_train']} of them than one of the same user "

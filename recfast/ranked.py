@@ -29,6 +29,7 @@ class Ranked:
     users:np.ndarray # [U] user rows
     n_rel:np.ndarray # [U] relevant items of each
     rel:csr_matrix # [.,I] sparse: the relevant items by user row
+    seen:csr_matrix # [.,I] sparse: the pairs left out, by user row
     rows:np.ndarray # [U,k] item rows, 0 where a place is empty
     places:np.ndarray=None # [3,U] places of the relevant candidates added up, how many, of how many; or None
     hits:np.ndarray=None # [U,k] bool, which places are relevant; None: not looked up yet
@@ -48,7 +49,7 @@ def _no_lists(t, cand, k, auc):
     at = np.searchsorted(t.users, cand.users)
     rows = np.zeros((n,k), np.int64)
     places = np.zeros((3,n)) if auc else None
-    return Ranked(cand.users, t.n_rel[at], t.rel, rows, places)
+    return Ranked(cand.users, t.n_rel[at], t.rel, t.seen, rows, places)
 
 # %% ../nbs/45_ranked.ipynb #a582557d
 def _are_relevant(rel, users, pos, items):
@@ -87,9 +88,9 @@ def _relevant_scores(s, rel, users):
     return own
 
 # %% ../nbs/45_ranked.ipynb #eaf308b8
-def _places_of_all(scores, users, mask, train, rel):
+def _places_of_all(scores, users, mask, seen, rel):
     "[3,u] `Ranked.places` of some users, whose scores are known"
-    s = mask_scores(scores, mask, seen_pairs(train.csr(), users))
+    s = mask_scores(scores, mask, seen_pairs(seen, users))
     own = _relevant_scores(s, rel, users)
     order = s.sort(1).values
     below = torch.searchsorted(order, own).double()
@@ -110,13 +111,13 @@ def _rank_all(model, train, cand, res, memory, progress):
         if res.places is not None:
             users = users.numpy()
             at = np.searchsorted(res.users, users)
-            res.places[:,at] = _places_of_all(scores, users, mask, train, res.rel)
+            res.places[:,at] = _places_of_all(scores, users, mask, res.seen, res.rel)
         return scores
     vals,rows = rank_items(
         score, cand.users,
         res.rows.shape[1],
         train.n_items, mask,
-        train.csr(),
+        res.seen,
         memory, progress)
     rows.masked_fill_(vals==MASKED, 0)
     res.rows[:,:rows.shape[1]] = rows.numpy()
@@ -262,7 +263,7 @@ def _rank_popular(train, cand, res, step=2**13):
     for a in range(0, len(res.users), step):
         part = slice(a, a+step)
         users = res.users[part]
-        seen = _SeenPlaces(train.csr(), users, popular.place, n+k)
+        seen = _SeenPlaces(res.seen, users, popular.place, n+k)
         free = np.minimum(seen.free(k), n)
         res.rows[part] = items[free]
         if res.places is None: continue
@@ -271,7 +272,7 @@ def _rank_popular(train, cand, res, step=2**13):
 # %% ../nbs/45_ranked.ipynb #39305bfd
 def rank_lists(
     model, # anything `score_items` takes
-    train:Interactions, # masked as seen
+    train:Interactions, # that it was trained on
     t:Truth, # what is to be found
     cand:Candidates, # who stands in the list
     k:int, # list length
@@ -294,15 +295,16 @@ def rank_lists(
 # %% ../nbs/45_ranked.ipynb #2cc255b2
 def hit_lists(
     model, # anything `score_items` takes
-    train:Interactions, # masked as seen, whose items are the candidates
+    train:Interactions, # whose items are the candidates
     test:Interactions, # to find again
     k:int, # list length
     candidates='all', # as in `evaluate_recommender`
     relevant:float=None, # rating from which a test row is relevant; None: every row
+    exclude_seen=True, # as in `evaluate_recommender`
     **kwargs # of `rank_lists`: memory, progress
 )->tuple: # (users [U], hits [U,k] bool, n_rel [U] int)
     "For each known user with something to find: which places of the list are relevant, and how many there were"
-    t = truth(train, test, relevant)
+    t = truth(train, test, relevant, exclude_seen)
     cand = find_candidates(candidates, train, test, t)
     res = rank_lists(model, train, t, cand, k, **kwargs)
     return res.users,res.hits,res.n_rel

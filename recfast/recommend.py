@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import RatingsError,add_later,check_on_unknown
 from .histories import encode_histories
 from .models.base import evaluating,item_vectors,offers,score_items,score_pairs
-from .ranking import mask_scores,rank_items,top_k
+from .ranking import check_seen,mask_scores,rank_items,seen_csr,top_k
 from .scorer import Scorer
 
 # %% ../nbs/51_recommend.ipynb #c05d2603
@@ -115,7 +115,7 @@ def lists(self:Recommender,
 )->tuple: # (scores [U,k] falling, item rows [U,k]); score -inf where no candidate was left
     "The best `k` items of each user, as rows"
     if candidates is None: candidates = self.trained_items()
-    seen = self.seen.csr() if exclude_seen else None
+    seen = seen_csr(self.seen, exclude_seen)
     return rank_items(self.score_users, users, k, self.n_items, candidates, seen, memory, progress)
 
 # %% ../nbs/51_recommend.ipynb #577be56f
@@ -133,6 +133,7 @@ def recommend(self:Recommender,
 )->pd.DataFrame: # user_id, item_id, score, rank (from 1)
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
+    check_seen(exclude_seen)
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown)
     if history is not None:

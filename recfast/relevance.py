@@ -19,6 +19,7 @@ from .core import RatingsError,first_few,kept
 from .data.columns import Columns
 from .data.interactions import BY,Interactions
 from .data.ratings import parse_times,validate_ratings
+from .ranking import seen_csr,seen_words
 
 # %% ../nbs/43_relevance.ipynb #50788dad
 def encoded_rows(
@@ -68,8 +69,7 @@ def as_interactions(
 
 def _same_ids(a, b):
     "Do the rows of two tables mean the same?"
-    pairs = zip(a.classes.values(), b.classes.values())
-    return all(x is y or list(x)==list(y) for x,y in pairs)
+    return all(x is y or list(x)==list(y) for x,y in zip(a.classes.values(), b.classes.values()))
 
 # %% ../nbs/43_relevance.ipynb #06417394
 def positive_rows(
@@ -97,6 +97,8 @@ class Truth:
     users:np.ndarray # [U] rows of the users who have something to find
     n_rel:np.ndarray # [U] relevant items of each of them
     rel:csr_matrix # [.,I] float32, the relevant items the vocabulary has, by user row
+    seen:csr_matrix # [.,I] float32, the pairs that lists leave out, by user row
+    masked:str # what they leave out, in words
     unnamed:np.ndarray # [.] how many relevant items it does not have, by user row
     n_rows:int # test rows that are relevant
     n_relevant_cold:int # of these, rows of users never trained
@@ -106,32 +108,32 @@ class Truth:
     leaks:tuple # test rows earlier than (some training row, one of the same user); None without times
 
 # %% ../nbs/43_relevance.ipynb #2eba4560
-def _work_out(train, test, relevant):
+def _work_out(train, test, relevant, exclude_seen):
     part = test if relevant is None else test.at_least(relevant)
     unnamed = np.bincount(part.rows_of('user')[part.rows_of('item')==0], minlength=part.n_users)
-    rel = (part.csr()>train.csr()).astype(np.float32) # pairs of `part` that are none of `train`
+    seen = seen_csr(train, exclude_seen)
+    rel = (part.csr()>seen).astype(np.float32) # pairs of `part` that are not seen
     n_rel = np.diff(rel.indptr)+unnamed
     n_rel[~train.trained('user')] = 0
     users = np.flatnonzero(n_rel)
     unknown = unknown_users(test)
-    untrained = test.trained('user') & ~train.trained('user')
-    return Truth(users, n_rel[users], rel, unnamed,
-        n_rows=len(part),
+    return Truth(users, n_rel[users], rel, seen, seen_words(exclude_seen), unnamed, n_rows=len(part),
         n_relevant_cold=int(cold_rows(train, part, 'user').sum()),
         n_cold_users=int(cold_rows(train, test, 'user').sum()),
         n_cold_items=int(cold_rows(train, test).sum()),
-        n_skipped=None if unknown is None else unknown+int(untrained.sum()),
+        n_skipped=None if unknown is None else unknown+int((test.trained('user')&~train.trained('user')).sum()),
         leaks=train.leaks(test))
 
 def truth(
     train:Interactions, # what was trained on
     test:Interactions, # in its vocabularies
     relevant:float=None, # rating from which a test row is relevant; None: every row
+    exclude_seen=True, # as in `seen_csr`: what lists leave out cannot be found
 )->Truth: # kept on `test` until it is asked for another
     "What is to be found, and by whom"
     if relevant is not None and not test.has_ratings:
         raise RatingsError(f"relevant={relevant}: the test rows have no ratings to compare with")
-    return kept(test, 'truth', (train,relevant), lambda: _work_out(train, test, relevant))
+    return kept(test, 'truth', (train,relevant,exclude_seen), lambda: _work_out(train, test, relevant, exclude_seen))
 
 # %% ../nbs/43_relevance.ipynb #26fd254b
 class Groups(NamedTuple):

@@ -230,6 +230,7 @@ def train_table(
     wd:float=None, # weight decay; None: 0.1
     k:int=10, # list length of the metrics
     metrics:list=None, # names such as 'ndcg'; None: all that are cheap
+    exclude_seen=True, # as in `learn.evaluate`
     fit=fit_table, # trains: called as `fit(learn, n_epoch, lr, wd)`
     **kwargs # of `table_learner`
 )->Trained: # learner and evaluation
@@ -237,7 +238,7 @@ def train_table(
     learn = table_learner(df, arch, split, **kwargs)
     fit(learn, n_epoch, lr, wd)
     if not len(learn.dls.interactions('valid')): return Trained(learn)
-    return Trained(learn, learn.evaluate(k=k, metrics=metrics))
+    return Trained(learn, learn.evaluate(k=k, metrics=metrics, exclude_seen=exclude_seen))
 
 # %% ../nbs/59_train.ipynb #82374e47
 def _rmse(ratings, predicted): return float(np.sqrt(np.mean((ratings-predicted)**2)))

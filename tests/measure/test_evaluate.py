@@ -112,7 +112,7 @@ def test_the_protocol_counts():
     ev = evaluate_recommender(Table(np.ones((4,6))), train, test, 2, note='by hand')
     assert "8 test rows (2 of users and 3 of items never trained)" in ev.protocol     # users 0,0; items 0,5,0
     assert "ranking: 2 users, all 3 trained items less the user's own training rows" in ev.protocol
-    assert "2 test rows repeat a pair and count once or, seen in training, not at all" in ev.protocol  # (1,3) again, (1,1)
+    assert "2 test rows repeat a pair and count once or, left out as seen, not at all" in ev.protocol  # (1,3) again, (1,1)
     assert ev.protocol.endswith('by hand.') and ev.per_user.n_test.tolist()==[1,3]
 
 def test_the_protocol_does_not_speak_of_what_did_not_happen():
