@@ -58,7 +58,7 @@ def plot(self:Comparison,
     "Means with their intervals"
     t = self.with_popularity()[::-1]
     n = len(t)
-    if ax is None: _,ax = plt.subplots(figsize=(5,.5+.4*n))
+    if ax is None: _,ax = plt.subplots(figsize=(6,.5+.4*n), layout='constrained')
     spread = [t['mean']-t.low,t.high-t['mean']]
     ax.errorbar(t['mean'], range(n), xerr=spread, fmt='o', capsize=3)
     ax.set_yticks(range(n), t.index)

@@ -152,8 +152,8 @@ def short_name(
 def new_axes(
     width:float, height:float, # inches
 ): # matplotlib axes
-    "Axes of a figure of their own"
-    return plt.subplots(figsize=(width,height))[1]
+    "Axes of a figure of their own, which cuts no label"
+    return plt.subplots(figsize=(width,height), layout='constrained')[1]
 
 # %% ../nbs/52_explain.ipynb #3108dfaf
 def _bars(own, n):

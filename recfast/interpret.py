@@ -14,6 +14,7 @@ __all__ = ['bias_table', 'item_factors', 'pca', 'label_points', 'plot_factors', 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.text import Text
 from .explain import new_axes,plot_explain,short_name
 from .models.base import id_tables,item_vectors,split_tables
 from .models.foldin import fold_in_steps,path_gradient
@@ -70,27 +71,28 @@ def _overlap(box, others):
 
 # %% ../nbs/53_interpret.ipynb #dcea3948
 def _spots(w, h):
-    "Where the lower left corner of a label may be, as seen from its point, in pixels"
-    return [
-        (4,2), (4,-h-2), # on the right
-        (-w-4,2), (-w-4,-h-2), # on the left
-        (-w/2,6), (-w/2,-h-6), # above and below
-        (6,-h/2), (-w-6,-h/2), # beside
-    ]
+    "Where the lower left corner of a label may be, as seen from its point, in pixels: at its side, then further away"
+    right,left = [(4,2), (4,-h-2)],[(-w-4,2), (-w-4,-h-2)]
+    middle = [(-w/2,6), (-w/2,-h-6), (6,-h/2), (-w-6,-h/2)]
+    around = np.linspace(0, 2*np.pi, 16, endpoint=False)
+    far = [(r*np.cos(a)-w/2, r*np.sin(a)-h/2) for r in range(40, 200, 16) for a in around]
+    return np.array(right+left+middle+far)
 
 # %% ../nbs/53_interpret.ipynb #14005254
 def _best_spot(point, size, boxes, frame):
-    "(offset, box) where a label covers least of `boxes` and lies most within `frame`"
+    "(offset, box) of the first place where a label covers least of `boxes` and lies most within `frame`"
     tries = []
     for at in _spots(*size):
         low = point+at
         box = np.array([*low,*(low+size)])
         within = _overlap(box, frame[None])
         cost = _overlap(box, boxes)+size.prod()-within
-        tries.append((cost, at, box))
+        tries.append((round(cost), at, box))
     return min(tries, key=lambda o: o[0])[1:]
 
 # %% ../nbs/53_interpret.ipynb #b815caf9
+_LINE = dict(arrowstyle='-', lw=.5, color='gray', shrinkA=0, shrinkB=2)
+
 def label_points(
     ax, # axes with the points drawn
     xy:np.ndarray, # [N,2] data coordinates
@@ -98,15 +100,18 @@ def label_points(
     fontsize:int=8, # points
 ):
     "Write each label where it covers least of what is there"
+    fig = ax.figure
+    fig.draw_without_rendering() # the layout is known after that
     points = ax.transData.transform(xy)
     frame = ax.get_window_extent().extents
     boxes = np.concatenate([points-3,points+3], 1)
     for point,at,text in zip(points, xy, labels):
-        t = ax.annotate(text, at, xytext=(0,0), textcoords='offset points',
-                        fontsize=fontsize, parse_math=False)
-        size = t.get_window_extent().size
+        t = ax.annotate(text, at, xytext=(0,0), textcoords='offset points', arrowprops=_LINE,
+                        fontsize=fontsize, parse_math=False, in_layout=False)
+        size = Text.get_window_extent(t).size*1.05+2 # without the line, with some air
         offset,box = _best_spot(point, size, boxes, frame)
-        t.set_position(np.array(offset)*72/ax.figure.dpi) # pixels to points
+        t.set_position(offset*72/fig.dpi) # pixels to points
+        t.arrow_patch.set_visible(bool(_overlap(box, np.array([[*point-9,*point+9]]))==0))
         boxes = np.concatenate([boxes,box[None]])
 
 # %% ../nbs/53_interpret.ipynb #f91bb211
@@ -151,7 +156,7 @@ def plot_bias(
     df = _both_ends(df[df.n_ratings>=min_ratings], n)
     if ax is None: ax = new_axes(7, .28*len(df)+1)
     colors = np.where(df.bias>df.bias.median(), 'tab:blue', 'tab:orange')
-    names = df.item_id.astype(str).str[:40]
+    names = [short_name(o, 60) for o in df.item_id]
     at = range(len(df))
     ax.barh(at, df.bias, color=colors)
     ax.set_yticks(at, names, fontsize=8, parse_math=False)

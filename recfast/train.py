@@ -191,7 +191,7 @@ def loss_figure(
 ): # a figure of matplotlib
     "Training loss per batch, and the validation loss after each epoch where rows were held out"
     recorder = learn.recorder
-    fig,ax = plt.subplots(figsize=(8,4))
+    fig,ax = plt.subplots(figsize=(8,4), layout='constrained')
     has_valid = len(learn.dls.interactions('valid'))>0
     recorder.plot_loss(skip_start=min(5, len(recorder.losses)//2), with_valid=has_valid, ax=ax)
     ax.set(xlabel='batch', ylabel=ylabel)

@@ -224,7 +224,7 @@ def plot(self:Tuned,
 ): # the axes
     "Every trial's value, and the best so far"
     from matplotlib import pyplot as plt
-    if ax is None: _,ax = plt.subplots(figsize=(6,3))
+    if ax is None: _,ax = plt.subplots(figsize=(6,3), layout='constrained')
     df = self.trials[self.trials.error=='']
     better = np.minimum if self.comp is np.less else np.maximum
     best = better.accumulate(df[self.monitor])

@@ -59,6 +59,11 @@ def test_the_report_replaces_an_older_one(tmp_path):
     text = path.read_text(encoding='utf-8')
     assert 'number 2' in text and 'a&lt;b' in text and 'x&amp;y' in text and [o.name for o in tmp_path.iterdir()]==['r.html']
 
+def test_a_table_of_the_report_keeps_the_names_of_its_rows(tmp_path):
+    table = pd.DataFrame({'ndcg': [.3,.2]}, index=pd.Index(['EASE','Popularity'], name='model'))
+    text = write_report(tmp_path/'r.html', 'two', [('Named', '', table),('Numbered', '', table.reset_index(drop=True))]).read_text(encoding='utf-8')
+    assert '<th>EASE</th>' in text and 'model' in text and '<th>0</th>' not in text
+
 def test_quick_start_on_movielens(ml100k_dir, tmp_path):
     got = run_quickstart('ml-100k', tmp_path/'r.html', user=196, epochs=1)
     assert got['metrics'].metric.tolist()==['rmse','mae','ndcg@10','recall@10','rmse of the mean rating'] and Path(got['report']).exists()

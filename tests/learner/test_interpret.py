@@ -1,4 +1,6 @@
 "Read-outs: tables, principal components and maps"
+from itertools import combinations
+
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -7,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from matplotlib.text import Text
 
 from helpers import fit
+from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
 from recfast.interpret import bias_table, item_factors, pca, plot_bias, plot_factors
 from recfast.learner import collab_learner
@@ -144,3 +148,28 @@ def test_the_verbs_of_a_learner_are_these(learn):
     train = learn.dls.interactions('train')
     assert learn.item_bias().equals(bias_table(learn.model, train)) and learn.user_bias().equals(bias_table(learn.model, train, 'user'))
     assert learn.item_factors().equals(item_factors(learn.model, train))
+
+def boxes(texts): return [Text.get_window_extent(o).extents for o in texts if o.get_text()]
+def shared(a, b): return max(0, min(a[2],b[2])-max(a[0],b[0]))*max(0, min(a[3],b[3])-max(a[1],b[1]))
+
+@pytest.mark.parametrize('dpi', [60,100,200])
+def test_labels_of_a_saved_map_stand_apart_and_within(dpi, tmp_path):
+    dls = CollabDataLoaders.from_df(movie_night(), item_name='title', seed=42, bs=512)
+    learn = collab_learner(dls, 10, y_range=(0,5.5))
+    with learn.quiet(): learn.fit(1, 1e-2)
+    ax = learn.plot_factors(n=50)
+    ax.figure.savefig(tmp_path/'map.png', dpi=dpi)
+    ax.figure.set_dpi(dpi)
+    ax.figure.canvas.draw() # as it was saved
+    found = boxes(ax.texts)
+    assert len(found)==50 and max(shared(a, b) for a,b in combinations(found, 2))<1
+    low,high = ax.bbox.extents[:2],ax.bbox.extents[2:]
+    assert all((o[:2]>=low-1).all() and (o[2:]<=high+1).all() for o in found)
+
+def test_no_name_of_a_saved_plot_is_cut(tmp_path):
+    names = ['Lawnmower Man 2: Beyond Cyberspace (1996)','The Good, the Bad and the Ugly (1966)','c','d']
+    train = Interactions([1,1,2,2], [1,2,3,4], [5,4,3,2], classes={'user': CLASSES['user'], 'film': Vocab(pd.Series(names))})
+    ax = plot_bias(model(), train, min_ratings=0)
+    ax.figure.savefig(tmp_path/'bias.png')
+    assert {o.get_text() for o in ax.get_yticklabels()}==set(names)
+    assert min(o[0] for o in boxes([*ax.get_yticklabels(),ax.title,ax.xaxis.label]))>=0
