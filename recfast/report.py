@@ -39,7 +39,9 @@ def _part(head, text, what):
     out = f'<h2>{html.escape(head)}</h2>'
     if text: out += f'<p>{html.escape(text)}</p>'
     if what is None: return out
-    if isinstance(what, pd.DataFrame): return out+what.to_html(index=not isinstance(what.index, pd.RangeIndex), border=0, na_rep='')
+    if isinstance(what, pd.DataFrame):
+        is_named = not isinstance(what.index, pd.RangeIndex)
+        return out+what.to_html(index=is_named, border=0, na_rep='')
     return out+f'<figure>{_svg(what)}</figure>'
 
 # %% ../nbs/70_report.ipynb #4b185fd6
