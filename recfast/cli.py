@@ -152,7 +152,7 @@ def _write_all(rec, out, **kwargs):
     "Everybody's lists to a file, under a bar"
     if out is None: raise ValueError("--all needs --out FILE (.parquet, .csv or .tsv)")
     with progress_bar() as bar:
-        task = bar.add_task('users', total=rec.n_users-1)
+        task = bar.add_task('users', total=rec.known('user').sum())
         n = write_lists(rec, out, progress=lambda n: bar.advance(task, n), **kwargs)
     say(f'{n:,} rows: {out}')
 

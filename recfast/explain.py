@@ -82,7 +82,7 @@ def _done_by(self:Recommender, user_id):
     self.need_rows('there is no history to explain by')
     ids = id_array(user_id)
     _need_one(len(ids), 'users')
-    user = self.users.encode(ids, 'raise', 'user', self.new_user_hint)
+    user = self.users.encode(ids, 'raise', 'user', self.new_user_hint, self.known('user'))
     items,ratings = self._own_history(int(user[0]))
     scores = self.score_users(torch.from_numpy(user))
     given = self.score_history([(items,ratings)])
@@ -128,7 +128,7 @@ def explain(self:Recommender,
     if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
     if item_ids is None:
         item_ids = self.recommend(user_id, k, history=history, on_unknown=on_unknown).item_id
-    asked = self.items.encode(id_array(item_ids), on_unknown, 'item')
+    asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.known('item'))
     targets = torch.from_numpy(asked[asked>0])
     if history is None: items,ratings,scores,given = self._done_by(user_id)
     else: items,ratings,scores,given = self._told_by(history, on_unknown)

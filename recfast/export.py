@@ -46,6 +46,7 @@ class RankGraph(torch.nn.Module):
         self.sort = sort
         self.by_pairs = by_pairs or not offers(rec.model, 'score_items')
         self.register_buffer('candidates', rec.trained_items())
+        self.register_buffer('known', torch.from_numpy(rec.known('user')))
 
 @patch
 def pair_scores(self:RankGraph,
@@ -67,7 +68,7 @@ def forward(self:RankGraph,
 )->tuple: # (items [U,k], scores [U,k])
     scores = self.pair_scores(users) if self.by_pairs else self.model.score_items(users)
     scores = scores.float().clamp(min=torch.finfo(torch.float32).min) # a score of -inf is a score
-    nobody = (users==0)[:,None]
+    nobody = ~self.known[users][:,None]
     scores = scores.masked_fill(~self.candidates|nobody, -torch.inf)
     scores = scores.scatter(1, seen, -torch.inf)
     n_items = len(self.candidates)

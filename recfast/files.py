@@ -61,15 +61,15 @@ def _list_frames(rec, user_ids, users, progress, **kwargs):
 def write_lists(
     rec:Recommender, # model, ids and what was seen
     path, # csv, tsv or parquet, by its ending
-    user_ids=None, # of whom; None: every user
+    user_ids=None, # of whom; None: every trained user
     k:int=10, # list length
     *, users:int=4096, # at a time
     progress=None, # called with the number of users whose lists are written
     **kwargs # of `Recommender.recommend`
 )->int: # rows
     "The lists of many users to a file, in bounded memory"
-    ids = rec.users.index if user_ids is None else pd.Series(user_ids)
-    return write_frames(path, _list_frames(rec, ids.to_numpy(), users, progress, k=k, **kwargs))
+    ids = rec.known_ids() if user_ids is None else pd.Series(user_ids).to_numpy()
+    return write_frames(path, _list_frames(rec, ids, users, progress, k=k, **kwargs))
 
 # %% ../nbs/66_files.ipynb #3e4c9ad8
 _all_ = ['encode_column', 'parse_history', 'read_histories', 'read_table', 'table_kind', 'write_frames',

@@ -81,7 +81,7 @@ def predict(self:Recommender,
 def _mask(self:Recommender, item_ids, on_unknown):
     "[I] bool: the items that are named"
     mask = torch.zeros(self.n_items, dtype=torch.bool)
-    mask[self.items.encode(id_array(item_ids), on_unknown, 'item')] = True
+    mask[self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.known('item'))] = True
     return mask
 
 @patch
@@ -121,7 +121,7 @@ def lists(self:Recommender,
 # %% ../nbs/51_recommend.ipynb #577be56f
 @patch
 def recommend(self:Recommender,
-    user_ids=None, # one id or many; None without a history: every user
+    user_ids=None, # one id or many; None without a history: every trained user
     k:int=10, # list length
     *, history=None, # {item: rating}, a frame, a list of {'item_id', 'rating'} or of liked items; or a list of several
     exclude_seen:bool=True, # leave out what the user has rated
@@ -140,8 +140,8 @@ def recommend(self:Recommender,
         if user_ids is not None: raise TypeError("pass user_ids or history=, not both")
         return self._recommend_new(history, k, ok, exclude_seen, on_unknown)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
-    ids = self.users.decode(np.arange(1, self.n_users)) if user_ids is None else id_array(user_ids)
-    users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint)
+    ids = self.known_ids() if user_ids is None else id_array(user_ids)
+    users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
     left = users>0 if on_unknown=='drop' else slice(None)
     best = self.lists(users[left], k, ok, exclude_seen, memory, progress)
     return self._list_frame(ids[left], *best)
@@ -188,7 +188,7 @@ def similar_items(self:Recommender,
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ids = id_array(item_ids)
-    rows = self.items.encode(ids, on_unknown, 'item')
+    rows = self.items.encode(ids, on_unknown, 'item', trained=self.known('item'))
     ids,rows = ids[rows>0],rows[rows>0]
     sims = self._similarities(rows)
     itself = torch.arange(len(rows)),torch.from_numpy(rows)

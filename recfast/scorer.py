@@ -64,16 +64,31 @@ def need_rows(self:Scorer, what:str): # what cannot be done, for the message
 
 # %% ../nbs/50_scorer.ipynb #cfaf13e3
 @patch
-def trained_items(self:Scorer)->torch.Tensor: # [I] bool
-    "The items with a training row; all of them where there are no rows to tell"
-    return kept(self, 'trained', (self.train,), self._find_trained).clone()
+def known(self:Scorer,
+    what:str='item', # 'item' or 'user'
+)->np.ndarray: # [I] or [U] bool; not to be changed
+    "Which rows have a training row; all but row 0 where there are no rows to tell"
+    return kept(self, f'known {what}', (self.train,), lambda: self._find_known(what))
 
 @patch
-def _find_trained(self:Scorer):
-    if len(self.train): return torch.from_numpy(self.train.trained('item'))
-    every = torch.ones(self.n_items, dtype=torch.bool)
-    every[0] = False
-    return every
+def _find_known(self:Scorer, what):
+    if len(self.train): return self.train.trained(what)
+    n = self.n_items if what=='item' else self.n_users
+    return np.arange(n)>0
+
+# %% ../nbs/50_scorer.ipynb #c49f4286
+@patch
+def trained_items(self:Scorer)->torch.Tensor: # [I] bool
+    "The items with a training row; all of them where there are no rows to tell"
+    return torch.from_numpy(self.known('item').copy())
+
+@patch
+def known_ids(self:Scorer,
+    what:str='user', # 'user' or 'item'
+)->np.ndarray: # ids in the order of their rows
+    "Users, or items, with a training row"
+    vocab = self.train.user_vocab if what=='user' else self.train.item_vocab
+    return vocab.decode(np.flatnonzero(self.known(what)))
 
 # %% ../nbs/50_scorer.ipynb #c3304b47
 def _mean_over(model, users, n_items, cells=2**24):

@@ -130,8 +130,9 @@ def _flush(self:Worker):
     together = {True: [], False: []} # by `exclude_seen`
     alone = []
     rows = self.rec.users.o2i
+    known = self.rec.known('user')
     for o in _still_wanted(self.waiting, self.max_batch):
-        if all(rows.get(u, 0)>0 for u in o.user_ids): together[o.exclude_seen].append(o)
+        if all(known[rows.get(u, 0)] for u in o.user_ids): together[o.exclude_seen].append(o)
         else: alone.append([o])
     for asked in (*together.values(), *alone):
         if asked: self._answer(asked)

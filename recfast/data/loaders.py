@@ -21,7 +21,7 @@ from ..core import Kept,RatingsError,add_later,check_kwargs,first_few,kept
 from .batches import RatingDL,epoch_seed
 from .columns import parse_times
 from .columns import OWN,Columns,find_columns
-from .interactions import Interactions
+from .interactions import BY,Interactions
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
 from .split import resolve_splits,seed_or_drawn
 from .vocab import Vocab
@@ -115,11 +115,14 @@ def data_report(
     duplicates:int=0, # repeated pairs in the frame
 )->dict: # counts
     "What a builder found: sizes, repeated pairs, validation rows whose user or item was never trained"
-    no_user = valid.rows_of('user')==0
-    no_item = valid.rows_of('item')==0
+    users,items = (train.trained(o) for o in BY)
+    no_user = ~users[valid.rows_of('user')]
+    no_item = ~items[valid.rows_of('item')]
     sizes = dict(n_train=len(train), n_valid=len(valid), users=train.n_users-1, items=train.n_items-1)
     cold = dict(cold_user_rows=no_user, cold_item_rows=no_item, cold_rows=no_user|no_item)
-    return {**sizes, 'duplicates': int(duplicates), **{k: int(v.sum()) for k,v in cold.items()}}
+    untrained = dict(untrained_users=train.n_users-1-users.sum(), untrained_items=train.n_items-1-items.sum())
+    lost = {k: int(v.sum()) for k,v in cold.items()}|{k: int(v) for k,v in untrained.items() if v}
+    return {**sizes, 'duplicates': int(duplicates), **lost}
 
 # %% ../../nbs/16_data.loaders.ipynb #e4637cee
 @patch(cls_method=True)
@@ -147,7 +150,7 @@ def _from_dsets(cls:CollabDataLoaders, dsets, random_split, duplicates, seed, ve
     if len(rest): self.rest = rest
     cold = self.report['cold_rows']
     if cold>0.1*len(valid):
-        warnings.warn(f"{cold} of {len(valid)} validation rows have a user or item without a training row (row 0); "
+        warnings.warn(f"{cold} of {len(valid)} validation rows have a user or item without a training row; "
                       "see dls.report", stacklevel=3)
     if verbose: print(pd.Series(self.report).to_string())
     return self

@@ -39,6 +39,7 @@ def encode(self:Vocab,
     on_unknown:str='raise', # 'raise', 'warn' or 'zero', row 0 without a word; 'drop' and 'fallback' are 'zero' here
     what:str='id', # 'user' or 'item', for the message
     hint:str='', # what to do, for the message
+    trained:np.ndarray=None, # [R] bool: rows that count as known; None: all but row 0
 )->np.ndarray: # [N] int64 rows, 0 where the id is unknown
     "Rows of `ids`; raises `UnknownIdError` for ids that are not here"
     if on_unknown!='zero': check_on_unknown(on_unknown)
@@ -46,20 +47,22 @@ def encode(self:Vocab,
     if isinstance(ids.dtype, pd.CategoricalDtype):
         ids = ids.astype(ids.cat.categories.dtype)
     rows = self.index.get_indexer(pd.Index(ids.array)) + 1
+    if trained is not None: rows = np.where(trained[rows], rows, 0)
     if on_unknown not in ('raise','warn') or rows.all(): return rows
     unknown = dict.fromkeys(ids[rows==0])
-    err = UnknownIdError(unknown, what, hint, *self._sample(what))
+    err = UnknownIdError(unknown, what, hint, *self._sample(what, trained))
     if on_unknown=='raise': raise err
     warnings.warn(str(err), stacklevel=3)
     return rows
 
 # %% ../../nbs/13_data.vocab.ipynb #06712c43
 @patch
-def _sample(self:Vocab, what):
+def _sample(self:Vocab, what, trained=None):
     "What is known and a few of it, for a message"
-    few = self.items[1:3]
-    said = f"The model knows {len(self)-1} {what}s"
-    if not len(few): return said,''
+    known = np.arange(1, len(self)) if trained is None else np.flatnonzero(trained)
+    said = f"The model knows {len(known)} {what}s"
+    if not len(known): return said,''
+    few = [self.items[j] for j in known[:2]]
     kind = type(few[0]).__name__
     return f"{said} of type {kind}",f" such as {first_few(few)}"
 

@@ -273,7 +273,7 @@ def test_vocab_of_training_rows():
 
 def test_vocab_of_all_rows():
     dls = loaders(FEW, splits=HALF, bs=2, vocab='all')
-    assert list(dls.classes['item_id'])==['#na#','a','b','c'] and dls.valid_ds.items.tolist()==[1,2] and dls.report['cold_rows']==0
+    assert list(dls.classes['item_id'])==['#na#','a','b','c'] and dls.valid_ds.items.tolist()==[1,2] and dls.report['cold_rows']==dls.report['untrained_items']==1
     assert dls.train_ds.counts('item').tolist()==[0,2,0,1] # 'b' has a row, but no training rating
 
 def test_vocab_given():

@@ -251,7 +251,7 @@ def test_scores_that_the_contributions_do_not_make_up_are_shown_as_a_rest():
 
 def test_a_pair_that_stands_twice_is_one_pair_with_its_mean():
     rec = summing()
-    rec.train = Interactions([1,1,1], [1,1,2], [1.,3.,3.], classes=CLASSES)
+    rec.train = Interactions([1,1,1,0], [1,1,2,3], [1.,3.,3.,3.], classes=CLASSES)
     assert own(rec.explain(7, 'Heat')).contribution.tolist()==[40.,-12.]
 
 @pytest.mark.parametrize('cls', [EASE,ItemKNN,IALS])

@@ -313,11 +313,12 @@ def test_untrained_items_are_no_candidates(cold):
     assert cold.recommend(k=100, exclude_seen=False).item_id.max()==38
     assert cold.recommend(history=HISTORY, k=100).item_id.max()==38
 
-def test_untrained_items_can_be_named(cold):
-    assert set(cold.recommend(1, item_ids=[38,39], exclude_seen=False).item_id)=={38,39}
-    assert set(cold.recommend(history=HISTORY, item_ids=[39,40]).item_id)=={39,40}
+def test_untrained_items_are_unknown(cold):
+    for door in (dict(user_ids=1),dict(history=HISTORY)):
+        with pytest.raises(UnknownIdError, match='unknown item ids: 39, 40. The model knows 38 items'): cold.recommend(**door, item_ids=[39,40])
+        assert set(cold.recommend(**door, item_ids=[38,39], exclude_seen=False, on_unknown='drop').item_id)=={38}
 
-def test_untrained_items_are_nobodys_neighbours(cold): assert cold.similar_items([1,39], k=100).item_id.max()==38
+def test_untrained_items_are_nobodys_neighbours(cold): assert cold.similar_items([1,38], k=100).item_id.max()==38
 
 
 DAYS = pd.date_range('2024-01-01', periods=60)
