@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback
 from .core import RecfastError
 from .files import write_frames
-from .train import ArgumentError,ClicksWarning,fit_table
+from .train import fit_table
 
 # %% ../nbs/69_shell.ipynb #6aaa5420
 console = Console()
@@ -49,24 +49,25 @@ def show_any_text():
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='replace')
 
 # %% ../nbs/69_shell.ipynb #f0f715e1
-_FIRST = r'^(?P<first>y_range|valid_pct|config)(?=:)'
-_ARGUMENT = re.compile(_FIRST+r"|\b(?P<name>arch|split|rating_name|time_name)=(?P<quote>'?)")
+_COLUMNS = '(?:user|item|rating|time|weight|event)_name'
+_NAMES = f'arch|split|bs|valid_pct|y_range|config|half_life|event_weights|threshold|{_COLUMNS}'
+_FIRST = rf'^(?P<first>{_NAMES})(?=:)'
+_ARGUMENT = re.compile(_FIRST+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
+_PYTHON = re.compile(r"splits=\w+, in a shell (?=--)|; ev\.protocol has the details| (Read others|Try) with pd\.\S+ .*?\)\.")
 
 def as_options(
-    said:str, # of an `ArgumentError` or a `ClicksWarning`
+    said:str, # of an error or a warning of the library
 )->str: # the same with --options
     "Arguments of Python in the words of the shell"
     def option(found):
         name = (found['first'] or found['name']).replace('_', '-')
-        return f"--{name} '" if found['quote'] else f'--{name}'
-    return _ARGUMENT.sub(option, said)
+        return f"--{name}" if found['value'] is None else f'--{name} '
+    return _ARGUMENT.sub(option, _PYTHON.sub('', said))
 
 # %% ../nbs/69_shell.ipynb #ce224580
 def _say_warning(message, category, *args, **kwargs):
     "What `warnings.showwarning` does while a command runs"
-    if issubclass(category, (FutureWarning,DeprecationWarning)): return
-    said = str(message)
-    say(f'Note: {as_options(said) if issubclass(category, ClicksWarning) else said}')
+    if not issubclass(category, (FutureWarning,DeprecationWarning)): say(f'Note: {as_options(str(message))}')
 
 # %% ../nbs/69_shell.ipynb #33733314
 _UNUSABLE = RecfastError,ValueError,OSError,NotImplementedError,MemoryError # what a bad input may raise
@@ -82,7 +83,7 @@ def speaking(name:str): # of the command
             raise typer.Exit(130) from None
         except _UNUSABLE as e:
             said = str(e) or type(e).__name__
-            say(f'recfast {name}: {as_options(said) if isinstance(e, ArgumentError) else said}')
+            say(f'recfast {name}: {as_options(said)}')
             raise typer.Exit(2) from None
 
 # %% ../nbs/69_shell.ipynb #4ecb8578

@@ -24,6 +24,7 @@ from recfast.core import RatingsError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.files import read_table, write_frames
 from recfast.learner import collab_learner
+from recfast.shell import as_options
 from recfast.testing import synth_ratings
 
 def run(*args): return CliRunner().invoke(app, list(args))
@@ -67,6 +68,16 @@ def test_a_table_of_the_report_keeps_the_names_of_its_rows(tmp_path):
 def test_quick_start_on_movielens(ml100k_dir, tmp_path):
     got = run_quickstart('ml-100k', tmp_path/'r.html', user=196, epochs=1)
     assert got['metrics'].metric.tolist()==['rmse','mae','ndcg@10','recall@10','rmse of the mean rating'] and Path(got['report']).exists()
+
+@pytest.mark.parametrize('said,want', [
+    ("Did you mean user_name='user'?", "Did you mean --user-name 'user'?"),
+    ('Pass user_name= with the name of your column.', 'Pass --user-name with the name of your column.'),
+    ('name it by time_name=.', 'name it by --time-name.'),
+    ('bs=9, but only 5 training rows. Use bs=5 or less.', '--bs 9, but only 5 training rows. Use --bs 5 or less.'),
+    ('expected numbers. Read others with pd.to_datetime(ratings[\'when\'], format=...).', 'expected numbers.'),
+    ('Split along time (splits=global_time_split, in a shell --split time) to prevent it; ev.protocol has the details', 'Split along time (--split time) to prevent it'),
+    ("unknown user id: 'bs=9'", "unknown user id: 'bs=9'"), ("jobs=3", "jobs=3"), ("y_range: expected two numbers", "--y-range: expected two numbers")])
+def test_python_is_said_in_the_words_of_the_shell(said, want): assert as_options(said)==want
 
 # train
 
@@ -165,7 +176,7 @@ def says(res, *parts):
 @pytest.mark.parametrize('args,parts', [
     (('--user-name','user'), ("no column 'user'","'userId', 'movieId', 'rating'")), (('--rating-name','[/stars]'), ("no column '[/stars]'",)),
     (('--arch','netflix'), ("'netflix'","dotproductbias")), (('--config','layers'), ("'layers'","key=value")), (('--config','depth=3'), ("depth","n_factors")),
-    (('--y-range','5,1'), ("'5,1'","the lower first")), (('--y-range','x'), ("'x'","low,high")), (('--epochs','0'), ("epochs",)), (('--bs','100000'), ("bs=100000","training rows")),
+    (('--y-range','5,1'), ("'5,1'","the lower first")), (('--y-range','x'), ("'x'","low,high")), (('--epochs','0'), ("epochs",)), (('--bs','100000'), ("--bs 100000","training rows")),
     (('--lr','fast'), ("--lr",)), (('--arch','nextitem','--valid-pct','.5'), ("holds out the last row",)), (('--time-name','when'), ("no column 'when'",)),
     (('--split','half'), ("'half'","random, time, last")), (('--split','last','--valid-pct','.5'), ("--valid-pct","one row of each user")),
     (('--split','time','--arch','nextitem'), ("holds out the last row",)), (('--report','no/such/place.html'), ("there is no folder",))], ids=lambda o: ' '.join(o))
