@@ -53,7 +53,8 @@ _COLUMNS = '(?:user|item|rating|time|weight|event)_name'
 _NAMES = f'arch|split|bs|valid_pct|y_range|config|half_life|event_weights|threshold|{_COLUMNS}'
 _FIRST = rf'^(?P<first>{_NAMES})(?=:)'
 _ARGUMENT = re.compile(_FIRST+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
-_PYTHON = re.compile(r"splits=\w+, in a shell (?=--)|; ev\.protocol has the details| (Read others|Try) with pd\.\S+ .*?\)\.")
+_ADVICE = r' (?:Read others|Try) with pd\.\S+ .*?\)\.'
+_PYTHON = re.compile(r'splits=\w+, in a shell (?=--)|; ev\.protocol has the details|'+_ADVICE)
 
 def as_options(
     said:str, # of an error or a warning of the library
