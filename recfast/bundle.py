@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors,save as write_tensors
 from .collab import CollabLearner
-from .core import BundleError,first_few,offer
+from .core import BundleError,check_weights,first_few,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .losses import loss_spec,make_loss
@@ -81,6 +81,7 @@ def _write_zip(path, config, files):
 # %% ../nbs/60_bundle.ipynb #b9bd1360
 def _data_files(rec):
     "{role: (name, bytes)} of what a Recommender is made of"
+    check_weights(rec.model)
     weights = {k: v.detach().cpu().contiguous().clone() for k,v in rec.model.state_dict().items()}
     data = dict(
         weights=('safetensors', write_tensors(weights)),
@@ -112,7 +113,7 @@ def save_bundle(
     path, # a folder, or a file that ends in .zip
     training:dict=None, # facts about the training run: JSON values
 )->Path: # where it is
-    "Write a bundle, whole or not at all; raises `BundleError`"
+    "Write a bundle, whole or not at all; raises `BundleError`, and `BrokenModelError` for weights that are no numbers"
     if isinstance(rec, CollabLearner): return rec.save_bundle(path)
     path = Path(path)
     data = _data_files(rec)

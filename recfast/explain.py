@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
+from .core import check_numbers
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
@@ -132,8 +133,8 @@ def explain(self:Recommender,
     targets = torch.from_numpy(asked[asked>0])
     if history is None: items,ratings,scores,given = self._done_by(user_id)
     else: items,ratings,scores,given = self._told_by(history, on_unknown)
-    scores = scores.double().cpu()[targets]
-    given = given.double().cpu()[targets]
+    scores = check_numbers(scores.double().cpu()[targets])
+    given = check_numbers(given.double().cpu()[targets])
     rows,parts = _each_once(items, self._contributions(items, ratings, targets))
     df = self._because(targets, rows, parts, scores, top)
     ids = self.items.decode(targets.numpy()).tolist()

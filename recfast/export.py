@@ -19,7 +19,7 @@ import recfast
 from fastcore.basics import patch
 from .bundle import ids_json
 from .collab import CollabLearner
-from .core import RecfastError
+from .core import RecfastError,check_weights
 from .models.base import offers,takes_pairs
 from .recommend import Recommender
 from .tables import write_bytes
@@ -81,9 +81,7 @@ def forward(self:RankGraph,
 def _check_exportable(model):
     "Raise where a model has no graph, or none worth writing"
     name = type(model).__name__
-    broken = [n for n,o in model.state_dict().items() if o.is_floating_point() and not o.isfinite().all()]
-    if broken:
-        raise RecfastError(f"{broken[0]} of this {name} holds numbers that are not finite: there is nothing to export")
+    check_weights(model)
     if takes_pairs(model): return
     why = "scores from the histories it was attached to, which a graph of users and seen items does not hold"
     raise NotImplementedError(f"{name} {why}: serve it from a bundle")

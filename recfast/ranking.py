@@ -18,13 +18,12 @@ from scipy.sparse import csr_matrix
 from torch.nn.functional import pad
 from fastcore.basics import patch,store_attr
 from fastprogress.fastprogress import progress_bar
-from .core import RecfastError
+from .core import check_numbers
 
 # %% ../nbs/40_ranking.ipynb #fad7965a
 def check_nan(scores:torch.Tensor): # of any shape
-    "Raise `RecfastError` where a model scored NaN"
-    if torch.isnan(scores).any():
-        raise RecfastError("the model scored NaN: its weights are broken (look at the loss of the last epochs)")
+    "Raise `BrokenModelError` where a model scored NaN; +inf ranks first"
+    if torch.isnan(scores).any(): check_numbers(scores)
 
 # %% ../nbs/40_ranking.ipynb #3347c6f7
 MASKED = -torch.inf # the score of an item that may not appear

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from .core import RatingsError,add_later,check_on_unknown
+from .core import RatingsError,add_later,check_numbers,check_on_unknown
 from .histories import encode_histories
 from .models.base import evaluating,item_vectors,offers,score_items,score_pairs
 from .ranking import check_seen,mask_scores,rank_items,seen_csr,top_k
@@ -174,7 +174,7 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
 def _similarities(self:Recommender, rows):
     "[n,I]; -inf where a model with a `similar` of its own knows of no neighbour"
     if offers(self.model, 'similar'):
-        with evaluating(self.model): return self.model.similar(torch.from_numpy(rows)).float().cpu()
+        with evaluating(self.model): return check_numbers(self.model.similar(torch.from_numpy(rows)).float().cpu())
     vecs = F.normalize(item_vectors(self.model, self.n_users, self.n_items), dim=1)
     return vecs[rows]@vecs.T
 
@@ -202,7 +202,7 @@ def fill_wide(self:Recommender)->pd.DataFrame: # [U-1,I-1], users by items
     known = self.seen.known()
     ratings = known.ratings()
     if ratings is None: raise RatingsError("these interactions have no ratings to fill a table with")
-    scores = score_items(self.model, torch.arange(1, self.n_users), self.n_items)
+    scores = check_numbers(score_items(self.model, torch.arange(1, self.n_users), self.n_items))
     table = scores[:,1:].float().cpu().numpy().astype(float)
     texts = ratings.astype(np.float32).astype(str) # 3.93, not the float32 nearest to it
     table[known.rows_of('user')-1,known.rows_of('item')-1] = texts.astype(float)

@@ -13,7 +13,7 @@ __all__ = ['draws_of', 'Scorer']
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .core import RecfastError,kept
+from .core import RecfastError,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
 from .models.base import evaluating,id_tables,model_device,offers,score_items,score_pairs,weights_key
 from .models.foldin import UserPrior,fold_in,score_vector
@@ -111,7 +111,7 @@ def _trained_users(self:Scorer): return torch.from_numpy(np.flatnonzero(self.tra
 @patch
 def mean_scores(self:Scorer)->np.ndarray: # [I] float64
     "The mean score of each item over the trained users"
-    return self._once('mean', lambda: _mean_over(self.model, self._trained_users(), self.n_items))
+    return self._once('mean', self._mean_scores)
 
 @patch
 def score_users(self:Scorer,
@@ -122,6 +122,11 @@ def score_users(self:Scorer,
     unknown = users==0
     if unknown.any(): scores[unknown] = torch.from_numpy(self.mean_scores()).to(scores)
     return scores
+
+@patch
+def _mean_scores(self:Scorer):
+    check_weights(self.model)
+    return _mean_over(self.model, self._trained_users(), self.n_items)
 
 # %% ../nbs/50_scorer.ipynb #ee893f2a
 @patch

@@ -30,7 +30,7 @@ from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
 from .collab import seeded
-from .core import LeakageWarning,first_few
+from .core import BrokenModelError,LeakageWarning,first_few
 from .data.loaders import epoch_seed
 from .registry import metric_comp,parse_metric
 
@@ -128,7 +128,7 @@ def _check_learner(learn):
 
 # %% ../nbs/57_tune.ipynb #cf694b1e
 def _measure(learn, monitor, evaluate):
-    "The value of `monitor` on the learner's validation rows; raises `ValueError` for one that is no measurement"
+    "The value of `monitor` on the learner's validation rows; raises `ValueError` or `BrokenModelError` for none"
     _check_learner(learn)
     how = dict(metrics=[monitor], baseline=False)
     k = monitor.partition('@')[2]
@@ -141,7 +141,7 @@ def _measure(learn, monitor, evaluate):
         raise ValueError(f"monitor={monitor!r} is not measured by learn.evaluate; there are {there}")
     value = float(ev[monitor])
     if np.isfinite(value): return value
-    raise ValueError(f"{monitor} is {value}: the training diverged, or there was nothing to measure. "
+    raise BrokenModelError(f"{monitor} is {value}: the training diverged, or there was nothing to measure. "
                      "Narrow the space, or name the exception in catch=.")
 
 # %% ../nbs/57_tune.ipynb #c8d0025c

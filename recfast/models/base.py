@@ -13,13 +13,15 @@ __all__ = ['HOOKS', 'MODELS', 'READS', 'Hook', 'offers', 'takes_pairs', 'scores_
 
 # %% ../../nbs/20_models.base.ipynb #f1b8510e
 import inspect,warnings
+from collections import Counter
 from contextlib import contextmanager
 from functools import wraps
+from threading import Lock
 from typing import NamedTuple
 import torch
 from torch import nn
 from torch.func import functional_call
-from ..core import offer
+from ..core import check_numbers,check_weights,offer
 
 # %% ../../nbs/20_models.base.ipynb #afbbb3ac
 class Hook(NamedTuple):
@@ -68,17 +70,36 @@ def scores_ratings(
     return getattr(model, 'rated', not offers(model, 'solve'))
 
 # %% ../../nbs/20_models.base.ipynb #737002e2
+_inside,_flags = Counter(),{} # module -> how many are evaluating it, its flag before
+_lock = Lock()
+
+def _enter(modules):
+    "One more inside each"
+    for m in modules: _flags.setdefault(m, m.training)
+    _inside.update(modules)
+
+def _leave(modules):
+    "One less; the last one gives the flag back"
+    _inside.subtract(modules)
+    for m in modules:
+        if _inside[m]: continue
+        m.training = _flags.pop(m)
+        del _inside[m]
+
+# %% ../../nbs/20_models.base.ipynb #6f711fda
 @contextmanager
 def evaluating(
     model:nn.Module, # left as it was
 ):
-    "Eval mode without gradients inside; every submodule's training flag restored after"
-    flags = [(m, m.training) for m in model.modules()]
-    model.eval()
+    "Eval mode without gradients inside; every submodule's training flag restored after the last one left"
+    modules = list(model.modules())
+    with _lock:
+        _enter(modules)
+        model.eval()
     try:
         with torch.no_grad(): yield model
     finally:
-        for m,f in flags: m.training = f
+        with _lock: _leave(modules)
 
 # %% ../../nbs/20_models.base.ipynb #11aa5713
 def model_device(model:nn.Module)->torch.device: # cpu for a model without tensors
@@ -133,12 +154,12 @@ def score_pairs(
     x:torch.Tensor, # [B,2] user and item rows
     rows:int=2**16, # pairs per forward
 )->torch.Tensor: # [B] float32 scores on the CPU
-    "Scores of given pairs, in slices of bounded size"
+    "Scores of given pairs, in slices of bounded size; raises `BrokenModelError`"
     if not len(x): return torch.zeros(0)
-    if not takes_pairs(model): return _pick_pairs(model, x.cpu())
+    if not takes_pairs(model): return check_numbers(_pick_pairs(model, x.cpu()))
     dev = model_device(model)
     with evaluating(model):
-        return torch.cat([pair_scores(model, b.to(dev)).float().cpu() for b in x.split(rows)])
+        return check_numbers(torch.cat([pair_scores(model, b.to(dev)).float().cpu() for b in x.split(rows)]))
 
 def _pick_pairs(model, x, users=1024):
     "[B] scores of pairs out of whole rows, for a slice of users at a time"
@@ -175,8 +196,9 @@ def id_tables(
     n_users:int, # rows of a user table
     n_items:int, # rows of an item table
 )->tuple: # ({name: parameter} of users, the same of items)
-    "The parameters indexed by user rows and by item rows; none for a model with `pairs = False`"
+    "The parameters indexed by user rows and by item rows; none for a model with `pairs = False`; raises `BrokenModelError`"
     if not takes_pairs(model): return {},{}
+    check_weights(model)
     users,items = _odd_and_even(n_users, n_items, model_device(model))
     n = max(len(users), len(items))
     x = torch.stack([o.repeat(n//len(o)+1)[:n] for o in (users,items)], 1)
@@ -212,6 +234,7 @@ def item_vectors(
     n_items:int, # rows of an item table
 )->torch.Tensor: # [I,K] on the CPU
     "The item side as vectors; raises `NotImplementedError` for a model that has none"
+    check_weights(model)
     if offers(model, 'item_vectors'): return model.item_vectors().detach().float().cpu()
     vecs = split_tables(id_tables(model, n_users, n_items)[1])[0]
     if vecs is not None: return vecs
