@@ -93,6 +93,7 @@ def known_ids(self:Scorer,
 # %% ../nbs/50_scorer.ipynb #c3304b47
 def _mean_over(model, users, n_items, cells=2**24):
     "[I] float64: the mean score of each item over `users`"
+    check_weights(model)
     total = 0
     for some in users.split(max(1, cells//n_items)):
         total = total+score_items(model, some, n_items).double().sum(0).cpu()
@@ -111,7 +112,7 @@ def _trained_users(self:Scorer): return torch.from_numpy(np.flatnonzero(self.tra
 @patch
 def mean_scores(self:Scorer)->np.ndarray: # [I] float64
     "The mean score of each item over the trained users"
-    return self._once('mean', self._mean_scores)
+    return self._once('mean', lambda: _mean_over(self.model, self._trained_users(), self.n_items))
 
 @patch
 def score_users(self:Scorer,
@@ -122,11 +123,6 @@ def score_users(self:Scorer,
     unknown = users==0
     if unknown.any(): scores[unknown] = torch.from_numpy(self.mean_scores()).to(scores)
     return scores
-
-@patch
-def _mean_scores(self:Scorer):
-    check_weights(self.model)
-    return _mean_over(self.model, self._trained_users(), self.n_items)
 
 # %% ../nbs/50_scorer.ipynb #ee893f2a
 @patch

@@ -196,7 +196,7 @@ def id_tables(
     n_users:int, # rows of a user table
     n_items:int, # rows of an item table
 )->tuple: # ({name: parameter} of users, the same of items)
-    "The parameters indexed by user rows and by item rows; none for a model with `pairs = False`; raises `BrokenModelError`"
+    "The parameters indexed by user rows and by item rows; none with `pairs = False`; raises `BrokenModelError`"
     if not takes_pairs(model): return {},{}
     check_weights(model)
     users,items = _odd_and_even(n_users, n_items, model_device(model))
