@@ -29,7 +29,7 @@ from .data.vocab import cast_ids
 from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
 from .files import file_interactions,write_lists
-from .histories import parse_history,read_histories
+from .history_files import history_frame,parse_history
 from .report import run_quickstart,run_train,write_report
 from .tables import table_kind,write_text
 from .train import bounds,metrics_frame,side_by_side
@@ -137,15 +137,10 @@ def _names_a_table(texts):
     "Is this the name of one file that is a table?"
     return len(texts)==1 and Path(texts[0]).suffix and Path(texts[0]).is_file() and table_kind(texts[0])
 
-def _lists_of_histories(rec, texts, at_once=256, **kwargs):
+def _lists_of_histories(rec, texts, **kwargs):
     "Lists for histories given as texts, or as the name of one file"
-    if not _names_a_table(texts): return rec.recommend(history=parse_history(rec, texts), **kwargs)
-    users,histories = read_histories(rec, texts[0])
-    parts = []
-    for first in range(0, len(histories), at_once):
-        lists = rec.recommend(history=histories[first:first+at_once], **kwargs)
-        parts.append(lists.assign(user_id=users[first+lists.user_id.to_numpy()]))
-    return pd.concat(parts, ignore_index=True)
+    told = history_frame(rec, texts[0]) if _names_a_table(texts) else parse_history(rec, texts)
+    return rec.recommend(history=told, **kwargs)
 
 # %% ../nbs/71_cli.ipynb #8385dbbc
 def _write_all(rec, out, **kwargs):
@@ -186,7 +181,8 @@ def recommend(
     out:_Out=None, # None: the screen
 ):
     "The best items for users, for someone new, or for everybody."
-    if bool(user)+bool(history)+all_!=1: raise ValueError("name one of --user, --history or --all")
+    if bool(user)+bool(history)+all_!=1: raise ValueError("name one of --user, --history or --all; "
+                                                        "all that a known user did, old and new, is a --history")
     rec = bundles.load_bundle(bundle)
     kwargs = dict(k=k, exclude_seen=not include_seen)
     if item: kwargs['item_ids'] = cast_ids(rec.items, item, 'item')

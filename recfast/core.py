@@ -160,10 +160,8 @@ MOVED = { # module -> {name: the module that has it now}
         'read_rows': 'recfast.data.rows',
         'write_rows': 'recfast.data.rows',
     },
-    'recfast.evaluate': {
-        'Comparison': 'recfast.compare',
-        'compare': 'recfast.compare',
-    },
+    'recfast.evaluate': {'Comparison': 'recfast.compare', 'compare': 'recfast.compare'},
+    'recfast.histories': {'parse_history': 'recfast.history_files', 'read_histories': 'recfast.history_files'},
     'recfast.models.base': {
         'UserPrior': 'recfast.models.foldin',
         'fold_in': 'recfast.models.foldin',

@@ -16,7 +16,7 @@ from .data.columns import Columns
 from .data.interactions import Interactions
 from .data.ratings import validate_ratings
 from .data.vocab import cast_ids,encode_column
-from .histories import parse_history,read_histories
+from .history_files import parse_history,read_histories
 from .recommend import Recommender
 from .tables import read_table,table_kind,write_frames,write_text
 

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/ranking.html.md"""
 
 # %% auto #0
 __all__ = ['MASKED', 'check_nan', 'lift', 'mask_scores', 'cells_of', 'seen_pairs', 'check_seen', 'seen_csr', 'seen_words',
-           'top_k', 'masked_top_k', 'rank_items']
+           'pair_matrix', 'top_k', 'masked_top_k', 'rank_items']
 
 # %% ../nbs/40_ranking.ipynb #af6cd623
 import numpy as np,torch
@@ -92,6 +92,16 @@ def seen_words(
 )->str: # the end of a sentence
     "Which training rows a list is without"
     return "less the user's own training rows" if exclude_seen else "the user's own training rows among them"
+
+# %% ../nbs/40_ranking.ipynb #7cd9b415
+def pair_matrix(
+    items:list, # of item rows [n], one tensor for each person
+    n_items:int, # I
+)->csr_matrix: # [P,I]
+    "What each person has seen as a sparse matrix"
+    who = np.repeat(np.arange(len(items)), [len(o) for o in items])
+    rows = torch.cat(items).numpy()
+    return csr_matrix((np.ones(len(rows)), (who,rows)), shape=(len(items),n_items))
 
 # %% ../nbs/40_ranking.ipynb #5d3b702e
 def _cut_ties(scores, tied, vals, rows):

@@ -10,14 +10,14 @@ Docs: https://recfast.github.io/recfast/recommend.html.md"""
 __all__ = ['Recommender', 'id_array']
 
 # %% ../nbs/51_recommend.ipynb #9f96bbbe
+import warnings
 from collections.abc import Iterable
 import numpy as np,pandas as pd,torch
-import torch.nn.functional as F
 from fastcore.basics import patch
-from .core import RatingsError,add_later,check_numbers,check_on_unknown
-from .histories import encode_histories
-from .models.base import evaluating,item_vectors,offers,score_items,score_pairs
-from .ranking import check_seen,mask_scores,rank_items,seen_csr,top_k
+from .core import RatingsError,add_later,check_numbers,check_on_unknown,first_few
+from .histories import encode_people
+from .models.base import score_items,score_pairs
+from .ranking import check_seen,mask_scores,pair_matrix,rank_items,seen_csr,top_k
 from .scorer import Scorer
 
 # %% ../nbs/51_recommend.ipynb #c05d2603
@@ -85,10 +85,20 @@ def _mask(self:Recommender, item_ids, on_unknown):
     return mask
 
 @patch
+def _allowed(self:Recommender, item_ids, on_unknown):
+    "[I] bool: the items of an allow list; raises `UnknownIdError` where none is known"
+    ids = id_array(item_ids)
+    odd = ids[self.items.encode(ids, 'zero', trained=self.known('item'))==0].tolist()
+    if on_unknown!='raise' or len(odd) in (0,len(ids)): return self._mask(ids, on_unknown)
+    warnings.warn(f"{len(odd)} of {len(ids)} item_ids are unknown and left out: {first_few(odd)}", stacklevel=4)
+    return self._mask(ids, 'zero')
+
+# %% ../nbs/51_recommend.ipynb #64a3c3a2
+@patch
 def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown):
     "[I] bool: which items may appear"
-    ok = self.trained_items() if item_ids is None else self._mask(item_ids, on_unknown)
-    if exclude_item_ids is not None: ok &= ~self._mask(exclude_item_ids, on_unknown)
+    ok = self.trained_items() if item_ids is None else self._allowed(item_ids, on_unknown)
+    if exclude_item_ids is not None: ok &= ~self._mask(exclude_item_ids, 'zero')
     ok[0] = False
     return ok
 
@@ -119,14 +129,17 @@ def lists(self:Recommender,
     return rank_items(self.score_users, users, k, self.n_items, candidates, seen, memory, progress)
 
 # %% ../nbs/51_recommend.ipynb #577be56f
+_BOTH = ("pass user_ids or history=, not both. A known user who did more since is told by a history of all of it: "
+         "history=pd.concat([old, new]), where old are the user's rows in rec.seen.frame()")
+
 @patch
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every trained user
     k:int=10, # list length
-    *, history=None, # {item: rating}, a frame, a list of {'item_id', 'rating'} or of liked items; or a list of several
+    *, history=None, # {item: rating}, liked items, a frame (of several people, if it has users), or a list of several
     exclude_seen:bool=True, # leave out what the user has rated
-    item_ids=None, # allow list; None: every trained item
-    exclude_item_ids=None, # deny list
+    item_ids=None, # allow list, of which unknown ones are counted in a warning; None: every trained item
+    exclude_item_ids=None, # deny list, unknown ones are no matter
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
     memory:int=2**28, # bytes for a chunk of scores
     progress:bool=True, # show a bar when there are many chunks
@@ -137,8 +150,8 @@ def recommend(self:Recommender,
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown)
     if history is not None:
-        if user_ids is not None: raise TypeError("pass user_ids or history=, not both")
-        return self._recommend_new(history, k, ok, exclude_seen, on_unknown)
+        if user_ids is not None: raise TypeError(_BOTH)
+        return self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.known_ids() if user_ids is None else id_array(user_ids)
     users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
@@ -148,35 +161,23 @@ def recommend(self:Recommender,
 
 # %% ../nbs/51_recommend.ipynb #f3993a9c
 @patch
-def _histories(self:Recommender, history, on_unknown):
-    "A list of (item rows, ratings)"
+def _people(self:Recommender, history, on_unknown):
+    "(ids of people, list of (item rows, ratings))"
     self.need_rows('a history has no trained users to be compared with')
-    return encode_histories(self.train, history, on_unknown, self.takes_labels())
+    return encode_people(self.train, history, on_unknown, self.takes_labels())
+
+@patch
+def _histories(self:Recommender, history, on_unknown): return self._people(history, on_unknown)[1]
 
 # %% ../nbs/51_recommend.ipynb #e8c19179
-def _told_pairs(histories):
-    "(position, item row) of everything that was told"
-    items = [rows for rows,_ in histories]
-    n = torch.tensor([len(o) for o in items])
-    return torch.repeat_interleave(n),torch.cat(items)
-
 @patch
-def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown):
-    "`recommend` for histories; user_id is 0, 1, ..."
-    histories = self._histories(history, on_unknown)
-    scores = self.score_history(histories)
-    seen = _told_pairs(histories) if exclude_seen else None
-    best = top_k(mask_scores(scores, ok, seen).cpu(), k)
-    return self._list_frame(np.arange(len(histories)), *best)
-
-# %% ../nbs/51_recommend.ipynb #d89dc827
-@patch
-def _similarities(self:Recommender, rows):
-    "[n,I]; -inf where a model with a `similar` of its own knows of no neighbour"
-    if offers(self.model, 'similar'):
-        with evaluating(self.model): return check_numbers(self.model.similar(torch.from_numpy(rows)).float().cpu())
-    vecs = F.normalize(item_vectors(self.model, self.n_users, self.n_items), dim=1)
-    return vecs[rows]@vecs.T
+def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown, memory, progress):
+    "`recommend` for histories"
+    ids,histories = self._people(history, on_unknown)
+    def score(people): return self.score_history([histories[p] for p in people])
+    seen = pair_matrix([items for items,_ in histories], self.n_items) if exclude_seen else None
+    best = rank_items(score, np.arange(len(ids)), k, self.n_items, ok, seen, memory, progress)
+    return self._list_frame(ids, *best)
 
 # %% ../nbs/51_recommend.ipynb #b112cca6
 @patch
@@ -190,7 +191,7 @@ def similar_items(self:Recommender,
     ids = id_array(item_ids)
     rows = self.items.encode(ids, on_unknown, 'item', trained=self.known('item'))
     ids,rows = ids[rows>0],rows[rows>0]
-    sims = self._similarities(rows)
+    sims = self.similarities(torch.from_numpy(rows))
     itself = torch.arange(len(rows)),torch.from_numpy(rows)
     scores = mask_scores(sims, self.trained_items(), itself).masked_fill(sims==-torch.inf, -torch.inf)
     return self._list_frame(ids, *top_k(scores, k)).rename(columns={'user_id': 'query_id'})

@@ -152,11 +152,14 @@ def history(self:Answers,
     return [dict(item_id=i, rating=best if o.rating is None else o.rating) for i,o in zip(items, rated)]
 
 # %% ../nbs/64_routes.ipynb #cb977cc9
+_ONE_OF_TWO = ('pass user_ids or history, one of the two (lists for every user: recfast recommend --all; '
+               'for a known user who did more since: a history of all of it)')
+
 @patch
 async def recommend(self:Answers, q): # q: a `Recommend` request
     "Rows of `rec.recommend`"
     if (q.user_ids is None)==(q.history is None):
-        raise RequestError('pass user_ids or history, one of the two (lists for every user: recfast recommend --all)')
+        raise RequestError(_ONE_OF_TWO)
     usual = q.history is None and q.item_ids is None and q.exclude_item_ids is None and q.on_unknown=='raise'
     if usual: return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)
     user_ids = self.users(q.user_ids)

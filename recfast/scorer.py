@@ -12,10 +12,11 @@ __all__ = ['draws_of', 'Scorer']
 # %% ../nbs/50_scorer.ipynb #a83d1b2b
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
-from .core import RecfastError,check_weights,kept
+from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
-from .models.base import evaluating,id_tables,model_device,offers,score_items,score_pairs,weights_key
+from .models.base import evaluating,id_tables,item_vectors,model_device,offers,score_items,score_pairs,weights_key
 from .models.foldin import UserPrior,fold_in,score_vector
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
@@ -123,6 +124,17 @@ def score_users(self:Scorer,
     unknown = users==0
     if unknown.any(): scores[unknown] = torch.from_numpy(self.mean_scores()).to(scores)
     return scores
+
+# %% ../nbs/50_scorer.ipynb #29291468
+@patch
+def similarities(self:Scorer,
+    items:torch.Tensor, # [n] item rows
+)->torch.Tensor: # [n,I] on the CPU; -inf where a model with a `similar` of its own knows of no neighbour
+    "How near every item is to some; raises `NotImplementedError` for a model without item vectors"
+    if offers(self.model, 'similar'):
+        with evaluating(self.model): return check_numbers(self.model.similar(items).float().cpu())
+    vecs = F.normalize(item_vectors(self.model, self.n_users, self.n_items), dim=1)
+    return vecs[items]@vecs.T
 
 # %% ../nbs/50_scorer.ipynb #ee893f2a
 @patch

@@ -245,12 +245,13 @@ class Columns(NamedTuple):
 OWN = Columns('user_id', 'item_id', 'rating', 'timestamp') # what a column is called when nobody says otherwise
 
 # %% ../../nbs/10_data.columns.ipynb #7ab7e1f9
-def _by_name(df, role, given, trained):
+def _by_name(df, role, given, like):
     "The column of a role, None where no name finds one; raises `RatingsError` where the caller's is not there"
     if given is not None:
         if given not in df.columns: raise RatingsError(missing_column(df, f'{role}_name', given))
         return given
-    for name in (trained, getattr(OWN, role)):
+    own = getattr(OWN, role)
+    for name in (getattr(like, role), None if own in like else own):
         if name is not None and name in df.columns: return name
 
 # %% ../../nbs/10_data.columns.ipynb #d14191af
@@ -284,7 +285,7 @@ def find(cls:Columns,
     "Which column is the user, the item, the rating, the time; raises `RatingsError` for a needed one that is not there"
     check_table(df)
     like = like or Columns()
-    names = {role: _by_name(df, role, given.get(f'{role}_name'), getattr(like, role)) for role in cls._fields}
+    names = {role: _by_name(df, role, given.get(f'{role}_name'), like) for role in cls._fields}
     if by_position: names = _by_place(df, names, need)
     if any(names[role] is None for role in need): raise RatingsError(_not_there(df, like, need))
     other = [names[role] for role in cls._fields[:3]]
