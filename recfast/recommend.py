@@ -176,8 +176,7 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown, m
     ids,histories = self._people(history, on_unknown)
     def score(people): return self.score_history([histories[p] for p in people])
     seen = pair_matrix([items for items,_ in histories], self.n_items) if exclude_seen else None
-    best = rank_items(score, np.arange(len(ids)), k, self.n_items, ok, seen, memory, progress)
-    return self._list_frame(ids, *best)
+    return self._list_frame(ids, *rank_items(score, np.arange(len(ids)), k, self.n_items, ok, seen, memory, progress))
 
 # %% ../nbs/51_recommend.ipynb #b112cca6
 @patch

@@ -29,8 +29,7 @@ def draws_of(
 
 def _are_clicks(rows):
     "Do `Interactions` say yes, and nothing else?"
-    bounds = rows.rating_range
-    return bounds is not None and bounds[0]==bounds[1]
+    return len({*(rows.rating_range or ())})==1
 
 # %% ../nbs/50_scorer.ipynb #fbef7578
 def _assumed_draws(rows):
@@ -151,8 +150,7 @@ def _counts(self:Scorer):
 @patch
 def _error(self:Scorer, users, items, targets):
     "Mean squared error of pairs"
-    x = torch.stack([users,items], 1)
-    return (score_pairs(self.model, x)-targets).square().mean().item()
+    return (score_pairs(self.model, torch.stack([users,items], 1))-targets).square().mean().item()
 
 # %% ../nbs/50_scorer.ipynb #a45994ff
 @patch
