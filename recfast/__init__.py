@@ -61,6 +61,7 @@ Modules:
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
+- `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
 - `recfast.models.linear`: Solved, not trained: popularity and EASE, which every network must beat
 - `recfast.models.ncf`: Let a network decide how a user and an item go together

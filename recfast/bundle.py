@@ -26,7 +26,7 @@ from .core import BundleError,check_weights,first_few,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .losses import loss_spec,make_loss
-from .models.base import offers
+from .models.ids import meet,remember_ids
 from .models.zoo import model_from_spec,model_spec # the zoo: a bundle may hold any model
 from .recommend import Recommender
 from .tables import whole_file,write_bytes
@@ -216,8 +216,8 @@ def _assemble(config, files, model, loss):
     train = seen if n_train==len(seen) else seen[:n_train]
     if model is None: model = model_from_spec(config['model'], dict(n_users=seen.n_users, n_items=seen.n_items))
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
-    if offers(model, 'set_classes'): model.set_classes(classes)
-    if offers(model, 'attach'): model.attach(train)
+    remember_ids(model, classes)
+    meet(model, train)
     if loss is None: loss = _loss_of(config)
     rec = Recommender(model.eval(), seen, train, loss, config.get('draws'))
     rec.info = config

@@ -25,8 +25,9 @@ from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
-from .losses import loss_name
+from .losses import attached_loss,loss_name
 from .models.base import offers,scores_ratings
+from .models.ids import Met,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
 from .recommend import Recommender
 from .scorer import draws_of
 from .trackers import last_values
@@ -38,9 +39,31 @@ class CollabLearner(FastLoop):
     seed = None # of weights, dropout and orders
     n_trained = 0 # epochs behind this learner
     last_evaluation = None # of these weights
+    dls = Met()
+    model = Met()
     def quiet(self):
         "A context manager: no progress bar and no table of epochs inside"
         return quiet(self)
+
+# %% ../nbs/56_collab.ipynb #b71af80c
+@patch
+def _meet(self:CollabLearner, dls, model):
+    "Compare the ids of a model and loaders, of which one is new here"
+    if not hasattr(dls, 'interactions'): return # loaders of another kind, without ids
+    rows = dls.interactions('train')
+    old = vars(self)
+    if not ids_of(model) and old.get('model') is model: remember_ids(model, old['dls'].classes)
+    check_ids(model, rows.classes)
+    if not len(rows): return
+    if 'model' in old: kept(self, 'met', (model,rows), lambda: self._take(dls, model, rows))
+    else: kept(self, 'met', (model,rows), lambda: remember_ids(model, rows.classes))
+
+@patch
+def _take(self:CollabLearner, dls, model, rows):
+    "Go on with a model and rows that have not met"
+    meet(model, rows)
+    self.loss_func = attached_loss(self.loss_func, model, dls)
+    self.last_evaluation = None
 
 # %% ../nbs/56_collab.ipynb #cf71ce58
 @patch
@@ -112,12 +135,35 @@ def lr_find(self:CollabLearner, *args, **kwargs):
     try: return Learner.lr_find(self, *args, **kwargs)
     finally: self.n_trained = n_trained
 
+# %% ../nbs/56_collab.ipynb #2fe8ab6d
+@patch
+@delegates(Learner.save)
+def save(self:CollabLearner, file, **kwargs):
+    "fastai's `save`; the file says whose rows it holds"
+    with ids_with_weights(self.model, getattr(self.dls, 'classes', None)): return Learner.save(self, file, **kwargs)
+
+# %% ../nbs/56_collab.ipynb #0b4e5b27
 @patch
 @delegates(Learner.load)
-def load(self:CollabLearner, *args, **kwargs):
-    "fastai's `load`; what was measured before no longer counts"
+def load(self:CollabLearner, file, device=None, **kwargs):
+    "fastai's `load`; raises `RatingsError` for weights of other ids, and moves rows that are in another order"
+    what = 'the file' if hasattr(file, 'read') else f"{str(file)!r}"
+    before = getattr(self.opt, 'state', None)
+    with ids_compared(self.model, getattr(self.dls, 'classes', None), what) as found:
+        Learner.load(self, file, device, **kwargs)
+    if self.opt.state is not before: found.move_state(self.model, self.opt.state)
     self.last_evaluation = None
-    return Learner.load(self, *args, **kwargs)
+    if found.told or found.classes is None: return self
+    said = f"{what} does not say whose rows it holds (recfast 0.1 and fastai do not write it)"
+    kept(self, 'untold', (), lambda: warnings.warn(f"{said}: they are taken for those of these loaders", stacklevel=3))
+    return self
+
+# %% ../nbs/56_collab.ipynb #90cfec9f
+@patch
+def _do_epoch_validate(self:CollabLearner, ds_idx=1, dl=None):
+    "fastai's pass over a loader; raises `RatingsError` for one of other ids"
+    check_ids(self.model, getattr(getattr(dl, 'dataset', None), 'classes', {}), 'this loader')
+    Learner._do_epoch_validate(self, ds_idx, dl)
 
 # %% ../nbs/56_collab.ipynb #535d603f
 @patch(as_prop=True)

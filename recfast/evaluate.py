@@ -25,6 +25,7 @@ from .evaluation import Evaluation,count_protocol,describe_protocol,warn_of_leak
 from .ranked import hit_lists,rank_lists
 from .metrics import CHEAP_METRICS,METRICS,RANKING_METRICS,mean_absolute,metric_name,parse_metric,root_mean_squared
 from .models.base import item_vectors,score_pairs
+from .models.ids import check_ids
 from .ranking import cells_of
 from .relevance import Groups,as_interactions,cold_rows,find_groups,group_by_rows,positive_rows,truth
 
@@ -271,6 +272,7 @@ def evaluate_recommender(
     exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
+    check_ids(model, train.classes, 'these interactions')
     rows = _test_rows(test, train, time_name)
     wanted,most = _wanted(metrics, k)
     groups = None if by is None else find_groups(by, train, test)

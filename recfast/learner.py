@@ -12,7 +12,6 @@ __all__ = ['default_loss', 'collab_learner', 'CollabLearner', 'Fast', 'FusedAdam
 # %% ../nbs/58_learner.ipynb #cea4948b
 import inspect
 import warnings
-from copy import copy
 from difflib import get_close_matches
 from fastai.learner import Learner
 from fastai.losses import MSELossFlat
@@ -23,9 +22,10 @@ from torch import nn
 from .callbacks import SolveModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
-from .losses import BCE,SoftmaxLoss
+from .losses import BCE,SoftmaxLoss,attached_loss
 from .models.base import evaluating,model_device,offers,pair_scores,takes_pairs
-from .models.dot import DotProduct,DotProductBias
+from .models.dot import DotProductBias
+from .models.ids import meet
 from .models.ncf import EmbeddingNN
 from .models.zoo import MODELS
 
@@ -43,8 +43,7 @@ def _model(dls, arch, n_factors, layers, config):
     if by and 'by' in inspect.signature(arch).parameters: config.setdefault('by', by)
     ds = dls.train_ds
     config.setdefault('y_range', None)
-    model = arch(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
-    return model.set_classes(dls.classes) if isinstance(model, DotProduct) else model
+    return arch(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
 
 # %% ../nbs/58_learner.ipynb #77c42ec9
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
@@ -116,15 +115,6 @@ def default_loss(
     _check_raw(model, dls)
     return BCE()
 
-# %% ../nbs/58_learner.ipynb #bb3139e4
-def _attached(loss_func, model, dls):
-    "An instance where a class was given; a loss that asks for the model and the loaders gets them"
-    if isinstance(loss_func, type): loss_func = loss_func()
-    if not hasattr(loss_func, 'attach'): return loss_func
-    loss_func = copy(loss_func)
-    loss_func.attach(model, dls)
-    return loss_func
-
 # %% ../nbs/58_learner.ipynb #c2d4c180
 @delegates(Learner.__init__)
 def collab_learner(
@@ -147,10 +137,10 @@ def collab_learner(
     if use_nn: arch = EmbeddingNN
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
-    if offers(model, 'attach'): model.attach(dls.interactions('train'))
+    meet(model, dls.interactions('train'))
     if loss_func is None: loss_func = default_loss(model, dls)
     if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),SolveModel()]
-    learn = CollabLearner(dls, model, loss_func=_attached(loss_func, model, dls), **kwargs)
+    learn = CollabLearner(dls, model, loss_func=attached_loss(loss_func, model, dls), **kwargs)
     learn.seed = seed
     return learn
 

@@ -9,11 +9,12 @@ Docs: https://recfast.github.io/recfast/losses.html.md"""
 # %% auto #0
 __all__ = ['block_width', 'BlockLoss', 'BPRLoss', 'CosineContrastiveLoss', 'LastInput', 'remember_input', 'PairLoss',
            'all_scores', 'SoftmaxLoss', 'SampledSoftmaxLoss', 'UnknownLoss', 'known_loss', 'loss_spec', 'make_loss',
-           'BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE', 'MultinomialLoss',
-           'NextItemLoss', 'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared']
+           'attached_loss', 'BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE',
+           'MultinomialLoss', 'NextItemLoss', 'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared']
 
 # %% ../nbs/22_losses.ipynb #3f95f3b2
 import math
+from copy import copy
 from functools import partial
 from inspect import signature
 import torch
@@ -271,6 +272,19 @@ def make_loss(
     "The loss again"
     make = _BY_NAME.get(spec['name'])
     return spec['name'] if make is None else make(**spec.get('args', {}))
+
+# %% ../nbs/22_losses.ipynb #3775975d
+def attached_loss(
+    loss, # an instance or a class
+    model, # what is trained
+    dls, # on which loaders
+): # an instance
+    "A loss that asks for the model and the loaders gets them"
+    if isinstance(loss, type): loss = loss()
+    if not hasattr(loss, 'attach'): return loss
+    loss = copy(loss)
+    loss.attach(model, dls)
+    return loss
 
 # %% ../nbs/22_losses.ipynb #1c282907
 _all_ = ['BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE', 'MultinomialLoss',

@@ -18,6 +18,7 @@ from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
 from .models.base import evaluating,id_tables,item_vectors,model_device,offers,score_items,score_pairs,weights_key
 from .models.foldin import UserPrior,fold_in,score_vector
+from .models.ids import check_ids
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
 def draws_of(
@@ -44,6 +45,7 @@ class Scorer:
         loss=None, # what it was trained with, for histories; None: squared error, where there are ratings
         draws:dict=None, # of training, from `draws_of`; None: what is likely
     ):
+        check_ids(model, train.classes, 'these interactions')
         self.model = model
         self.train = train
         self.n_users,self.n_items = train.n_users,train.n_items

@@ -31,6 +31,7 @@ class AutoRec(nn.Module):
     pairs = False
     seen = None # the attached rows
     shrink = 15.,10. # ratings' worth of doubt about the bias of a user, of an item
+    def sides(self): return ('item' if self.by=='user' else 'user',)
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included

@@ -42,6 +42,7 @@ HOOKS = dict(
     linearize=Hook('u [D], items [n] -> ([n], [n,D])', 'scores and derivatives for fold-in; without it autograd'),
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),
+    sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
     default_loss=Hook('-> a loss', 'what it is trained with when none is given'),
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
     by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),

@@ -55,6 +55,7 @@ class Popularity(ClosedForm):
         n_factors:int=None, # accepted; there are none
         y_range:tuple=None, # accepted; the scores are counts
     ): super().__init__(n_users, n_items, counts=torch.zeros(0))
+    def sides(self): return ('item',)
 
     def solve(self, interactions, n_epoch=1):
         "Count"
@@ -68,6 +69,7 @@ class Popularity(ClosedForm):
 class HistoryModel(ClosedForm):
     "Base of closed-form models that score from the rows of a user, the trained ones or a history"
     pairs,use_ratings = False,False
+    def sides(self): return ('item',)
 
     def _spread(self,
         items:torch.Tensor, # [N] item rows of U histories, laid end to end
@@ -148,10 +150,8 @@ class EASE(HistoryModel):
     ):
         if l2<=0: raise ValueError(f"l2={l2}, expected a number above 0")
         super().__init__(n_users, n_items, weight=torch.zeros(0, 0))
-        self.l2 = l2
-        self.use_ratings = use_ratings
-        self.double = double
-        self.memory = memory
+        self.l2,self.use_ratings = l2,use_ratings
+        self.double,self.memory = double,memory
 
 # %% ../../nbs/28_models.linear.ipynb #3ead65be
 @patch

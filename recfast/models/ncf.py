@@ -18,6 +18,7 @@ from fastai.layers import Embedding,sigmoid_range
 from fastai.torch_core import Module
 from fastai.tabular.model import TabularModel,emb_sz_rule
 from .base import register
+from .ids import SIDES,check_ids,ids_of
 
 # %% ../../nbs/25_models.ncf.ipynb #77531554
 @register(bias=False, paper='fastai')
@@ -73,8 +74,7 @@ class PairNet(Module):
     def _head(self, n_in, n_out, y_range, init):
         "The last `Linear`, after which every layer is initialised"
         if n_out>1 and y_range is not None:
-            squashed = f"which y_range={y_range} would squash"
-            raise ValueError(f"n_out={n_out} gives logits of classes, {squashed}: pass y_range=None")
+            raise ValueError(f"n_out={n_out} gives logits of classes, which y_range={y_range} would squash: pass None")
         self.n_out,self.y_range = n_out,y_range
         self.head = nn.Linear(n_in, n_out)
         if init is not None: self.apply(init)
@@ -191,18 +191,20 @@ def from_pretrained(cls:NeuMF,
     alpha:float=0.5, # weight of `gmf`
 )->NeuMF: # on the device of `gmf`, ready for `collab_learner(dls, arch=...)`
     "A `NeuMF` that scores the weighted mean of two trained models; raises `ValueError` where they do not fit together"
-    theirs,mine = _sizes(gmf),_sizes(mlp)
-    if theirs!=mine:
-        what = f"GMF has (n_users, n_items, n_out, y_range) {theirs}, MLP has {mine}"
-        raise ValueError(f"{what}: train both on the same loaders")
-    with torch.random.fork_rng(devices=[]): # a small one, whose parts are replaced
-        self = cls(2, 2, 1, gmf.y_range, layers=(1,), n_out=gmf.n_out)
+    config = _config_of(gmf, mlp)
+    with torch.random.fork_rng(devices=[]): self = cls(**config)
     self.gmf,self.mlp = deepcopy(gmf),deepcopy(mlp)
     with torch.no_grad():
         self.head.weight = nn.Parameter(torch.cat([alpha*gmf.head.weight, (1-alpha)*mlp.head.weight], 1))
         self.head.bias = nn.Parameter(alpha*gmf.head.bias + (1-alpha)*mlp.head.bias)
-    self.head.in_features = self.head.weight.shape[1]
     for o in (self.gmf,self.mlp): o.head = None
     return self
 
-def _sizes(net): return net.u_weight.num_embeddings,net.i_weight.num_embeddings,net.n_out,net.y_range
+def _config_of(gmf, mlp):
+    "What a `NeuMF` of two trained parts is called with; raises `ValueError` where they do not fit together"
+    theirs,mine = ((o.u_weight.num_embeddings,o.i_weight.num_embeddings,o.n_out,o.y_range) for o in (gmf,mlp))
+    if theirs!=mine:
+        what = f"GMF has (n_users, n_items, n_out, y_range) {theirs}, MLP has {mine}"
+        raise ValueError(f"{what}: train both on the same loaders")
+    check_ids(mlp, dict(zip(SIDES, ids_of(gmf))), 'the GMF')
+    return {**mlp.hyper, 'n_factors': gmf.hyper['n_factors'], 'mlp_factors': mlp.hyper['n_factors']}

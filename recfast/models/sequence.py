@@ -30,6 +30,7 @@ class SequenceModel(nn.Module):
 
     def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k!='_last'}
 
+    def sides(self): return ('item',)
     def _out(self, h): return self.logits(h)
 
 # %% ../../nbs/27_models.sequence.ipynb #8da60a26
