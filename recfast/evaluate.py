@@ -246,8 +246,9 @@ def _protocol_of(rows, t, cand, ranked, relevant, clip, note):
     return counts,describe_protocol(counts, cand, relevant, clip, note)
 
 # %% ../nbs/47_evaluate.ipynb #d9453117
-def _test_rows(test, train, time_name):
-    "`as_interactions`; raises `RatingsError` where there is nothing to measure on"
+def _test_rows(test, train, time_name, model=None):
+    "`as_interactions`; raises `RatingsError` where there is nothing to measure on, and for a model of other ids"
+    check_ids(model, train.classes, 'these interactions')
     if len(test): return as_interactions(test, train, time_name)
     raise RatingsError("no test rows to evaluate on: build the loaders with valid_pct above 0 or with splits=, "
                        "or pass test=")
@@ -272,8 +273,7 @@ def evaluate_recommender(
     exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
-    check_ids(model, train.classes, 'these interactions')
-    rows = _test_rows(test, train, time_name)
+    rows = _test_rows(test, train, time_name, model)
     wanted,most = _wanted(metrics, k)
     groups = None if by is None else find_groups(by, train, test)
     t = truth(train, rows, relevant, exclude_seen)
