@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RatingsError,first_few
 from .likelihood import Pointwise,logistic,probable,squared
+from .models.base import offers
 
 # %% ../nbs/21_flat_losses.ipynb #ec716de0
 class FlatLoss:
@@ -119,8 +120,19 @@ class ClassLoss(FlatLoss):
             raise ValueError(f"ratings {first_few((c[bad]+self.low).tolist())} are none of {classes}: "
                              "round them, or give the model another n_out")
         return F.cross_entropy(out.reshape(-1, n), c.long(), reduction=self.reduction)
+    def labelled(self, out, y): return out.reshape(-1, out.shape[-1]),y.reshape(-1)-self.low # (logits, class numbers)
     def activation(self, out): return expected_rating(out, self.low)[...,None]
     def likelihood(self, history): return Pointwise(history, squared(history.noise))
+
+# %% ../nbs/21_flat_losses.ipynb #4d84e10e
+@patch
+def attach(self:ClassLoss, model, dls): # `collab_learner` calls it
+    "Agree with the model on the first class; raises `ValueError` where both say another"
+    if not offers(model, 'low'): return
+    if self.low and model.low and self.low!=model.low:
+        raise ValueError(f"ClassLoss(low={self.low}), but the model has low={model.low}: say it in one place")
+    self.low = model.low = self.low or model.low
+    if hasattr(model, 'hyper'): model.hyper['low'] = self.low # a bundle makes the model again
 
 # %% ../nbs/21_flat_losses.ipynb #c999cc4b
 class MultinomialLoss(FlatLoss):
@@ -169,12 +181,22 @@ class MaskedCrossEntropy(MaskedLoss):
     ): self.levels = torch.as_tensor(levels, dtype=torch.float32)
 
     def cells(self, pred, y, known):
-        nearest = (y[known][:,None]-self.levels.to(y.device)).abs().argmin(1)
-        logits = pred.view(*y.shape, -1)[known].float()
-        loss = F.cross_entropy(logits, nearest, reduction='none')
+        logits,nearest = self.labelled(pred, y)
+        loss = F.cross_entropy(logits.float(), nearest, reduction='none')
         return torch.zeros_like(y).masked_scatter(known, loss)
 
+    def labelled(self, out, y):
+        known = ~y.isnan()
+        nearest = (y[known][:,None]-self.levels.to(y.device)).abs().argmin(1)
+        return out.view(*y.shape, -1)[known],nearest
+
     def activation(self, out): return out.softmax(-1)@self.levels.to(out.device)
+
+    def attach(self, model, dls):
+        "Raise `ValueError` where the model has other levels"
+        theirs = getattr(model, 'levels', self.levels).cpu()
+        if not torch.equal(theirs, self.levels):
+            raise ValueError(f"levels={self.levels.tolist()}, but the model has {theirs.tolist()}: pass those")
 
 # %% ../nbs/21_flat_losses.ipynb #985dea20
 class NextItemLoss(FlatLoss):
@@ -182,6 +204,7 @@ class NextItemLoss(FlatLoss):
     def __init__(self,
         reduction:str='mean', # 'mean' or 'sum' over the places that count, 'none': [B,L]
     ): self.reduction = reduction
+    def labelled(self, out, y): return out[y>0],y[y>0] # padding is no question
 
     def __call__(self, pred, y):
         places = y>0

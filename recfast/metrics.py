@@ -16,11 +16,13 @@ __all__ = ['rmse', 'ndcg_at_k', 'recall_at_k', 'precision_at_k', 'hit_rate_at_k'
            'parse_metric']
 
 # %% ../nbs/42_metrics.ipynb #19becac8
+import warnings
 import numpy as np,torch
 import torch.nn.functional as F
 from fastai.metrics import AccumMetric
 from scipy.sparse import csr_matrix,diags,issparse
 from scipy.stats import rankdata
+from .losses import BCE
 from .registry import CHEAP_METRICS,FACTS,LIST_METRICS,LOWER_IS_BETTER,METRICS,RANKING_METRICS,WHOLE_METRICS
 from .registry import metric,metric_comp,metric_name,parse_metric
 
@@ -280,11 +282,26 @@ def mean_absolute(
     "Mean absolute error"
     return float(np.abs(errors).mean())
 
+# %% ../nbs/42_metrics.ipynb #fdc88304
+_LOGITS = "rmse compares raw logits with labels: pass y_range=(0,1) for probabilities, or measure with RankingMetrics"
+
+def _shown(learn):
+    "One number for each target; raises `TypeError` where the model gives something else, warns of logits"
+    loss,pred = getattr(learn, 'loss_func', None),learn.pred
+    if isinstance(pred, tuple): pred = pred[0]
+    pred = getattr(loss, 'activation', torch.clone)(pred)
+    if pred.numel()!=learn.y.numel():
+        raise TypeError(f"rmse compares a number with a rating, but predictions are {tuple(pred.shape)} and targets "
+                        f"{tuple(learn.y.shape)}: measure such a model with RankingMetrics")
+    if isinstance(loss, BCE) and loss.y_range is None: warnings.warn(_LOGITS, stacklevel=2)
+    return pred
+
 # %% ../nbs/42_metrics.ipynb #54525756
 class RMSE(AccumMetric):
-    "Root mean squared error over all rows of an epoch, in rating units"
+    "Root mean squared error over all rows of an epoch, of what `get_preds` returns, in rating units"
     comp = np.less
     def __init__(self): super().__init__(_rmse, name='rmse')
+    def accumulate(self, learn): self.accum_values(_shown(learn), learn.y, learn)
 
 def _rmse(inp, targ):
     known = ~targ.isnan() # the loaders of whole rows mark what was not rated

@@ -35,6 +35,7 @@ HOOKS = dict(
     reads=Hook("'pairs', 'rows', 'sequences', 'histories'", 'the loaders it trains on, as `register(reads=)` says'),
     score_items=Hook('users [U] -> [U,I]', 'scores of every item; without it `forward` is expanded'),
     to_score=Hook('output of `forward` -> [B]', 'one number per pair, where `forward` gives several'),
+    low=Hook('a number', 'rating of the first of several classes, on which the model and `ClassLoss` agree'),
     item_vectors=Hook('-> [I,K]', 'for neighbours and maps; without it the item tables'),
     similar=Hook('items [n] -> [n,I]', 'neighbours by its own measure; without it cosines of vectors'),
     score_history=Hook('items [n], ratings [n] -> [I]', 'for somebody new; without it the user tables are solved for'),

@@ -71,11 +71,13 @@ def init_kaiming(m:nn.Module): # an Embedding or a Linear; others are left alone
 # %% ../../nbs/25_models.ncf.ipynb #a4f4d3e2
 class PairNet(Module):
     "A network over `features(users, items)`; base of `GMF`, `MLP` and `NeuMF`"
-    def _head(self, n_in, n_out, y_range, init):
+    low = 0 # rating of the first class
+    def _head(self, n_in, n_out, y_range, init, low=0):
         "The last `Linear`, after which every layer is initialised"
         if n_out>1 and y_range is not None:
             raise ValueError(f"n_out={n_out} gives logits of classes, which y_range={y_range} would squash: pass None")
         self.n_out,self.y_range = n_out,y_range
+        self.low = low
         self.head = nn.Linear(n_in, n_out)
         if init is not None: self.apply(init)
 
@@ -88,9 +90,9 @@ class PairNet(Module):
     def to_score(self,
         out:torch.Tensor, # [B,n_out] from `forward`
     )->torch.Tensor: # [B,1]
-        "One number per pair: of several classes 0, 1, 2 ... the mean under their softmax"
+        "One number per pair: of several classes `low`, `low`+1 ... the mean under their softmax"
         if self.n_out==1: return out
-        classes = torch.arange(self.n_out, dtype=out.dtype, device=out.device)
+        classes = torch.arange(self.n_out, dtype=out.dtype, device=out.device)+self.low
         return out.softmax(1)@classes[:,None]
 
 # %% ../../nbs/25_models.ncf.ipynb #c6685888
@@ -103,11 +105,12 @@ class GMF(PairNet):
         n_factors:int=32, # K
         y_range:tuple=None, # (low, high); None: raw scores
         *, n_out:int=1, # 6: logits of the stars 0 to 5
+        low:int=0, # the first star; `ClassLoss` says it
         init=init_normal, # called on every layer; None: as torch makes them
     ):
         self.u_weight = Embedding(n_users, n_factors)
         self.i_weight = Embedding(n_items, n_factors)
-        self._head(n_factors, n_out, y_range, init)
+        self._head(n_factors, n_out, y_range, init, low)
 
     def features(self,
         users:torch.Tensor, items:torch.Tensor, # [B] rows
@@ -140,6 +143,7 @@ class MLP(PairNet):
         p:float=0., # dropout before each hidden layer
         act='relu', # after each hidden layer: a name in `ACTS`, or a class
         n_out:int=1, # 6: logits of the stars 0 to 5
+        low:int=0, # the first star; `ClassLoss` says it
         init=init_normal, # called on every layer; None: as torch makes them
     ):
         self.u_weight = Embedding(n_users, n_factors)
@@ -147,7 +151,7 @@ class MLP(PairNet):
         sizes = [2*n_factors, *layers]
         steps = [(nn.Dropout(p),nn.Linear(a, b),make_act(act)) for a,b in zip(sizes, sizes[1:])]
         self.hidden = nn.Sequential(*[o for step in steps for o in step])
-        self._head(sizes[-1], n_out, y_range, init)
+        self._head(sizes[-1], n_out, y_range, init, low)
 
     def features(self,
         users:torch.Tensor, items:torch.Tensor, # [B] rows
@@ -169,13 +173,14 @@ class NeuMF(PairNet):
         p:float=0., # dropout before each hidden layer
         act='relu', # after each hidden layer: a name in `ACTS`, or a class
         n_out:int=1, # 6: logits of the stars 0 to 5
+        low:int=0, # the first star; `ClassLoss` says it
         init=init_normal, # called on every layer; None: as torch makes them
     ):
         self.gmf = GMF(n_users, n_items, n_factors)
         self.mlp = MLP(n_users, n_items, mlp_factors or n_factors, layers=layers, p=p, act=act)
         n_in = sum(o.head.in_features for o in (self.gmf,self.mlp))
         for o in (self.gmf,self.mlp): o.head = None
-        self._head(n_in, n_out, y_range, init)
+        self._head(n_in, n_out, y_range, init, low)
 
     def features(self,
         users:torch.Tensor, items:torch.Tensor, # [B] rows
@@ -202,9 +207,9 @@ def from_pretrained(cls:NeuMF,
 
 def _config_of(gmf, mlp):
     "What a `NeuMF` of two trained parts is called with; raises `ValueError` where they do not fit together"
-    theirs,mine = ((o.u_weight.num_embeddings,o.i_weight.num_embeddings,o.n_out,o.y_range) for o in (gmf,mlp))
+    theirs,mine = ((o.u_weight.num_embeddings,o.i_weight.num_embeddings,o.n_out,o.low,o.y_range) for o in (gmf,mlp))
     if theirs!=mine:
-        what = f"GMF has (n_users, n_items, n_out, y_range) {theirs}, MLP has {mine}"
+        what = f"GMF has (n_users, n_items, n_out, low, y_range) {theirs}, MLP has {mine}"
         raise ValueError(f"{what}: train both on the same loaders")
     check_ids(mlp, dict(zip(SIDES, ids_of(gmf))), 'the GMF')
     return {**mlp.hyper, 'n_factors': gmf.hyper['n_factors'], 'mlp_factors': mlp.hyper['n_factors']}

@@ -5,15 +5,24 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from fastai.losses import BCEWithLogitsLossFlat
+from fastai.metrics import accuracy, error_rate, top_k_accuracy
 from torch import nn
 
 from helpers import FRAME, fit, learner
 from recfast.callbacks import RankingMetrics
 from recfast.compare import compare
+from recfast.bundle import load_bundle
 from recfast.core import BrokenModelError, RecfastError
+from recfast.data.loaders import CollabDataLoaders
+from recfast.learner import collab_learner
+from recfast.losses import BCE, ClassLoss, MaskedCrossEntropy, MaskedMSE, RMSELoss
+from recfast.metrics import rmse
+from recfast.models.autorec import AutoRec
 from recfast.models.base import evaluating
 from recfast.models.linear import EASE
-from recfast.models.ncf import NeuMF
+from recfast.models.ncf import GMF, MLP, NeuMF
+from recfast.models.sequence import NextItem, SASRec
 from recfast.tune import tune
 
 
@@ -116,3 +125,115 @@ def test_a_search_goes_on_after_a_training_that_diverged(catch, monitor, value):
     with pytest.warns(UserWarning, match='ended in BrokenModelError'):
         best = tune(make, {'lr': [1e-2,9.]}, n_trials=4, monitor=monitor, seed=0, catch=catch, progress=False)
     assert best.best_params=={'lr': 1e-2}
+
+
+# one number from every door, whatever the arguments of the loss
+
+def stars(low=0, n=6): return FRAME.assign(rating=lambda d: d.rating.round().clip(0, n-1)+low)
+def labels(): return FRAME.assign(rating=lambda d: (d.rating>3)*1.)
+
+LOSSES = dict(
+    classes=(lambda: stars(0), ClassLoss(), dict(n_out=6), None),
+    one=(lambda: stars(1, 5), ClassLoss(low=1), dict(n_out=5), None),
+    minus=(lambda: stars(-2, 5), ClassLoss(low=-2), dict(n_out=5), None),
+    by_model=(lambda: stars(1, 5), ClassLoss(), dict(n_out=5, low=1), None),
+    both=(lambda: stars(3, 4), ClassLoss(3), dict(n_out=4, low=3), None),
+    logits=(labels, BCE(), {}, None),
+    probabilities=(labels, BCE((0,1)), {}, (0,1)),
+    root=(lambda: FRAME, RMSELoss(), {}, (0,5.5)),
+)
+
+def head(name, arch=GMF, **kwargs):
+    df,loss,config,y_range = LOSSES[name]
+    dls = CollabDataLoaders.from_df(df(), bs=64, seed=1)
+    more = dict(layers=(8,)) if arch is not GMF else {}
+    return fit(collab_learner(dls, 4, y_range=y_range, arch=arch, config={'init': None, **more, **config}, loss_func=loss, **kwargs), 2, 1e-2)
+
+def shown(learn):
+    with learn.no_bar(): preds,y = learn.get_preds()
+    return preds.double().numpy().reshape(y.shape),y.double().numpy()
+
+@pytest.mark.filterwarnings('ignore:rmse compares raw logits')
+@pytest.mark.parametrize('arch', [GMF,MLP,NeuMF])
+@pytest.mark.parametrize('name', LOSSES)
+def test_get_preds_predict_recommend_and_metrics_are_one_number(tmp_path, name, arch):
+    learn = head(name, arch, metrics=rmse)
+    measured = learn.recorder.values[-1][2]
+    preds,y = shown(learn)
+    rows = learn.dls.valid_ds.frame()
+    root = np.sqrt(((preds-y)**2).mean())
+    assert learn.predict(rows.user_id, rows.item_id)==pytest.approx(preds[:,0], rel=1e-5, abs=1e-6)
+    assert measured==pytest.approx(root, rel=1e-5)
+    assert learn.evaluate(metrics=['rmse'])['rmse']==pytest.approx(root, rel=1e-5)
+    best = learn.recommend(1, k=3)
+    assert best.score.to_numpy()==pytest.approx(learn.predict(1, best.item_id), rel=1e-5, abs=1e-6)
+    back = load_bundle(learn.save_bundle(tmp_path/'b.recfast'))
+    assert back.predict(rows.user_id, rows.item_id)==pytest.approx(preds[:,0], rel=1e-5, abs=1e-6)
+
+def test_two_first_classes_are_one_too_many():
+    with pytest.raises(ValueError, match=r'ClassLoss\(low=1\), but the model has low=2'):
+        collab_learner(CollabDataLoaders.from_df(stars(1, 5), seed=1), arch=GMF, config=dict(n_out=5, low=2), loss_func=ClassLoss(low=1))
+
+def test_a_history_of_stars_from_one_is_in_stars():
+    learn = head('one')
+    best = learn.recommend(history={1: 5., 2: 2., 3: 4.}, k=40, exclude_seen=False)
+    assert best.score.between(1, 5).all() and best.score.mean()>2
+
+def row_learner(df, **kwargs):
+    dls = CollabDataLoaders.rows_from_df(df, bs=16, seed=1)
+    return fit(collab_learner(dls, 8, arch=AutoRec, **kwargs), 2, 1e-2)
+
+@pytest.mark.parametrize('low', [1,3])
+def test_rows_of_classes(low):
+    learn = row_learner(stars(low, 5), config=dict(n_classes=4), metrics=[rmse,accuracy])
+    measured = learn.recorder.values[-1][2:]
+    preds,y = shown(learn)
+    known = ~np.isnan(y)
+    assert measured[0]==pytest.approx(np.sqrt(((preds-y)[known]**2).mean()), rel=1e-5)
+    logits = torch.cat([learn.model.eval()(x) for x,_ in learn.dls.valid]).argmax(-1).numpy()
+    assert measured[1]==pytest.approx((logits+low+1==y)[known].mean(), rel=1e-5)
+
+def test_rows_of_numbers(): # as before
+    learn = row_learner(FRAME, metrics=rmse, loss_func=MaskedMSE())
+    measured = learn.recorder.values[-1][2]
+    preds,y = shown(learn)
+    assert measured==pytest.approx(np.sqrt(np.nanmean((preds-y)**2)), rel=1e-5)
+
+def test_levels_of_a_loss_that_are_not_the_model_s():
+    with pytest.raises(ValueError, match=r'levels=\[1.0, 2.0, 3.0, 4.0\], but the model has \[2.0, 3.0'):
+        row_learner(stars(1, 5), config=dict(n_classes=4), loss_func=MaskedCrossEntropy([1,2,3,4]))
+
+@pytest.mark.parametrize('name', ['one','classes','minus','by_model'])
+@pytest.mark.parametrize('fast', [True,False])
+def test_accuracy_counts_stars_by_their_class(name, fast):
+    df,loss,config,_ = LOSSES[name]
+    learn = collab_learner(CollabDataLoaders.from_df(df(), bs=64, seed=1), 4, arch=GMF, config=config, loss_func=loss,
+        metrics=[accuracy,error_rate,top_k_accuracy])
+    fit(learn, 2, 1e-2, fast=fast)
+    logits,y = (torch.cat(o) for o in zip(*((learn.model.eval()(x),y) for x,y in learn.dls.valid)))
+    low = learn.loss_func.low
+    right = (logits.argmax(1)+low==y[:,0]).float().mean().item()
+    top = (logits.topk(5).indices+low==y).any(1).float().mean().item()
+    assert learn.recorder.metric_names[3:6]==['accuracy','error_rate','top_k_accuracy']
+    assert list(map(float, learn.recorder.values[-1][2:]))==pytest.approx([right,1-right,top], abs=1e-6)
+
+def test_accuracy_of_what_comes_next_leaves_padding_out():
+    df = FRAME.assign(timestamp=range(len(FRAME)))
+    dls = CollabDataLoaders.sequences_from_df(df, seq_len=5, bs=16, seed=0)
+    learn = fit(collab_learner(dls, 8, arch=SASRec, config=dict(seq_len=5, p=0.), metrics=accuracy), 2, 1e-2)
+    x,y = (torch.cat(o) for o in zip(*dls.valid))
+    best = learn.model.eval()(x)[:,-1].argmax(-1)
+    assert learn.recorder.values[-1][2]==pytest.approx((best==y[:,-1]).float().mean().item(), abs=1e-6)
+
+def test_logits_beside_labels_get_a_word_and_probabilities_none():
+    with pytest.warns(UserWarning, match=r'rmse compares raw logits with labels: pass y_range=\(0,1\)'): head('logits', metrics=rmse)
+    learn = head('logits')
+    learn.loss_func,learn.metrics = BCEWithLogitsLossFlat(),rmse
+    preds,y = shown(learn)
+    assert ((preds>0)&(preds<1)).all() and learn.validate()[1]==pytest.approx(np.sqrt(((preds-y)**2).mean()), rel=1e-5)
+
+@pytest.mark.parametrize('arch', [NextItem,SASRec])
+def test_scores_of_items_are_no_ratings(arch):
+    dls = CollabDataLoaders.sequences_from_df(FRAME.assign(timestamp=range(len(FRAME))), seq_len=5, bs=16, seed=0)
+    learn = collab_learner(dls, 8, arch=arch, config=dict(seq_len=5) if arch is SASRec else {}, metrics=rmse)
+    with pytest.raises(TypeError, match='rmse compares a number with a rating.*RankingMetrics'): fit(learn, 1)
