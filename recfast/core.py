@@ -160,6 +160,7 @@ MOVED = { # module -> {name: the module that has it now}
         'read_rows': 'recfast.data.rows',
         'write_rows': 'recfast.data.rows',
     },
+    'recfast.flat_losses': {'NextItemLoss': 'recfast.losses'},
     'recfast.evaluate': {'Comparison': 'recfast.compare', 'compare': 'recfast.compare'},
     'recfast.histories': {'parse_history': 'recfast.history_files', 'read_histories': 'recfast.history_files'},
     'recfast.models.base': {

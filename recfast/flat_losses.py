@@ -8,13 +8,13 @@ Docs: https://recfast.github.io/recfast/flat_losses.html.md"""
 
 # %% auto #0
 __all__ = ['FlatLoss', 'loss_name', 'BCE', 'RMSELoss', 'expected_rating', 'ClassLoss', 'MultinomialLoss', 'MaskedLoss',
-           'MaskedMSE', 'MaskedCrossEntropy', 'NextItemLoss']
+           'MaskedMSE', 'MaskedCrossEntropy']
 
 # %% ../nbs/21_flat_losses.ipynb #4799b47b
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from .core import RatingsError,first_few
+from .core import RatingsError,first_few,offer
 from .likelihood import Pointwise,logistic,probable,squared
 from .models.base import offers
 
@@ -198,25 +198,5 @@ class MaskedCrossEntropy(MaskedLoss):
         if not torch.equal(theirs, self.levels):
             raise ValueError(f"levels={self.levels.tolist()}, but the model has {theirs.tolist()}: pass those")
 
-# %% ../nbs/21_flat_losses.ipynb #985dea20
-class NextItemLoss(FlatLoss):
-    "Cross-entropy of [B,L,I] scores against y:[B,L] item rows, places with row 0 left out"
-    def __init__(self,
-        reduction:str='mean', # 'mean' or 'sum' over the places that count, 'none': [B,L]
-    ): self.reduction = reduction
-    def labelled(self, out, y): return out[y>0],y[y>0] # padding is no question
-
-    def __call__(self, pred, y):
-        places = y>0
-        if isinstance(pred, tuple): loss = _sampled(pred[0][places], y[places], *pred[1:])
-        else: loss = F.cross_entropy(pred[places], y[places], reduction='none')
-        if self.reduction=='none': return loss.new_zeros(y.shape).masked_scatter(places, loss)
-        return loss.sum() if self.reduction=='sum' else loss.sum()/places.sum().clamp(min=1)
-
-def _sampled(h, y, table, n):
-    "[N] losses from states h:[N,K], answers y:[N] and `n` shared draws out of table:[I,K], row 0 aside"
-    drawn = torch.randint(1, len(table), (n,), device=h.device)
-    hit = (h*table[y]).sum(1)
-    miss = h@table[drawn].T + torch.log(torch.tensor(max(1, len(table)-2)/n))
-    miss = miss.masked_fill(drawn[None]==y[:,None], -torch.inf)
-    return torch.cat([hit[:,None],miss], 1).logsumexp(1)-hit
+# %% ../nbs/21_flat_losses.ipynb #e4c3937e
+__getattr__ = offer(__name__)

@@ -8,9 +8,9 @@ Docs: https://recfast.github.io/recfast/losses.html.md"""
 
 # %% auto #0
 __all__ = ['block_width', 'BlockLoss', 'BPRLoss', 'CosineContrastiveLoss', 'LastInput', 'remember_input', 'PairLoss',
-           'all_scores', 'SoftmaxLoss', 'SampledSoftmaxLoss', 'UnknownLoss', 'known_loss', 'loss_spec', 'make_loss',
-           'attached_loss', 'BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE',
-           'MultinomialLoss', 'NextItemLoss', 'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared']
+           'all_scores', 'SoftmaxLoss', 'SampledSoftmaxLoss', 'NextItemLoss', 'UnknownLoss', 'known_loss', 'loss_spec',
+           'make_loss', 'attached_loss', 'BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE',
+           'MultinomialLoss', 'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared']
 
 # %% ../nbs/22_losses.ipynb #3f95f3b2
 import math
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from .core import RatingsError,RecfastError,first_few
-from .flat_losses import BCE,ClassLoss,FlatLoss,MaskedCrossEntropy,MaskedMSE,MultinomialLoss,NextItemLoss,RMSELoss
+from .flat_losses import BCE,ClassLoss,FlatLoss,MaskedCrossEntropy,MaskedMSE,MultinomialLoss,RMSELoss
 from .flat_losses import expected_rating,loss_name
 from .likelihood import Choice,History,Pairwise,Pointwise,squared
 from .models.base import all_pairs,offers,pair_scores,takes_pairs
@@ -231,6 +231,29 @@ def likelihood(self:SampledSoftmaxLoss,
     weights = None if self.log_q else history.n_neg*shares
     return Choice(history.items, rows, self.temperature, weights=weights)
 
+# %% ../nbs/22_losses.ipynb #985dea20
+class NextItemLoss(FlatLoss):
+    "Cross-entropy of [B,L,I] scores against y:[B,L] item rows, places with row 0 left out"
+    def __init__(self,
+        reduction:str='mean', # 'mean' or 'sum' over the places that count, 'none': [B,L]
+    ): self.reduction = reduction
+    def labelled(self, out, y): return out[y>0],y[y>0] # padding is no question
+
+    def __call__(self, pred, y):
+        places = y>0
+        if isinstance(pred, tuple): loss = _sampled(pred[0][places], y[places], *pred[1:])
+        else: loss = F.cross_entropy(pred[places], y[places], reduction='none')
+        if self.reduction=='none': return loss.new_zeros(y.shape).masked_scatter(places, loss)
+        return loss.sum() if self.reduction=='sum' else loss.sum()/places.sum().clamp(min=1)
+
+def _sampled(h, y, table, n):
+    "[N] losses from states h:[N,K], answers y:[N] and `n` shared draws out of table:[I,K], row 0 aside"
+    drawn = torch.randint(1, len(table), (n,), device=h.device)
+    hit = (h*table[y]).sum(1)
+    miss = h@table[drawn].T + torch.log(torch.tensor(max(1, len(table)-2)/n))
+    miss = miss.masked_fill(drawn[None]==y[:,None], -torch.inf)
+    return torch.cat([hit[:,None],miss], 1).logsumexp(1)-hit
+
 # %% ../nbs/22_losses.ipynb #d1359833
 _SAME = { # of torch -> the loss here that wants the same of somebody new
     **dict.fromkeys((nn.MSELoss,nn.L1Loss,nn.SmoothL1Loss,nn.HuberLoss), RMSELoss),
@@ -288,4 +311,4 @@ def attached_loss(
 
 # %% ../nbs/22_losses.ipynb #1c282907
 _all_ = ['BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE', 'MultinomialLoss',
-         'NextItemLoss', 'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared'] # offered here too
+         'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared'] # offered here too

@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from fastai.layers import Embedding,sigmoid_range
 from fastai.torch_core import Module
 from fastai.tabular.model import TabularModel,emb_sz_rule
+from ..flat_losses import expected_rating
 from .base import register
 from .ids import SIDES,check_ids,ids_of
 
@@ -33,8 +34,7 @@ class EmbeddingNN(TabularModel):
         **kwargs # of `TabularModel`: ps, embed_p, y_range, use_bn, act_cls ...
     ):
         if emb_szs is None: emb_szs = [(n, int(emb_sz_rule(n))) for n in (n_users,n_items)]
-        layers = [n_factors] if layers is None else list(layers)
-        super().__init__(emb_szs=emb_szs, n_cont=0, out_sz=1, layers=layers, **kwargs)
+        super().__init__(emb_szs, 0, 1, [n_factors] if layers is None else list(layers), **kwargs)
 
 # %% ../../nbs/25_models.ncf.ipynb #b4a019ca
 ACTS = dict(relu=nn.ReLU, leaky_relu=nn.LeakyReLU, tanh=nn.Tanh, sigmoid=nn.Sigmoid,
@@ -76,8 +76,7 @@ class PairNet(Module):
         "The last `Linear`, after which every layer is initialised"
         if n_out>1 and y_range is not None:
             raise ValueError(f"n_out={n_out} gives logits of classes, which y_range={y_range} would squash: pass None")
-        self.n_out,self.y_range = n_out,y_range
-        self.low = low
+        self.n_out,self.low,self.y_range = n_out,low,y_range
         self.head = nn.Linear(n_in, n_out)
         if init is not None: self.apply(init)
 
@@ -91,9 +90,7 @@ class PairNet(Module):
         out:torch.Tensor, # [B,n_out] from `forward`
     )->torch.Tensor: # [B,1]
         "One number per pair: of several classes `low`, `low`+1 ... the mean under their softmax"
-        if self.n_out==1: return out
-        classes = torch.arange(self.n_out, dtype=out.dtype, device=out.device)+self.low
-        return out.softmax(1)@classes[:,None]
+        return out if self.n_out==1 else expected_rating(out, self.low)[:,None]
 
 # %% ../../nbs/25_models.ncf.ipynb #c6685888
 @register(bias=False, paper='He et al. 2017')
@@ -124,10 +121,9 @@ def score_items(self:GMF,
     users:torch.Tensor, # [U] user rows
 )->torch.Tensor: # [U,I] scores of every item
     "Scores of every item for `users`"
-    if self.n_out>1:
-        def of_one(u): return self.to_score(self.head(u*self.i_weight.weight))[:,0] # [K] -> [I]
-        return torch.stack([of_one(u) for u in self.u_weight(users)])
-    z = (self.u_weight(users)*self.head.weight)@self.i_weight.weight.T + self.head.bias
+    u,w = self.u_weight(users),self.i_weight.weight
+    if self.n_out>1: return torch.stack([self.to_score(self.head(o*w))[:,0] for o in u])
+    z = (u*self.head.weight)@w.T + self.head.bias
     return z if self.y_range is None else sigmoid_range(z, *self.y_range)
 
 # %% ../../nbs/25_models.ncf.ipynb #42bc4ddb
@@ -196,8 +192,7 @@ def from_pretrained(cls:NeuMF,
     alpha:float=0.5, # weight of `gmf`
 )->NeuMF: # on the device of `gmf`, ready for `collab_learner(dls, arch=...)`
     "A `NeuMF` that scores the weighted mean of two trained models; raises `ValueError` where they do not fit together"
-    config = _config_of(gmf, mlp)
-    with torch.random.fork_rng(devices=[]): self = cls(**config)
+    with torch.random.fork_rng(devices=[]): self = cls(**_config_of(gmf, mlp))
     self.gmf,self.mlp = deepcopy(gmf),deepcopy(mlp)
     with torch.no_grad():
         self.head.weight = nn.Parameter(torch.cat([alpha*gmf.head.weight, (1-alpha)*mlp.head.weight], 1))
