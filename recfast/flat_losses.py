@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/flat_losses.html.md"""
 
 # %% auto #0
 __all__ = ['FlatLoss', 'loss_name', 'BCE', 'RMSELoss', 'expected_rating', 'ClassLoss', 'MultinomialLoss', 'MaskedLoss',
-           'MaskedMSE', 'MaskedCrossEntropy']
+           'MaskedMSE', 'MaskedCrossEntropy', 'NextItemLoss']
 
 # %% ../nbs/21_flat_losses.ipynb #4799b47b
 import torch
@@ -199,4 +199,5 @@ class MaskedCrossEntropy(MaskedLoss):
             raise ValueError(f"levels={self.levels.tolist()}, but the model has {theirs.tolist()}: pass those")
 
 # %% ../nbs/21_flat_losses.ipynb #e4c3937e
+_all_ = ['NextItemLoss'] # moved; still offered here
 __getattr__ = offer(__name__)
