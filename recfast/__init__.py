@@ -41,6 +41,7 @@ Modules:
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows
 - `recfast.data.split`: Which rows train, which rows test
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
+- `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
 - `recfast.explain`: What each item of a history adds to a score

@@ -12,8 +12,7 @@ __all__ = ['SMALL_BATCH', 'FusedAdam', 'Fast', 'FastLoop', 'one_thread']
 # %% ../nbs/55_fast.ipynb #1f84e69e
 import time
 from contextlib import contextmanager
-import numpy as np
-import torch
+import numpy as np,torch
 from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
@@ -25,6 +24,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.optim.adamw import adamw
 from .data.loaders import RatingDL
+from .likelihood import weighted_loss
 from .models.base import model_device,takes_pairs
 
 # %% ../nbs/55_fast.ipynb #f02cd63d
@@ -88,14 +88,13 @@ class Fast:
 
     def __bool__(self): return self.ran
     def __repr__(self):
-        name = 'fast' if self.ran else 'plain'
-        return f'{name}: {self.why}' if self.why else name
+        return ('fast' if self.ran else 'plain')+(f': {self.why}' if self.why else '')
 
 # %% ../nbs/55_fast.ipynb #a7e8afff
 class FastLoop(Learner):
     "A `Learner` whose batches run without events where nothing listens to them"
     fast = Fast(False, 'nothing was fitted yet')
-    _allow_fast = True
+    _allow_fast,wb = True,() # may it run?; what the rows of a batch weigh
 
     @contextmanager
     def _fast_is(self, fast):
@@ -110,6 +109,30 @@ def _set_device(self:FastLoop, b):
     "A batch where the model is"
     has_parameters = any(True for _ in self.model.parameters())
     return Learner._set_device(self, b) if has_parameters else to_device(b, model_device(self.model))
+
+@patch
+def _split(self:FastLoop, b):
+    "Input and target of a batch, and what its rows weigh"
+    weighs = getattr(self.dl or self.dls.train, 'weighs', False)
+    Learner._split(self, b[:2] if weighs else b)
+    self.wb = b[2:] if weighs else ()
+
+# %% ../nbs/55_fast.ipynb #8f487e6f
+@patch
+def _batch_loss(self:FastLoop):
+    if not self.wb: return self.loss_func(self.pred, *self.yb)
+    return weighted_loss(self.loss_func, self.pred, *self.yb, *self.wb)
+
+@patch
+def _do_one_batch(self:FastLoop):
+    "fastai's own where no row has a weight"
+    if not self.wb: return Learner._do_one_batch(self)
+    self.pred = self.model(*self.xb)
+    self('after_pred')
+    self.loss_grad = self._batch_loss()
+    self.loss = self.loss_grad.clone()
+    self('after_loss')
+    if self.training: self._do_grad_opt()
 
 # %% ../nbs/55_fast.ipynb #db8f3bf7
 @contextmanager
@@ -202,7 +225,7 @@ def _schedule(self:FastLoop, schedules, h):
 @patch
 def _fast_step(self:FastLoop, opt, clips):
     "Loss, gradients and a step, for the predictions there are"
-    with torch._C.DisableTorchFunctionSubclass(): self.loss_grad = self.loss_func(self.pred, *self.yb)
+    with torch._C.DisableTorchFunctionSubclass(): self.loss_grad = self._batch_loss()
     self.loss = self.loss_grad.detach()
     self.loss_grad.backward()
     for cb in clips: nn.utils.clip_grad_norm_(self.model.parameters(), cb.max_norm, cb.norm_type)
@@ -264,7 +287,7 @@ def flush(self:_BatchLog):
 @patch
 def _fast_measure(self:FastLoop, rec):
     "Loss and metrics of the predictions there are"
-    self.loss = self.loss_grad = self.loss_func(self.pred, *self.yb)
+    self.loss = self.loss_grad = self._batch_loss()
     if rec:
         for m in rec._valid_mets: m.accumulate(self)
 
@@ -275,7 +298,7 @@ def _fast_valid(self:FastLoop):
     bar = getattr(self, 'progress', None)
     due = time.perf_counter()
     for self.iter,b in enumerate(self.dl):
-        self.xb,self.yb = b[:1],b[1:]
+        self._split(b)
         self.pred = self.model(*self.xb)
         if self.yb: self._fast_measure(rec)
         if bar and time.perf_counter()>due:
@@ -284,20 +307,16 @@ def _fast_valid(self:FastLoop):
 
 # %% ../nbs/55_fast.ipynb #ac7c64b9
 @patch
-def _running(self:FastLoop, kind): return [cb for cb in self.cbs if type(cb) is kind and cb.run]
-
-@patch
 def _fast_train(self:FastLoop):
     "The batches of a training epoch, with what the usual callbacks do to each"
-    schedules = self._running(ParamScheduler)
-    clips = self._running(GradientClip)
+    schedules,clips = ([cb for cb in self.cbs if type(cb) is o and cb.run] for o in (ParamScheduler,GradientClip))
     h = self.opt.hypers[0]
     opt = FusedAdam(self.opt)
     log = _BatchLog(self)
     per_batch = 1./(self.n_iter*self.n_epoch)
     try:
         for self.iter,b in enumerate(self.dl):
-            self.xb,self.yb = b[:1],b[1:]
+            self._split(b)
             self._schedule(schedules, h)
             self.pred = self.model(*self.xb)
             if self.yb: self._fast_step(opt, clips)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RatingsError,first_few,offer
-from .likelihood import Pointwise,logistic,probable,squared
+from .likelihood import Pointwise,logistic,probable,squared,weighted_mean
 from .models.base import offers
 
 # %% ../nbs/21_flat_losses.ipynb #ec716de0
@@ -95,6 +95,8 @@ class RMSELoss(FlatLoss):
     def _reduce(self, rows):
         if self.reduction=='none': return rows.abs().sqrt()
         return super()._reduce(rows).clamp(min=1e-12).sqrt()
+    def weighted(self, out, y, w): # w: [B] or [B,1]
+        return weighted_mean(self.rows(out.reshape(-1), y.reshape(-1)), w.reshape(-1)).clamp(min=1e-12).sqrt()
     def likelihood(self, history): return Pointwise(history, squared(history.noise))
 
 # %% ../nbs/21_flat_losses.ipynb #3fef80f6
@@ -153,6 +155,8 @@ class MultinomialLoss(FlatLoss):
         clicks = y[:,1:].nan_to_num()
         return self._reduce(-(clicks*out[:,1:].float().log_softmax(1)).sum(1))
 
+    def weighted(self, out, y, w): return self(out, y*w) # w: [B,I], how often each click counts
+
 # %% ../nbs/21_flat_losses.ipynb #7657f8b6
 class MaskedLoss(FlatLoss):
     "Mean of `cells(pred, y, known)` over the cells whose target is not NaN; 0 where there are none"
@@ -168,6 +172,8 @@ class MaskedLoss(FlatLoss):
         loss = self.cells(pred, y, known)
         dims = tuple(range(1, y.ndim)) if self.reduction=='none' else tuple(range(y.ndim))
         return loss.sum(dims)/known.sum(dims).clamp(min=1)
+
+    def weighted(self, pred, y, w): return weighted_mean(self.cells(pred, y, ~y.isnan()), w*~y.isnan()) # w: as y
 
 class MaskedMSE(MaskedLoss):
     "Mean squared error over the cells whose target is not NaN"

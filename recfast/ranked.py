@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from scipy.sparse import csr_matrix
 from .candidates import Candidates,find_candidates
 from .data.interactions import Interactions
+from .data.sampling import popularity
 from .metrics import auc_from_ranks
 from .models.base import score_items,score_pairs
 from .ranking import MASKED,cells_of,check_nan,lift,mask_scores,rank_items,seen_pairs
@@ -166,7 +167,7 @@ def _fill_lists(res, part, order, pos, items, score):
 # %% ../nbs/45_ranked.ipynb #a74286b0
 def _rank_given(model, train, cand, res):
     "Lists out of given or drawn ones, a slice of users at a time"
-    counts = train.csr().getnnz(0)
+    counts = popularity(train)
     place = np.argsort(np.argsort(-counts, kind='stable')) # by popularity
     for nth,a in enumerate(range(0, len(cand.users), cand.step)):
         part = slice(a, a+cand.step)
@@ -186,7 +187,7 @@ def _rank_given(model, train, cand, res):
 class _PopularOrder:
     "Candidates in the order of how many people have them"
     def __init__(self, train, mask):
-        self.counts = train.csr().getnnz(0)
+        self.counts = popularity(train)
         candidates = np.flatnonzero(mask)
         falling = np.argsort(-self.counts[candidates], kind='stable')
         self.order = candidates[falling]

@@ -56,7 +56,7 @@ def _checked_table(df, **names):
     "The table with times that can be ordered, and its columns; raises `RatingsError`"
     columns = Columns.find(df, **names)
     if columns.time is not None: df = parse_times(df, columns.time)
-    return validate_ratings(df, *columns),columns
+    return validate_ratings(df, *columns[:4]),columns
 
 # %% ../nbs/59_train.ipynb #776d97ee
 def _note_clicks(df, y_range):

@@ -21,7 +21,8 @@ from .interactions import Interactions
 
 # %% ../../nbs/15_data.batches.ipynb #ef083c16
 class RatingDL(TfmdDL):
-    "A `TfmdDL` over `Interactions`: x is [B,2] int64 rows, y is [B,1] float32"
+    "A `TfmdDL` over `Interactions`: x is [B,2] int64 rows, y is [B,1] float32, and so is w where rows have weights"
+    at = None # positions of the rows that weigh something; None: all
     def __init__(self,
         dataset:Interactions, # the rows
         bs:int=64, # batch size
@@ -34,8 +35,10 @@ class RatingDL(TfmdDL):
         state = random.getstate() # fastai's DataLoader draws from the global stream; the caller's stays as it was
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
         random.setstate(state)
-        self.seed = seed
-        self.epoch = epoch
+        self.seed,self.epoch = seed,epoch
+        if shuffle and dataset.weights is not None:
+            self.at = dataset.weights.nonzero()[:,0] # what weighs 0 is not trained on
+            self.n = len(self.at)
         self._n_inp,self._types = 1,None # known, so fastai need not look at a first row
         self._kept = Kept()
 
@@ -53,13 +56,18 @@ def epoch_seed(
     "One seed for each epoch of a run"
     return (seed*1_000_003+epoch+salt) % 2**63
 
+@patch(as_prop=True)
+def weighs(self:RatingDL)->bool: # is w a third part of its batches?
+    return getattr(self.dataset, 'weights', None) is not None
+
 # %% ../../nbs/15_data.batches.ipynb #8424ee77
 @patch
-def get_idxs(self:RatingDL)->torch.Tensor: # [N] positions into the dataset
+def get_idxs(self:RatingDL)->torch.Tensor: # [n] positions into the dataset
     "The order of the next pass"
     if not self.shuffle: return torch.arange(self.n)
     gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-    return torch.randperm(self.n, generator=gen)
+    order = torch.randperm(self.n, generator=gen)
+    return order if self.at is None else self.at[order]
 
 # %% ../../nbs/15_data.batches.ipynb #88dc9b49
 @patch
@@ -98,7 +106,7 @@ def _sizes(self:RatingDL, n):
 def _on_device(self:RatingDL, dev):
     "The columns as tensors on `dev`, moved once"
     ds = self.dataset
-    columns = [o for o in (ds.users,ds.items,ds.values) if o is not None]
+    columns = [o for o in (ds.users,ds.items,ds.values,ds.weights) if o is not None]
     return kept(self, 'on device', (dev,ds), lambda: [o.to(dev) for o in columns])
 
 # %% ../../nbs/15_data.batches.ipynb #551ed0d9
@@ -128,7 +136,7 @@ def __iter__(self:RatingDL):
 
 # %% ../../nbs/15_data.batches.ipynb #9a1fb6e5
 @patch
-def one_batch(self:RatingDL)->tuple: # (x [B,2], y [B,1])
+def one_batch(self:RatingDL)->tuple: # (x [B,2], y [B,1]), w [B,1] where rows have weights
     "The first batch of the next pass; looking does not change the order of training"
     if len(self)==0: raise ValueError("This DataLoader does not contain any batches")
     epoch = self.epoch
@@ -142,9 +150,7 @@ def decode(self:RatingDL, b)->pd.DataFrame: # one row per sample, the caller's i
     ds = self.dataset
     rows = b[0].cpu().numpy().T
     df = pd.DataFrame({name: vocab.decode(o) for o,(name,vocab) in zip(rows, ds.classes.items())})
-    for j,y in enumerate(b[1:]):
-        name = f'{ds.rating_name}_{j}' if j else ds.rating_name
-        df[name] = _first_column(y, len(df))
+    for name,y in zip((ds.rating_name,'weight'), b[1:]): df[name] = _first_column(y, len(df))
     return df
 
 def _first_column(y, n):

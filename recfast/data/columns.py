@@ -241,6 +241,8 @@ class Columns(NamedTuple):
     item:str = None
     rating:str = None
     time:str = None
+    weight:str = None # only where the caller names it
+    event:str = None # the same
 
 OWN = Columns('user_id', 'item_id', 'rating', 'timestamp') # what a column is called when nobody says otherwise
 
@@ -280,9 +282,9 @@ def find(cls:Columns,
     like:Columns=None, # the columns of training; None: there was none
     need=('user','item'), # roles that have to be there
     by_position:bool=False, # take a needed role without a name from its place, and say so
-    **given # user_name=, item_name=, rating_name=, time_name=: as the caller calls them; None: not said
+    **given # user_name=, item_name=, rating_name=, time_name=, weight_name=, event_name=; None: not said
 )->Columns: # of the roles that were found
-    "Which column is the user, the item, the rating, the time; raises `RatingsError` for a needed one that is not there"
+    "Which column has which role; raises `RatingsError` for a needed one that is not there"
     check_table(df)
     like = like or Columns()
     names = {role: _by_name(df, role, given.get(f'{role}_name'), like) for role in cls._fields}
@@ -306,7 +308,10 @@ def find_columns(
     item_name:str=None, # None: 'item_id', else the second
     rating_name:str=None, # None: 'rating', else the third
     time_name:str=None, # None: 'timestamp' where there is one
-)->Columns: # user, item, rating, time
+    weight_name:str=None, # None: there is none
+    event_name:str=None, # None: there is none
+)->Columns: # by role
     "The columns a builder uses; raises `RatingsError` where a position is not there or has another role"
-    names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
+    names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name,
+                 weight_name=weight_name, event_name=event_name)
     return Columns.find(ratings, need=('user','item','rating'), by_position=True, **names)

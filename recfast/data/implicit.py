@@ -14,6 +14,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs,first_few,kept
 from .batches import RatingDL,epoch_seed
+from .columns import OWN
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs
 from .sampling import NegativeSampler,PairSet
@@ -77,7 +78,8 @@ def _order(self:ImplicitDL): # [N] positions of the positives
     gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
     place = torch.randperm(self.dataset.n_users, generator=gen)
     users = self.dataset.users.long()
-    return place[users].argsort(stable=True)
+    if self.at is None: return place[users].argsort(stable=True)
+    return self.at[place[users[self.at]].argsort(stable=True)]
 
 @patch
 def get_idxs(self:ImplicitDL)->torch.Tensor: # [N*(1+n)]
@@ -89,15 +91,15 @@ def get_idxs(self:ImplicitDL)->torch.Tensor: # [N*(1+n)]
 # %% ../../nbs/17_data.implicit.ipynb #72b23ccb
 @patch
 def _pairs(self:ImplicitDL, at, gen):
-    "(x [b*(1+n),2], y [b*(1+n),1]) of the positives at `at`"
-    users,items,*_ = self._on_device(gen.device)
+    "(x [b*(1+n),2], y [b*(1+n),1]) of the positives at `at`; with weights w, that of the positive in all of its block"
+    users,items,_,*weights = self._on_device(gen.device)
     users = users[at].long()
     items = items[at].long()
     drawn = self.sampler.draw(users, self.n_neg, gen)
     items = torch.cat([items[:,None], drawn], 1)
     x = torch.stack([users[:,None].expand_as(items),items], 2)
     y = torch.eye(1, 1+self.n_neg, device=at.device).repeat(len(at), 1)
-    return x.view(-1, 2),y.view(-1, 1)
+    return x.view(-1, 2),y.view(-1, 1),*(w[at].repeat_interleave(1+self.n_neg)[:,None] for w in weights)
 
 # %% ../../nbs/17_data.implicit.ipynb #2cd61cda
 @patch
@@ -160,8 +162,9 @@ def implicit_from_df(cls:CollabDataLoaders,
     if label_name is not None:
         return LabelDataLoaders.from_df(_check_labels(ratings, label_name), rating_name=label_name, **kwargs)
     if n_neg<0: raise RatingsError(f"n_neg={n_neg}, expected 1 or more, or 0 for a loss over all items")
-    events = ratings.assign(rating=np.float32(1))
-    self = cls.from_df(events, rating_name='rating', **kwargs)
+    taken = kwargs.get('weight_name'),kwargs.get('event_name')
+    name = next(o for o in (OWN.rating,'clicked','clicked_1') if o not in taken)
+    self = cls.from_df(ratings.assign(**{name: np.float32(1)}), rating_name=name, **kwargs)
     self.rated = False
     how = dict(cls=ImplicitDL, n_neg=n_neg, alpha=alpha, keep_positives=keep_positives, by_user=by_user)
     train,valid = self.train_ds,self.valid_ds

@@ -20,12 +20,12 @@ from .ratings import leaking_rows
 from .vocab import Vocab
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74
-def _int32(rows): return torch.tensor(np.asarray(rows), dtype=torch.int32)
+def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o), dtype=dtype)
 
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp = 1
-    time_name = None # what rows pickled by recfast 0.1 do not have
+    time_name = weights = events = weighing = None # what rows pickled by an earlier recfast do not have
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -34,13 +34,16 @@ class Interactions:
         classes:dict=None, # {user column: `Vocab`, item column: `Vocab`}
         rating_name:str='rating', # name of the values in frames
         time_name:str=None, # name of the times in the table they came from
+        weights=None, # [N] what each row weighs in training, 0: seen only; None: all the same
+        events=None, # [N] int64, the kinds of events of each row as bits; `of_events` reads them; None: not told apart
+        weighing=None, # `Weighing`: where both come from
     ):
-        self.users,self.items = _int32(users),_int32(items)
-        self.values = None if values is None else torch.tensor(np.asarray(values), dtype=torch.float32)
+        self.users,self.items = _tensor(users, torch.int32),_tensor(items, torch.int32)
+        self.values,self.weights = _tensor(values, torch.float32),_tensor(weights, torch.float32)
         self.times = None if times is None else np.array(times)
+        self.events = None if events is None else np.array(events, dtype=np.int64)
         self.classes = classes
-        self.rating_name = rating_name
-        self.time_name = time_name
+        self.rating_name,self.time_name,self.weighing = rating_name,time_name,weighing
         self.cat_names = L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
         self._kept = Kept()
@@ -74,27 +77,24 @@ def n_items(self:Interactions)->int: # row 0 counts
 
 # %% ../../nbs/14_data.interactions.ipynb #711c9448
 @patch
+def _columns(self:Interactions): return self.users,self.items,self.values,self.times,self.weights,self.events
+
+@patch
 def __getitem__(self:Interactions,
     i, # an int, a slice, a mask or positions
 )->'Interactions': # for an int: (x [2], y [1]), one sample
     "The rows at `i`"
-    if isinstance(i, int) or getattr(i, 'ndim', None)==0: return self._sample(i)
-    if not isinstance(i, slice):
-        i = np.asarray(i).copy() if len(i) else np.zeros(0, np.int64)
-    values = None if self.values is None else self.values[i]
-    times = None if self.times is None else self.times[i]
-    return self._new(self.users[i], self.items[i], values, times)
-
-@patch
-def _sample(self:Interactions, i):
-    x = torch.stack([self.users[i], self.items[i]]).long()
-    return (x,) if self.values is None else (x, self.values[i][None])
+    if isinstance(i, int) or getattr(i, 'ndim', None)==0:
+        x = torch.stack([self.users[i], self.items[i]]).long()
+        return (x,) if self.values is None else (x, self.values[i][None])
+    if not isinstance(i, slice): i = np.asarray(i).copy() if len(i) else np.zeros(0, np.int64)
+    return self._new(*(None if o is None else o[i] for o in self._columns()))
 
 # %% ../../nbs/14_data.interactions.ipynb #b207c753
 @patch
-def _new(self:Interactions, users, items, values=None, times=None):
-    names = dict(rating_name=self.rating_name, time_name=self.time_name)
-    return type(self)(users, items, values, times, self.classes, **names)
+def _new(self:Interactions, users, items, values=None, times=None, *weights):
+    return type(self)(users, items, values, times, self.classes, self.rating_name, self.time_name, *weights,
+                      weighing=self.weighing)
 
 @patch
 def new_empty(self:Interactions)->'Interactions': # 0 rows
@@ -109,10 +109,7 @@ def _both(a, b):
 @patch
 def __add__(self:Interactions, o:'Interactions')->'Interactions': # [N+M] rows
     "The rows of both, these first"
-    users = _both(self.users, o.users)
-    items = _both(self.items, o.items)
-    values = _both(self.values, o.values)
-    return self._new(users, items, values, _both(self.times, o.times))
+    return self._new(*map(_both, self._columns(), o._columns()))
 
 # %% ../../nbs/14_data.interactions.ipynb #c9d1adf5
 @patch
@@ -124,8 +121,14 @@ def frame(self:Interactions)->pd.DataFrame: # the id columns and, where there is
     if self.values is not None: df[self.rating_name] = self.values.numpy()
     return df
 
+@patch
+def timed_frame(self:Interactions)->pd.DataFrame: # as `frame`, and the times under their own name or as timestamp
+    "The rows under the caller's own ids and column names, with their times"
+    df = self.frame()
+    return df if self.times is None else df.assign(**{self.time_name or 'timestamp': self.times})
+
 # %% ../../nbs/14_data.interactions.ipynb #36155f16
-def _float32(ratings):
+def _rating_values(ratings):
     "Ratings as batches hold them; raises `RatingsError` where float32 has no room"
     with np.errstate(over='ignore'): out = ratings.to_numpy(np.float32)
     bad = ~np.isfinite(out)
@@ -137,7 +140,7 @@ def _float32(ratings):
 @patch(as_prop=True)
 def columns(self:Interactions)->Columns: # of the table it was made from
     "The names training used"
-    return Columns(*self.cat_names, self.rating_name, self.time_name)
+    return Columns(*self.cat_names, self.rating_name, self.time_name, *(self.weighing or ())[:2])
 
 @patch(cls_method=True)
 def from_frame(cls:Interactions,
@@ -148,15 +151,17 @@ def from_frame(cls:Interactions,
     *, rating_name:str=None, # what training calls the ratings; None: as `columns` does
     time_name:str=None, # what training calls the times; None: as `columns` does
     hint:str='', # what to do about unknown ids, for the message
+    weighing=None, # `Weighing` of a table from `weigh`, whose weights and events are read too; None: they are not
 )->Interactions: # [N] in the order of the table
     "Rows of a table; raises `UnknownIdError` as `on_unknown` says, `RatingsError` for ratings beyond float32"
     user_vocab,item_vocab = classes.values()
     users = user_vocab.encode(df[columns.user], on_unknown, 'user', hint)
     items = item_vocab.encode(df[columns.item], on_unknown, 'item', hint)
-    values = None if columns.rating is None else _float32(df[columns.rating])
+    values = None if columns.rating is None else _rating_values(df[columns.rating])
     times = None if columns.time is None else without_zone(df[columns.time]).to_numpy()
     rating_name = rating_name or columns.rating or 'rating'
-    return cls(users, items, values, times, classes, rating_name, time_name or columns.time)
+    weights,events = (None,None) if weighing is None else (df.get(o) for o in columns[4:])
+    return cls(users, items, values, times, classes, rating_name, time_name or columns.time, weights, events, weighing)
 
 # %% ../../nbs/14_data.interactions.ipynb #fc238cab
 @patch
@@ -180,16 +185,17 @@ def rows_of(self:Interactions,
 def counts(self:Interactions,
     what:str='item', # 'item' or 'user'
 )->np.ndarray: # [I] or [U] events per row, [0] included
-    "How many events each item (or user) row has"
+    "How many training events each item (or user) row has"
     n = self.n_items if what=='item' else self.n_users
-    return np.bincount(self.rows_of(what), minlength=n)
+    rows = self.rows_of(what)
+    return np.bincount(rows if self.weights is None else rows[self.weights.numpy()>0], minlength=n)
 
 # %% ../../nbs/14_data.interactions.ipynb #928d77aa
 @patch
 def trained(self:Interactions,
     what:str='item', # 'item' or 'user'
 )->np.ndarray: # [I] or [U] bool
-    "Which items (or users) have a row here"
+    "Which items (or users) have a row here that something is learned from"
     has = self.counts(what)>0
     has[0] = False
     return has
@@ -206,6 +212,11 @@ def of_user(self:Interactions,
 def pairs(self:Interactions)->torch.Tensor: # [N,2] int64
     "User and item rows, as a model of pairs takes them"
     return torch.stack([self.users,self.items], 1).long()
+
+@patch
+def ratings(self:Interactions)->np.ndarray: # [N] float64, rating units; None where there are none
+    "What the rows were rated"
+    if self.values is not None: return self.values.numpy().astype(np.float64)
 
 # %% ../../nbs/14_data.interactions.ipynb #0bbbfd04
 @patch(as_prop=True)
@@ -229,10 +240,10 @@ def at_least(self:Interactions,
     "The rows rated so much or more"
     return self[(self.values>rating if above else self.values>=rating).numpy()]
 
-@patch
-def ratings(self:Interactions)->np.ndarray: # [N] float64, rating units; None where there are none
-    "What the rows were rated"
-    if self.values is not None: return self.values.numpy().astype(np.float64)
+@patch(as_prop=True)
+def mean_rating(self:Interactions)->float: # rating units; None where there are none
+    "The mean of all ratings"
+    return None if self.values is None else float(self.values.mean())
 
 # %% ../../nbs/14_data.interactions.ipynb #7181b992
 @patch
@@ -241,29 +252,13 @@ def leaks(self:Interactions,
 )->tuple: # (earlier than some row here, earlier than one of the same user here); None where one of the two has no times
     "How many rows of `test` are earlier than what is known here"
     if self.times is None or test.times is None: return None
-    times,users = _timed(self)
-    test_times,test_users = _timed(test)
-    anyone = leaking_rows(times, test_times)
-    same_user = leaking_rows(times, test_times, users, test_users)
-    return int(anyone.sum()),int(same_user.sum())
+    (times,users),(test_times,test_users) = map(_timed, (self,test))
+    return tuple(int(leaking_rows(times, test_times, *by).sum()) for by in ((), (users,test_users)))
 
 def _timed(rows):
     "(times, user rows) of the events that have a time"
     known = ~pd.isna(rows.times)
     return rows.times[known],rows.users.numpy()[known]
-
-# %% ../../nbs/14_data.interactions.ipynb #c7465305
-@patch
-def timed_frame(self:Interactions)->pd.DataFrame: # as `frame`, and the times under their own name or as timestamp
-    "The rows under the caller's own ids and column names, with their times"
-    df = self.frame()
-    return df if self.times is None else df.assign(**{self.time_name or 'timestamp': self.times})
-
-# %% ../../nbs/14_data.interactions.ipynb #4f945b5c
-@patch(as_prop=True)
-def mean_rating(self:Interactions)->float: # rating units; None where there are none
-    "The mean of all ratings"
-    return None if self.values is None else float(self.values.mean())
 
 # %% ../../nbs/14_data.interactions.ipynb #2f4321db
 @patch(as_prop=True)
@@ -295,28 +290,34 @@ def _summed(self:Interactions, weights, by):
     m.sum_duplicates()
     return m
 
-# %% ../../nbs/14_data.interactions.ipynb #d1adbcf6
 @patch
-def _seen(self:Interactions, by):
+def _cells(self:Interactions, by, weights=None):
+    "What `weights` [N] sum to in each pair as float32; None: 1"
+    if weights is not None: return self._summed(weights.numpy().astype(np.float64), by).astype(np.float32)
     m = self._summed(np.ones(len(self), np.float32), by)
     m.data[:] = 1
     return m
 
+# %% ../../nbs/14_data.interactions.ipynb #d1adbcf6
 @patch
 def csr(self:Interactions,
-    values:bool=False, # the mean rating of each pair, a rating of 0 too; else 1 for every pair
+    values=False, # True: the mean rating of each pair, 0 too; 'weights': the sum of its weights; else 1 for each
     by:str='user', # what a row of the matrix is: 'user' or 'item'
 )->csr_matrix: # [U,I] or [I,U] float32
-    "Seen pairs or their ratings as a sparse matrix; raises `RatingsError` where there are no ratings"
+    "Seen pairs, their ratings or weights as a sparse matrix; raises `RatingsError` where there are none"
     check_by(by)
-    if not values: return kept(self, f'seen by {by}', (self.users,self.items), lambda: self._seen(by))
-    if self.values is None: raise RatingsError("there are no ratings here to make rows of")
-    total = self._summed(self.values.numpy().astype(np.float64), by)
+    if values not in (False,True,'weights'): raise ValueError(f"values={values!r}, expected False, True or 'weights'")
+    if not values: return kept(self, f'seen by {by}', (self.users,self.items), lambda: self._cells(by))
+    column = self.values if values is True else self.weights
+    what = 'weights' if values=='weights' else 'ratings'
+    if column is None: raise RatingsError(f"there are no {what} here to make rows of")
+    key = self.users,self.items,column
+    if what=='weights': return kept(self, f'weights by {by}', key, lambda: self._cells(by, column))
+    total = self._summed(column.numpy().astype(np.float64), by)
     n = self._summed(np.ones(len(self)), by)
     total.data = (total.data/n.data).astype(np.float32)
     return total
 
-# %% ../../nbs/14_data.interactions.ipynb #0cb529d3
 def rating_csr(
     interactions:Interactions, # with values
     by:str='user', # what a row of the matrix is

@@ -25,6 +25,7 @@ from .interactions import BY,Interactions
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
 from .split import resolve_splits,seed_or_drawn
 from .vocab import Vocab
+from .weights import Weighing,age,summed,weigh
 from ..tables import read_csv
 
 # %% ../../nbs/16_data.loaders.ipynb #186ba6b5
@@ -74,7 +75,7 @@ def _rows_at(table, pos, how, columns):
     if how in ('keep','raise') or not len(pos): return table.iloc[pos]
     order = np.argsort(pos, kind='stable')
     part = table.iloc[pos[order]].reset_index(drop=True)
-    part = validate_ratings(part, *columns, duplicates=how)
+    part = summed(part, columns) if how=='sum' else validate_ratings(part, *columns[:4], duplicates=how)
     back = np.argsort(order[part.index])
     return part.iloc[back]
 
@@ -86,13 +87,19 @@ def _left_out(n, split):
     return np.flatnonzero(left)
 
 # %% ../../nbs/16_data.loaders.ipynb #47bfc696
-def _parts(ratings, columns, duplicates, splits, valid_pct, seed):
+def _check_duplicates(duplicates, how):
+    "Raise `RatingsError` for what is no answer to repeated pairs, or none for rows that weigh something"
+    if duplicates not in (*DUPLICATES,'sum'):
+        raise RatingsError(f"duplicates={duplicates!r}, expected one of {(*DUPLICATES,'sum')}")
+    if duplicates=='mean' and how.weighs:
+        raise RatingsError("duplicates='mean' of rows with weights: use 'sum' for all their weight, 'last' or 'keep'")
+
+def _parts(ratings, columns, duplicates, splits, valid_pct, seed, how):
     "Training rows, validation rows and those in neither part, of the columns in use"
-    validate_ratings(ratings, *columns, duplicates='raise' if duplicates=='raise' else 'keep')
-    if duplicates not in DUPLICATES: raise RatingsError(f"duplicates={duplicates!r}, expected one of {DUPLICATES}")
+    validate_ratings(ratings, *columns[:4], duplicates='raise' if duplicates=='raise' else 'keep')
     names = dict(user_name=columns.user, item_name=columns.item, time_name=columns.time)
     split = resolve_splits(ratings, splits, valid_pct, seed, **names)
-    table = ratings[[o for o in columns if o is not None]]
+    table = age(ratings[[o for o in columns if o is not None]], columns, how, split[0])
     train,valid = (_rows_at(table, pos, duplicates, columns) for pos in split)
     return train,valid,table.iloc[_left_out(len(table), split)]
 
@@ -120,6 +127,7 @@ def data_report(
     no_item = ~items[valid.rows_of('item')]
     sizes = dict(n_train=len(train), n_valid=len(valid), users=train.n_users-1, items=train.n_items-1)
     cold = dict(cold_user_rows=no_user, cold_item_rows=no_item, cold_rows=no_user|no_item)
+    if train.weights is not None: sizes['zero_weights'] = int((train.weights==0).sum())
     untrained = dict(untrained_users=train.n_users-1-users.sum(), untrained_items=train.n_items-1-items.sum())
     lost = {k: int(v.sum()) for k,v in cold.items()}|{k: int(v) for k,v in untrained.items() if v}
     return {**sizes, 'duplicates': int(duplicates), **lost}
@@ -151,7 +159,7 @@ def _from_dsets(cls:CollabDataLoaders, dsets, random_split, duplicates, seed, ve
     cold = self.report['cold_rows']
     if cold>0.1*len(valid):
         warnings.warn(f"{cold} of {len(valid)} validation rows have a user or item without a training row; "
-                      "see dls.report", stacklevel=3)
+                      "see dls.report", stacklevel=4)
     if verbose: print(pd.Series(self.report).to_string())
     return self
 
@@ -168,12 +176,28 @@ def rows_by_vocab(
     parts, # frames: the training rows first
     columns:Columns, # which of their columns is what
     classes:dict, # {column: `Vocab`}
+    how:Weighing=None, # where their weights come from
 )->list: # of `Interactions`
     "The parts of a table as rows; raises `UnknownIdError` for a training id without a row"
     train,*others = parts
     hint = "Add them to vocab=, or leave their rows out of the training split."
-    first = Interactions.from_frame(train, columns, classes, 'raise', hint=hint)
-    return [first, *(Interactions.from_frame(o, columns, classes, 'zero') for o in others)]
+    first = Interactions.from_frame(train, columns, classes, 'raise', hint=hint, weighing=how)
+    return [first, *(Interactions.from_frame(o, columns, classes, 'zero', weighing=how) for o in others)]
+
+# %% ../../nbs/16_data.loaders.ipynb #ec44c8d7
+@patch(cls_method=True)
+def _from_table(cls:CollabDataLoaders, ratings, columns, how, duplicates, splits, valid_pct, seed, vocab, verbose,
+                bs, val_bs, **others):
+    "Loaders of a table, `columns` of it and `how` its rows are weighed"
+    _check_duplicates(duplicates, how)
+    table,columns,how = weigh(ratings, columns, how)
+    parts = _parts(table, columns, duplicates, splits, valid_pct, seed, how)
+    trained = parts[0] if columns.weight is None else parts[0][parts[0][columns.weight]>0]
+    check_bs(bs, val_bs, len(trained))
+    classes = make_vocabs(table, columns, parts[0], vocab)
+    dsets = rows_by_vocab(parts, columns, classes, how)
+    repeats = count_duplicates(ratings, *columns[:2])
+    return cls._from_dsets(dsets, splits is None, repeats, seed, verbose, bs=bs, val_bs=val_bs, **others)
 
 # %% ../../nbs/16_data.loaders.ipynb #090ed3aa
 @patch(cls_method=True)
@@ -188,11 +212,12 @@ def from_df(cls:CollabDataLoaders,
     *, time_name:str=None, # column of times; None: 'timestamp' where there is one
     splits=None, # (train, valid) positions, a function (`global_time_split`, a fastai splitter) or a boolean column
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row; every training id needs one
-    duplicates:str='keep', # repeated (user, item) pairs: 'keep', 'raise', 'last' or 'mean', within each split
-    bs:int=64, # batch size
-    val_bs:int=None, # validation batch size; None: `bs`
-    shuffle:bool=True, # permute training rows each epoch
-    drop_last:bool=False, # drop an incomplete last training batch
+    duplicates:str='keep', # repeated pairs, within each split: 'keep', 'raise', 'last', 'mean' or, of weights, 'sum'
+    weight_name:str=None, # column of what each row weighs in training; 0: seen, not trained on
+    event_name:str=None, event_weights:dict=None, # column of kinds of events, and {kind: weight} of each
+    half_life=None, # '90d': a row that is so much older than the latest of training weighs half
+    bs:int=64, val_bs:int=None, # batch size; of validation, None: `bs`
+    shuffle:bool=True, drop_last:bool=False, # permute training rows each epoch; drop an incomplete last batch of them
     device=None, # None: fastai's default device
     num_workers:int=0, pin_memory:bool=False, # accepted: the rows are tensors, on the device already
     verbose:bool=False, # print the report
@@ -200,11 +225,9 @@ def from_df(cls:CollabDataLoaders,
 ):
     "Build from a frame; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     check_kwargs(kwargs, builder_kwargs(cls.from_df), 'CollabDataLoaders.from_df()')
-    columns = find_columns(ratings, user_name, item_name, rating_name, time_name)
-    parts = _parts(ratings, columns, duplicates, splits, valid_pct, seed)
-    check_bs(bs, val_bs, len(parts[0]))
-    dsets = rows_by_vocab(parts, columns, make_vocabs(ratings, columns, parts[0], vocab))
-    return cls._from_dsets(dsets, splits is None, count_duplicates(ratings, *columns[:2]), seed, verbose, path=path,
+    columns = find_columns(ratings, user_name, item_name, rating_name, time_name, weight_name, event_name)
+    how = Weighing(weight_name, event_name, event_weights, half_life, duplicates=='sum')
+    return cls._from_table(ratings, columns, how, duplicates, splits, valid_pct, seed, vocab, verbose, path=path,
         device=device, bs=bs, val_bs=val_bs, shuffle=shuffle, drop_last=drop_last, pin_memory=pin_memory)
 
 # %% ../../nbs/16_data.loaders.ipynb #4679226b

@@ -70,7 +70,7 @@ def attached_rows(
 
 # %% ../../nbs/18_data.rows.ipynb #4a5fc508
 class RowDL(RatingDL):
-    "A `RatingDL` over whole rows: x is [B,I] ratings with 0 for missing, y the same with NaN ([B,U] by item)"
+    "A `RatingDL` over whole rows: x is [B,I] ratings with 0 for missing, y with NaN, w weights ([B,U] by item)"
     def __init__(self,
         dataset:Interactions, # the ratings to predict
         inputs:Interactions=None, # the ratings to read; None: the same
@@ -95,20 +95,21 @@ def new(self:RowDL, dataset=None, cls=None, **kwargs):
 # %% ../../nbs/18_data.rows.ipynb #b628b752
 @patch
 def _on_device(self:RowDL, dev):
-    "Inputs and targets as `SparseRows` on `dev`, moved once"
-    def sparse(ints): return SparseRows(rating_csr(ints, self.by), dev)
-    x = kept(self, 'inputs', (dev,self.inputs), lambda: sparse(self.inputs))
-    if self.inputs is self.dataset: return x,x
-    return x,kept(self, 'targets', (dev,self.dataset), lambda: sparse(self.dataset))
+    "Inputs, targets and, where there are any, weights as `SparseRows` on `dev`, moved once"
+    def sparse(ints, values=True): return SparseRows(ints.csr(values, self.by), dev)
+    x = y = kept(self, 'inputs', (dev,self.inputs), lambda: sparse(self.inputs))
+    if self.inputs is not self.dataset: y = kept(self, 'targets', (dev,self.dataset), lambda: sparse(self.dataset))
+    if self.dataset.weights is None: return x,y
+    return x,y,kept(self, 'weights', (dev,self.dataset), lambda: sparse(self.dataset, 'weights'))
 
 @patch
 def _blocks(self:RowDL):
     "Batches of the next pass, each written out when its turn comes"
     dev = self.device or torch.device('cpu')
-    x,y = self._on_device(dev)
+    x,y,*weights = self._on_device(dev)
     for idxs,sizes in self._cuts(torch.as_tensor(self.get_idxs())):
         for at in self.rows[idxs].to(dev).split(sizes):
-            yield x.dense(at),y.dense(at, float('nan'))
+            yield x.dense(at),y.dense(at, float('nan')),*(w.dense(at) for w in weights)
 
 # %% ../../nbs/18_data.rows.ipynb #61b94dd5
 def _shown(row, known, vocab, few):

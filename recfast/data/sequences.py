@@ -28,7 +28,7 @@ class Histories:
         rows = ints.known()
         order = time_order(rows.rows_of('user'), rows.times)
         items = rows.rows_of('item')[order].astype(np.int64)
-        n = torch.from_numpy(rows.counts('user'))
+        n = torch.from_numpy(np.bincount(rows.rows_of('user'), minlength=rows.n_users))
         self.items = torch.from_numpy(items)
         self.stops = n.cumsum(0) # [U] where a user's history ends
         self.starts = self.stops-n
@@ -181,6 +181,13 @@ def _sequence_rows(train, valid, columns, classes):
     unrated = columns._replace(rating=None)
     return train,Interactions.from_frame(valid, unrated, classes, rating_name=rating)
 
+def _check_unweighed(kwargs):
+    "Raise `RatingsError` for weights of rows, which a next-item model has no place for"
+    given = [o for o in ('weight_name','event_name','event_weights','half_life') if kwargs.get(o) is not None]
+    if not given and kwargs.get('duplicates')!='sum': return
+    raise RatingsError(f"{' and '.join(given) or 'duplicates'}=: a next-item model asks for every row of a history "
+                       "once, so rows have no weights here. Leave out rows, or build by implicit_from_df")
+
 # %% ../../nbs/19_data.sequences.ipynb #6bd03533
 @patch(cls_method=True)
 def _from_sequences(cls:CollabDataLoaders, train, valid, duplicates, seed, path, device, verbose,
@@ -211,18 +218,18 @@ def sequences_from_df(cls:CollabDataLoaders,
     hold_out:bool=True, # keep each user's last row for validation
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row
     val_bs:int=None, # validation batch size; None: `bs`
-    shuffle:bool=True, # permute training windows each epoch
-    drop_last:bool=False, # drop an incomplete last training batch
+    shuffle:bool=True, drop_last:bool=False, # permute training windows each epoch; drop an incomplete last batch
     device=None, # None: fastai's default device
     verbose:bool=False, # print the report
     **kwargs
 ):
     "Windows of histories in order; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
+    _check_unweighed(kwargs)
     check_kwargs(kwargs, builder_kwargs(cls.sequences_from_df), 'CollabDataLoaders.sequences_from_df()')
     if min(seq_len, bs, val_bs or bs)<1:
         raise RatingsError(f"seq_len={seq_len}, bs={bs}, val_bs={val_bs}: expected 1 or more")
     columns = Columns.find(ratings, user_name=user_name, item_name=item_name, time_name=time_name)
-    validate_ratings(ratings, *columns)
+    validate_ratings(ratings, *columns[:4])
     parts = _held_out(ratings, columns, hold_out)
     dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab))
     return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, device, verbose,

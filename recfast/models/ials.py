@@ -29,7 +29,7 @@ class IALS(ClosedForm):
         n_factors:int=64, # K
         y_range:tuple=None, # accepted; the scores are no ratings
         l2:float=0.003, # lambda
-        alpha:float=0.1, # weight of a pair that did not happen; one that did has 1
+        alpha:float=0.1, # weight of a pair that did not happen; one that did has 1, or its own
         nu:float=1., # how regularisation grows with a row's weight, 0: not at all
         cg_steps:int=2, # steps of conjugate gradients; None: exact
     ):
@@ -83,7 +83,8 @@ def item_vectors(self:IALS)->torch.Tensor: # [I,K]
 def row_blocks(
     csr, # [R,C] sparse matrix
     cells:int, # stored cells in a block, about
-): # list of (rows [b], columns [b,L], 0 where a row has ended)
+    weighed:bool=False, # give what is stored too
+): # list of (rows [b], columns [b,L], 0 where a row has ended, and the numbers stored [b,L])
     "Non-empty rows in blocks of about equal length"
     n = np.diff(csr.indptr)
     order = np.argsort(n, kind='stable')
@@ -94,7 +95,7 @@ def row_blocks(
         at_most = max(1, cells//n[order[at]])
         rows = order[at:at+at_most]
         rows = rows[:_that_fit(n[rows], cells)]
-        blocks.append(_filled_rows(csr, rows))
+        blocks.append(_filled_rows(csr, rows)[:3 if weighed else 2])
         at += len(rows)
     return blocks
 
@@ -109,54 +110,56 @@ def _that_fit(n, cells):
 
 # %% ../../nbs/29_models.ials.ipynb #1a670aac
 def _filled_rows(csr, rows):
-    "(`rows` [b], their columns [b,L], 0 where a row has ended)"
+    "(`rows` [b], their columns [b,L], 0 where a row has ended, what is stored [b,L])"
     start = csr.indptr[rows][:,None]
     stop = csr.indptr[rows+1][:,None]
     longest = (stop-start).max()
     at = start+np.arange(longest)
-    cols = csr.indices[at.clip(max=csr.nnz-1)]
-    cols = np.where(at<stop, cols, 0)
-    return _int64(rows),_int64(cols)
+    there = at.clip(max=csr.nnz-1)
+    cols = np.where(at<stop, csr.indices[there], 0)
+    return _int64(rows),_int64(cols),torch.from_numpy(csr.data[there])
 
 def _int64(a): return torch.from_numpy(a.astype(np.int64))
 
 # %% ../../nbs/29_models.ials.ipynb #59e8a081
 @patch
-def _row_weight(self:IALS, n, n_other):
-    "[R] what multiplies `l2` in rows with `n` pairs, of `n_other` there might be"
-    cells = n+self.alpha*(n_other-n)
+def _row_weight(self:IALS, n, n_other, w=None):
+    "[R] what multiplies `l2` in rows with `n` pairs that weigh `w`, of `n_other` there might be"
+    cells = (n if w is None else w)+self.alpha*(n_other-n)
     return cells.pow(self.nu).float()
 
 @patch
-def _side(self:IALS, csr, n_other):
+def _side(self:IALS, csr, n_other, weighed=False):
     "(blocks of rows, what multiplies `l2` [R]) of users or of items"
     dev = model_device(self)
     n_factors = self.user_factors.shape[1]
     cells = 2**18 if dev.type=='cpu' else 2**26
-    blocks = row_blocks(csr, max(1, cells//n_factors))
-    blocks = [(rows.to(dev), cols.to(dev)) for rows,cols in blocks]
+    blocks = row_blocks(csr, max(1, cells//n_factors), *[True]*weighed)
+    blocks = [tuple(o.to(dev) for o in block) for block in blocks]
     n = torch.from_numpy(csr.getnnz(1)).double()
-    return blocks,self._row_weight(n, n_other).to(dev)
+    w = torch.from_numpy(np.asarray(csr.sum(1, dtype=np.float64)).ravel()) if weighed else None
+    return blocks,self._row_weight(n, n_other, w).to(dev)
 
 # %% ../../nbs/29_models.ials.ipynb #53e54124
 @patch
 def _sides(self:IALS, interactions):
     "The side of the users and the side of the items"
-    users = interactions.csr()
+    weighed = interactions.weights is not None
+    users = interactions.csr('weights' if weighed else False)
     def make():
         items = users.T.tocsr()
         n_users,n_items = map(_n_filled, (users,items))
-        return self._side(users, n_items),self._side(items, n_users)
+        return self._side(users, n_items, weighed),self._side(items, n_users, weighed)
     return kept(self, 'sides', (users,model_device(self)), make)
 
 def _n_filled(csr): return int((csr.getnnz(1)>0).sum())
 
 # %% ../../nbs/29_models.ials.ipynb #d3dc636e
-def _cg(g, d, y, x, steps):
-    "[b,K] solutions of (g'g + diag(d)) x = g'y for `g` [b,L,K], from `x`, preconditioned by `d` [b,K]"
+def _cg(g, d, y, x, steps, c=None):
+    "[b,K] solutions of (g'cg + diag(d)) x = g'y for `g` [b,L,K], `c` [b,L], from `x`, preconditioned by `d` [b,K]"
     einsum = np.einsum if isinstance(g, np.ndarray) else torch.einsum
     dot = lambda a,b: einsum('bk,bk->b', a, b)[:,None]+1e-30
-    there = lambda p: einsum('blk,bk->bl', g, p)
+    there = lambda p: einsum('blk,bk->bl', g, p) if c is None else c*einsum('blk,bk->bl', g, p)
     back = lambda t: einsum('bl,blk->bk', t, g)
     r = back(y-there(x))-d*x
     p = z = r/d
@@ -174,21 +177,24 @@ def _cg(g, d, y, x, steps):
     return x
 
 # %% ../../nbs/29_models.ials.ipynb #a0763aa0
-def _exact(g, d, y):
+def _exact(g, d, y, c=None):
     "The same by a Cholesky decomposition"
-    A = g.mT@g+torch.diag_embed(d)
+    A = (g if c is None else c.unsqueeze(2)*g).mT@g+torch.diag_embed(d)
     L = torch.linalg.cholesky(A)
-    b = y*g.sum(1)
+    b = y*g.sum(1) if c is None else (y.unsqueeze(2)*g).sum(1)
     return torch.cholesky_solve(b.unsqueeze(2), L).squeeze(2)
 
 # %% ../../nbs/29_models.ials.ipynb #20cca9b4
 @patch
-def _solve_block(self:IALS, rows, cols, y, X, Y, lam, l2, out):
-    "Put the solutions of `rows`, whose items are `cols`, into `out`; tensors or arrays"
+def _solve_block(self:IALS, block, y, X, Y, lam, l2, out):
+    "Put the solutions of a block of rows into `out`; tensors or arrays"
+    rows,cols,*weights = block
+    c = None
+    for w in weights: y,c = w,w-self.alpha # where rows have weights
     g = _vectors_of(Y, cols)
     d = lam+l2[rows][:,None]
-    if self.cg_steps is None: out[rows] = _exact(g, d, y)
-    else: out[rows] = _cg(g, d, y, X[rows], self.cg_steps)
+    if self.cg_steps is None: out[rows] = _exact(g, d, y, c)
+    else: out[rows] = _cg(g, d, y, X[rows], self.cg_steps, c)
 
 def _vectors_of(Y, cols):
     "[b,L,K] rows of `Y`"
@@ -200,12 +206,10 @@ def _vectors_of(Y, cols):
 def _solve_blocks(self:IALS, blocks, y, *of):
     "Every block of a side, by torch one after the other or in numpy by threads"
     if self.cg_steps is None or of[0].device.type!='cpu':
-        for rows,cols in blocks: self._solve_block(rows, cols, y, *of)
+        for block in blocks: self._solve_block(block, y, *of)
         return
     arrays = [o.numpy() for o in of]
-    def solve(block):
-        rows,cols = block
-        self._solve_block(rows.numpy(), cols.numpy(), y, *arrays)
+    def solve(block): self._solve_block([o.numpy() for o in block], y, *arrays)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(solve, reversed(blocks))) # long rows first
 
@@ -216,7 +220,7 @@ def _half(self:IALS, blocks, weight, X, Y):
     lam,Q = torch.linalg.eigh((Y.T@Y).double())
     lam = self.alpha*lam.clamp(min=0).float()
     Q = Q.float()
-    s = (1-self.alpha)**0.5
+    s = (1-self.alpha)**0.5 if all(len(o)==2 for o in blocks) else 1. # weights come with their blocks
     out = torch.zeros_like(X)
     l2 = self.l2*weight
     Y = (Y@Q).mul_(s)
@@ -237,9 +241,8 @@ def solve(self:IALS,
         self.item_factors = self._half(*items, self.item_factors, self.user_factors)
 
 # %% ../../nbs/29_models.ials.ipynb #ad0e869a
-def _pair_dots(csr, P, Q, rows):
-    "[N] dot products of the stored pairs, `rows` at a time"
-    m = csr.tocoo()
+def _pair_dots(m, P, Q, rows):
+    "[N] dot products of the stored pairs of a matrix by cells, `rows` at a time"
     users = _int64(m.row).to(P.device).split(rows)
     items = _int64(m.col).to(P.device).split(rows)
     return torch.cat([(P[u]*Q[i]).sum(1) for u,i in zip(users, items)])
@@ -260,8 +263,9 @@ def loss(self:IALS,
     P = self.user_factors.double()
     Q = self.item_factors.double()
     users,items = self._sides(interactions)
-    s = _pair_dots(interactions.csr(), P, Q, rows)
-    happened = (1-s).square().sum()
+    pairs = interactions.csr('weights' if interactions.weights is not None else False).tocoo()
+    s = _pair_dots(pairs, P, Q, rows)
+    happened = (torch.from_numpy(pairs.data).to(s)*(1-s).square()).sum()
     every = ((P.T@P)*(Q.T@Q)).sum()
     others = every-s.square().sum()
     reg = _weighted_size(P, users)+_weighted_size(Q, items)

@@ -75,7 +75,8 @@ class ItemKNN(HistoryModel):
 @patch
 def _weighted(self:ItemKNN):
     "The attached rows with weighted columns"
-    m = self._seen
+    m = self._seen.copy()
+    m.eliminate_zeros() # what weighs nothing has no length
     if self.weighting=='cosine': return cosine_weight(m)
     n_met = (m.getnnz(0)>0).sum()
     return bm25_weight(m, self.k1, self.b, int(n_met))
@@ -106,7 +107,8 @@ def solve(self:ItemKNN,
     k = min(self.n_neighbors, max(1, self.n_items-2))
     near = self.neighbors.new_zeros(self.n_items, k)
     weight = self.weight.new_zeros(self.n_items, k)
-    for a,sim in self._similar_blocks(interactions.csr()):
+    met = interactions.csr() if interactions.weights is None else (self._seen>0).astype(np.float32)
+    for a,sim in self._similar_blocks(met):
         rows = slice(a, a+len(sim))
         weight[rows],near[rows] = sim.topk(k, dim=1)
     self.neighbors,self.weight = near,weight

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..core import NeedsMemoryError,RecfastError,free_memory,need_memory,offer
 from ..data.interactions import attached_rows
+from ..data.sampling import popularity
 from .base import model_device,register
 
 # %% ../../nbs/28_models.linear.ipynb #0d63babc
@@ -42,13 +43,12 @@ class ClosedForm(nn.Module):
     def _need_solved(self, table):
         "`table`; raises `RecfastError` before `solve`"
         if table.numel(): return table
-        name = type(self).__name__
-        raise RecfastError(f"this {name} is not solved yet: call learn.fit(1) or model.solve(interactions)")
+        raise RecfastError(f"this {type(self).__name__} is not solved yet: learn.fit(1) or model.solve(interactions)")
 
 # %% ../../nbs/28_models.linear.ipynb #14dd4861
 @register(similar_items=False, bias=False, paper='-')
 class Popularity(ClosedForm):
-    "Scores an item by the number of users who met it"
+    "Scores an item by the number of users who met it, or by what its rows weigh together"
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
@@ -59,7 +59,7 @@ class Popularity(ClosedForm):
 
     def solve(self, interactions, n_epoch=1):
         "Count"
-        self.counts = torch.as_tensor(interactions.csr().getnnz(0)).to(self.counts)
+        self.counts = torch.as_tensor(popularity(interactions)).to(self.counts)
 
     def forward(self, x): return self._need_solved(self.counts)[x[:,1]][:,None]
     def score_items(self, users): return self._need_solved(self.counts).repeat(len(users), 1)
@@ -82,7 +82,9 @@ class HistoryModel(ClosedForm):
         interactions, # `Interactions`: the training rows
     ):
         "Take the rows that scores are read from; `collab_learner` and `solve` call it"
-        self._seen = interactions.csr(values=self.use_ratings)
+        weighed = interactions.weights is not None
+        if weighed and self.use_ratings: raise ValueError("use_ratings=True, but rows have weights: X is one of both")
+        self._seen = interactions.csr('weights' if weighed else self.use_ratings)
 
     def _rows(self):
         "The attached rows on the model's device"
@@ -100,8 +102,7 @@ class HistoryModel(ClosedForm):
 def _history(self:HistoryModel, items, ratings):
     "Item rows on the model's device, and what each of them counts for"
     items = items.to(model_device(self))
-    if not self.use_ratings: return items,torch.ones(len(items), device=items.device)
-    return items,ratings.to(items.device).float()
+    return items,(ratings.to(items.device) if self.use_ratings else torch.ones_like(items)).float()
 
 @patch
 def score_history(self:HistoryModel,

@@ -175,7 +175,7 @@ def test_columns_named_by_the_caller():
     assert torch.equal(dls.train_ds.items, loaders().train_ds.items) and (dls.train_ds.times==loaders().train_ds.times).all()
 
 def test_column_labels_that_are_numbers():
-    assert find_columns(pd.DataFrame(columns=[0,1,2,3]), 2, 0, 3, 1)==(2,0,3,1)
+    assert find_columns(pd.DataFrame(columns=[0,1,2,3]), 2, 0, 3, 1)[:4]==(2,0,3,1)
     df = FRAME.set_axis([0,1,2,3], axis=1)[[2,0,1,3]]
     assert torch.equal(loaders(df, user_name=0, item_name=1, rating_name=2).train_ds.users, loaders().train_ds.users)
 
