@@ -154,8 +154,7 @@ def decode(self:RatingDL, b)->pd.DataFrame: # one row per sample, the caller's i
     return df
 
 def _first_column(y, n):
-    y = y.detach().cpu()
-    return y.reshape(n, -1)[:,0].numpy()
+    return y.detach().cpu().reshape(n, -1)[:,0].numpy()
 
 # %% ../../nbs/15_data.batches.ipynb #acb5d163
 @patch

@@ -93,8 +93,7 @@ def get_idxs(self:ImplicitDL)->torch.Tensor: # [N*(1+n)]
 def _pairs(self:ImplicitDL, at, gen):
     "(x [b*(1+n),2], y [b*(1+n),1]) of the positives at `at`; with weights w, that of the positive in all of its block"
     users,items,_,*weights = self._on_device(gen.device)
-    users = users[at].long()
-    items = items[at].long()
+    users,items = (o[at].long() for o in (users,items))
     drawn = self.sampler.draw(users, self.n_neg, gen)
     items = torch.cat([items[:,None], drawn], 1)
     x = torch.stack([users[:,None].expand_as(items),items], 2)

@@ -86,7 +86,7 @@ def _left_out(n, split):
     for pos in split: left[pos] = False
     return np.flatnonzero(left)
 
-# %% ../../nbs/16_data.loaders.ipynb #47bfc696
+# %% ../../nbs/16_data.loaders.ipynb #7a73bbcc
 def _check_duplicates(duplicates, how):
     "Raise `RatingsError` for what is no answer to repeated pairs, or none for rows that weigh something"
     if duplicates not in (*DUPLICATES,'sum'):
@@ -94,6 +94,7 @@ def _check_duplicates(duplicates, how):
     if duplicates=='mean' and how.weighs:
         raise RatingsError("duplicates='mean' of rows with weights: use 'sum' for all their weight, 'last' or 'keep'")
 
+# %% ../../nbs/16_data.loaders.ipynb #47bfc696
 def _parts(ratings, columns, duplicates, splits, valid_pct, seed, how):
     "Training rows, validation rows and those in neither part, of the columns in use"
     validate_ratings(ratings, *columns[:4], duplicates='raise' if duplicates=='raise' else 'keep')
@@ -175,8 +176,7 @@ def builder_kwargs(
 def rows_by_vocab(
     parts, # frames: the training rows first
     columns:Columns, # which of their columns is what
-    classes:dict, # {column: `Vocab`}
-    how:Weighing=None, # where their weights come from
+    classes:dict, how:Weighing=None, # {column: `Vocab`}; where the weights of the parts come from
 )->list: # of `Interactions`
     "The parts of a table as rows; raises `UnknownIdError` for a training id without a row"
     train,*others = parts

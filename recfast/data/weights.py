@@ -110,8 +110,7 @@ def half_life_seconds(
     seconds = float(found[1])*_UNITS.get(found[2].lower(), np.nan) if found else np.nan
     if isinstance(half_life, (timedelta,np.timedelta64)): seconds = pd.Timedelta(half_life).total_seconds()
     if 0<seconds<np.inf: return seconds
-    raise RatingsError(f"half_life={half_life!r}: expected a time above 0 such as '90d', '12h' or '2w' "
-                       "(s, min, h, d, w; say a month as 30d)")
+    raise RatingsError(f"half_life={half_life!r}: expected text such as '90d', '12h', '2w' (s, min, h, d, w), above 0")
 
 # %% ../../nbs/15_data.weights.ipynb #f1ec2011
 def _own_units(half_life, now):
@@ -203,8 +202,8 @@ def of_events(self:Interactions,
 )->Interactions: # in the order of the table
     "The rows with an event of these kinds; raises `RatingsError` for kinds that are not there"
     kinds = {kinds} if isinstance(kinds, str) or not np.iterable(kinds) else set(kinds)
-    known = self.weighing.events
     if self.events is None: raise RatingsError("the rows do not say what kind of event they are: pass event_name=")
-    odd = [o for o in kinds if o not in known]
-    if odd: raise RatingsError(f"no events of kind {first_few(odd)}; there are {first_few(known, 10)}")
-    return self[(self.events & sum(1<<i for i,o in enumerate(known) if o in kinds))>0]
+    bits = {o: 1<<i for i,o in enumerate(self.weighing.events)}
+    odd = [o for o in kinds if o not in bits]
+    if odd: raise RatingsError(f"no events of kind {first_few(odd)}; there are {first_few(bits, 10)}")
+    return self[(self.events & sum(bits[o] for o in kinds))>0]

@@ -83,12 +83,10 @@ class HistoryModel(ClosedForm):
     ):
         "Take the rows that scores are read from; `collab_learner` and `solve` call it"
         weighed = interactions.weights is not None
-        if weighed and self.use_ratings: raise ValueError("use_ratings=True, but rows have weights: X is one of both")
+        if weighed and self.use_ratings: raise ValueError("use_ratings=True of rows with weights: X is one of both")
         self._seen = interactions.csr('weights' if weighed else self.use_ratings)
 
-    def _rows(self):
-        "The attached rows on the model's device"
-        return attached_rows(self, self._seen, model_device(self))
+    def _rows(self): return attached_rows(self, self._seen, model_device(self)) # on the model's device
 
     def score_items(self,
         users:torch.Tensor, # [U] user rows
