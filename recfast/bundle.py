@@ -12,7 +12,8 @@ __all__ = ['SCHEMA', 'ids_json', 'check_target', 'save_bundle', 'bundle_config',
            'write_rows', 'write_vocab']
 
 # %% ../nbs/60_bundle.ipynb #3b36212d
-import hashlib,json,re,zipfile
+import hashlib,json,re,warnings,zipfile
+from datetime import datetime,timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,14 +26,15 @@ from .collab import CollabLearner
 from .core import BundleError,check_weights,first_few,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
-from .losses import loss_spec,make_loss
-from .models.ids import meet,remember_ids
+from .losses import loss_name,loss_spec,make_loss
+from .models.base import offers,scores_ratings
+from .models.ids import ids_digest,meet,remember_ids
 from .models.zoo import model_from_spec,model_spec # the zoo: a bundle may hold any model
 from .recommend import Recommender
 from .tables import whole_file,write_bytes
 
 # %% ../nbs/60_bundle.ipynb #9f95c12e
-SCHEMA = 1
+SCHEMA = 2
 _DATA = re.compile(r'(weights|rows|ids)-[0-9a-f]{64}\.(safetensors|json)')
 
 def _digest(data): return hashlib.sha256(data).hexdigest()
@@ -90,6 +92,20 @@ def _data_files(rec):
     )
     return {role: (f'{role}-{_digest(o)}.{end}', o) for role,(end,o) in data.items()}
 
+# %% ../nbs/60_bundle.ipynb #2e5ba662
+def _columns(rows):
+    "{what it is: the name of the column in training, or None}"
+    names = rows.columns._asdict()
+    if not rows.has_times: names['time'] = None
+    return {what: None if name is None else str(name) for what,name in names.items()}
+
+def _are_ratings(rec):
+    "Are the scores ratings? As training had it, else by the model and whether the values differ"
+    told = getattr(rec, 'rated', None)
+    if told is not None: return told
+    low,high = rec.rating_range or (0,0)
+    return low<high and scores_ratings(rec.model)
+
 # %% ../nbs/60_bundle.ipynb #e28bac6e
 def _config(rec, names, training):
     "What `config.json` says, unsigned; `names` of the files by role"
@@ -98,12 +114,16 @@ def _config(rec, names, training):
         schema=SCHEMA,
         recfast=recfast.__version__,
         versions={o: version(o) for o in ('torch','fastai','pandas')},
+        created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
         model=model_spec(rec.model),
         files=names,
         n_train=len(rec.train),
-        rating_name=str(rec.seen.rating_name),
+        columns=_columns(rec.seen),
+        ids=ids_digest(rec.seen.classes),
         loss=rec.loss and loss_spec(rec.loss),
+        scores_are_ratings=_are_ratings(rec),
         draws=rec.draws,
+        weights=None, parts=[], features={},
         training=training or {},
     )
 
@@ -206,12 +226,29 @@ def _loss_of(config):
     settings = config['model']['config'] or {}
     return make_loss(dict(name='BCE', args=dict(y_range=settings.get('y_range'))))
 
+# %% ../nbs/60_bundle.ipynb #21f8a428
+def _names(config):
+    "(column of ratings, column of times); raises `BundleError` for parts that cannot be read"
+    if config['schema']==1: return config['rating_name'],None
+    more = [o for o in ('weights','parts','features') if config[o]]
+    if more: raise BundleError(f"{first_few(more)} came after recfast {recfast.__version__}: pip install -U recfast")
+    return config['columns']['rating'],config['columns']['time']
+
+def _rated(config, rows):
+    "Are scores ratings? Schema 1 says which metrics were measured, if any were"
+    if config['schema']>1: return config['scores_are_ratings']
+    metrics = config['training'].get('metrics')
+    low,high = rows.rating_range or (0,0)
+    return 'rmse' in metrics if metrics else low<high
+
 # %% ../nbs/60_bundle.ipynb #9b0e2570
 def _assemble(config, files, model, loss):
     "A Recommender; `files` is emptied, so that no bytes are kept beside what they became"
     ids = json.loads(files.pop('ids').decode())
     classes = {o['column']: read_vocab(o) for o in ids}
-    seen = read_rows(read_tensors(files.pop('rows')), classes, config['rating_name'])
+    rating_name,time_name = _names(config)
+    seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name)
+    seen.time_name = time_name
     n_train = config['n_train']
     train = seen if n_train==len(seen) else seen[:n_train]
     if model is None: model = model_from_spec(config['model'], dict(n_users=seen.n_users, n_items=seen.n_items))
@@ -220,8 +257,17 @@ def _assemble(config, files, model, loss):
     meet(model, train)
     if loss is None: loss = _loss_of(config)
     rec = Recommender(model.eval(), seen, train, loss, config.get('draws'))
-    rec.info = config
+    rec.info,rec.rated = config,_rated(config, train)
     return rec
+
+# %% ../nbs/60_bundle.ipynb #f60b3e5f
+def _say_assumed(path, config, rec):
+    "Warn of what the bundle of clicks does not tell"
+    low,high = rec.rating_range or (0,1)
+    if 'draws' in config or low<high or rec.loss is None or offers(rec.model, 'score_history'): return
+    how = f"{loss_name(rec.loss)} with its defaults and {rec.draws['n_neg']} negatives"
+    warnings.warn(f"{path} is of recfast {config['recfast']}, which kept no settings of the loss: histories are "
+                  f"answered under {how}; rec.save_bundle(path) writes that down", stacklevel=4)
 
 # %% ../nbs/60_bundle.ipynb #ae102b9a
 _MISFITS = (KeyError,TypeError,ValueError,AttributeError,IndexError,RuntimeError,SafetensorError,OverflowError,
@@ -234,9 +280,11 @@ def load_bundle(
 )->Recommender: # the same answers, on the CPU
     "A `Recommender` from a bundle, which is not executed; raises `BundleError` for a damaged, newer or foreign one"
     config = bundle_config(path)
-    try: return _assemble(config, _files(path, config), model, loss)
+    try: rec = _assemble(config, _files(path, config), model, loss)
     except BundleError: raise
     except _MISFITS as e: raise BundleError(f"{path}: its parts do not fit together ({type(e).__name__}: {e})") from e
+    if loss is None: _say_assumed(path, config, rec)
+    return rec
 
 # %% ../nbs/60_bundle.ipynb #80789ecf
 @patch

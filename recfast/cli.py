@@ -204,13 +204,6 @@ def similar(
     near = rec.similar_items(cast_ids(rec.items, item, 'item'), k=k)
     show_or_write(near, out, 'Similar')
 
-# %% ../nbs/71_cli.ipynb #a85708bf
-def _scores_are_ratings(rec):
-    "As the run that trained them measured it, else by whether the training values differ"
-    metrics = rec.info.get('training', {}).get('metrics')
-    if metrics: return 'rmse' in metrics
-    return rec.rating_range is not None and rec.rating_range[0]<rec.rating_range[1]
-
 # %% ../nbs/71_cli.ipynb #b6de2d01
 def _without_nan(summary): # of an evaluation
     "Metrics for JSON, which has no NaN"
@@ -236,7 +229,7 @@ def evaluate(
     "Metrics of a bundle on a test file, those of popularity, and the protocol."
     rec = bundles.load_bundle(bundle)
     test = file_interactions(rec, file, user_name, item_name, rating_name)
-    how = dict(rated=_scores_are_ratings(rec), exclude_seen=not include_seen)
+    how = dict(rated=rec.rated, exclude_seen=not include_seen)
     ev = evaluate_recommender(rec.model, rec.train, test, k=k, **how)
     show_metrics(metrics_frame(ev), ev.words)
     if out is not None: write_text(out, json.dumps(_evaluation_facts(ev), indent=1))
@@ -274,6 +267,8 @@ def describe_bundle(
     rows |= {'bytes': f'{size:,}', 'training rows': f"{config['n_train']:,}"}
     rows['written by'] = ', '.join(f'{name} {v}' for name,v in versions.items())
     rows |= {name: v for name,v in facts.items() if name not in ('metrics','baseline','protocol')}
+    rows |= {'created': config.get('created'), 'draws': config.get('draws')} # schema 1 has no date
+    if config.get('loss'): rows['loss'] = ', '.join([config['loss']['name'], _fact_text(config['loss']['args'])])
     rows |= {**_metric_facts(facts), 'protocol': facts.get('protocol')}
     known = [(name,_fact_text(v)) for name,v in rows.items() if v is not None]
     return pd.DataFrame(known, columns=['what','value'])

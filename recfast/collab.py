@@ -188,12 +188,20 @@ def _do_epoch_validate(self:CollabLearner, ds_idx=1, dl=None):
     Learner._do_epoch_validate(self, ds_idx, dl)
 
 # %% ../nbs/56_collab.ipynb #535d603f
+@patch
+def _rated(self:CollabLearner)->bool:
+    "Are the scores of this model, trained on these loaders, ratings?"
+    return getattr(self.dls, 'rated', True) and scores_ratings(self.model)
+
 @patch(as_prop=True)
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
     of = self.model,self.dls.interactions('all'),self.dls.interactions('train'),self.loss_func
-    return kept(self, 'recommender', of, lambda: Recommender(*of, draws_of(self.dls.train)))
+    rec = kept(self, 'recommender', of, lambda: Recommender(*of, draws_of(self.dls.train)))
+    rec.rated = self._rated()
+    return rec
 
+# %% ../nbs/56_collab.ipynb #cacc93b1
 @patch
 def __getstate__(self:CollabLearner):
     return {k:v for k,v in Learner.__getstate__(self).items() if k!='last_evaluation'}
@@ -238,14 +246,13 @@ def evaluate(self:CollabLearner,
 ):
     "Rating and ranking metrics with their protocol; of what was seen only training rows are left out; warns of leakage"
     train = self.dls.interactions('train')
-    rated = getattr(self.dls, 'rated', True) and scores_ratings(self.model)
     note = self._note(test)
     rows = self.dls.interactions('valid') if test is None else test
     if self.dls.time_name in getattr(test, 'columns', ()): kwargs.setdefault('time_name', self.dls.time_name)
     if test is not None and isinstance(self.dls, LabelDataLoaders):
         rows = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
     ev = _evaluate.evaluate_recommender(
-        self.model, train, rows, k, candidates, relevant, by, metrics, clip, note, rated,
+        self.model, train, rows, k, candidates, relevant, by, metrics, clip, note, self._rated(),
         baseline=baseline, exclude_seen=exclude_seen, **kwargs)
     _evaluate.warn_of_leakage([ev])
     self.last_evaluation = ev

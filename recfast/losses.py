@@ -279,7 +279,8 @@ def known_loss(
     return UnknownLoss(loss_name(loss)) if make is None else make()
 
 # %% ../nbs/22_losses.ipynb #2088b097
-_OURS = (BCE,RMSELoss,ClassLoss,BPRLoss,CosineContrastiveLoss,SoftmaxLoss,SampledSoftmaxLoss,MultinomialLoss)
+_OURS = (BCE,RMSELoss,ClassLoss,BPRLoss,CosineContrastiveLoss,SoftmaxLoss,SampledSoftmaxLoss,MultinomialLoss,
+         MaskedMSE,MaskedCrossEntropy,NextItemLoss)
 _BY_NAME = {loss_name(o): make for o,make in (*_SAME.items(),*zip(_OURS, _OURS))}
 
 def loss_spec(
@@ -287,7 +288,8 @@ def loss_spec(
 )->dict: # name and, of a loss of this page, args
     "A loss in JSON's types"
     args = signature(type(loss)).parameters if type(loss) in _OURS else ()
-    return dict(name=loss_name(loss), args={n: getattr(loss, n) for n in args})
+    given = {n: getattr(loss, n) for n in args}
+    return dict(name=loss_name(loss), args={n: v.tolist() if torch.is_tensor(v) else v for n,v in given.items()})
 
 def make_loss(
     spec:dict, # from `loss_spec`

@@ -23,7 +23,7 @@ from .ncf import make_act
 # %% ../../nbs/27_models.sequence.ipynb #936f0058
 class SequenceModel(nn.Module):
     "Base of next-item models: `states(x)` [B,L] -> [B,L,K] and `logits(h)` [...,K] -> [...,I] make one"
-    pairs = False
+    pairs = rated = False
     default_loss = NextItemLoss
     seq_len = 1
     _last = None # [U,L] the last items of every user, once attached
