@@ -27,7 +27,7 @@ from .core import BundleError,check_weights,first_few,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .losses import loss_name,loss_spec,make_loss
-from .models.base import offers,scores_ratings
+from .models.base import offers
 from .models.ids import ids_digest,meet,remember_ids
 from .models.zoo import model_from_spec,model_spec # the zoo: a bundle may hold any model
 from .recommend import Recommender
@@ -92,19 +92,11 @@ def _data_files(rec):
     )
     return {role: (f'{role}-{_digest(o)}.{end}', o) for role,(end,o) in data.items()}
 
-# %% ../nbs/60_bundle.ipynb #2e5ba662
-def _columns(rows):
-    "{what it is: the name of the column in training, or None}"
-    names = rows.columns._asdict()
-    if not rows.has_times: names['time'] = None
-    return {what: None if name is None else str(name) for what,name in names.items()}
-
-def _are_ratings(rec):
-    "Are the scores ratings? As training had it, else by the model and whether the values differ"
-    told = getattr(rec, 'rated', None)
-    if told is not None: return told
-    low,high = rec.rating_range or (0,0)
-    return low<high and scores_ratings(rec.model)
+# %% ../nbs/60_bundle.ipynb #614e6028
+def _vary(rows):
+    "Are the values of `Interactions` more than a yes?"
+    low,high = rows.rating_range or (0,0)
+    return low<high
 
 # %% ../nbs/60_bundle.ipynb #e28bac6e
 def _config(rec, names, training):
@@ -118,12 +110,12 @@ def _config(rec, names, training):
         model=model_spec(rec.model),
         files=names,
         n_train=len(rec.train),
-        columns=_columns(rec.seen),
+        columns={k: None if v is None else str(v) for k,v in rec.seen.columns._asdict().items()},
         ids=ids_digest(rec.seen.classes),
         loss=rec.loss and loss_spec(rec.loss),
-        scores_are_ratings=_are_ratings(rec),
+        scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),
         draws=rec.draws,
-        weights=None, parts=[], features={},
+        weighing=None, parts=[], features={},
         training=training or {},
     )
 
@@ -230,7 +222,7 @@ def _loss_of(config):
 def _names(config):
     "(column of ratings, column of times); raises `BundleError` for parts that cannot be read"
     if config['schema']==1: return config['rating_name'],None
-    more = [o for o in ('weights','parts','features') if config[o]]
+    more = [o for o in ('weighing','parts','features') if config[o]]
     if more: raise BundleError(f"{first_few(more)} came after recfast {recfast.__version__}: pip install -U recfast")
     return config['columns']['rating'],config['columns']['time']
 
@@ -238,8 +230,7 @@ def _rated(config, rows):
     "Are scores ratings? Schema 1 says which metrics were measured, if any were"
     if config['schema']>1: return config['scores_are_ratings']
     metrics = config['training'].get('metrics')
-    low,high = rows.rating_range or (0,0)
-    return 'rmse' in metrics if metrics else low<high
+    return 'rmse' in metrics if metrics else _vary(rows)
 
 # %% ../nbs/60_bundle.ipynb #9b0e2570
 def _assemble(config, files, model, loss):
@@ -263,8 +254,7 @@ def _assemble(config, files, model, loss):
 # %% ../nbs/60_bundle.ipynb #f60b3e5f
 def _say_assumed(path, config, rec):
     "Warn of what the bundle of clicks does not tell"
-    low,high = rec.rating_range or (0,1)
-    if 'draws' in config or low<high or rec.loss is None or offers(rec.model, 'score_history'): return
+    if 'draws' in config or _vary(rec.train) or rec.loss is None or offers(rec.model, 'score_history'): return
     how = f"{loss_name(rec.loss)} with its defaults and {rec.draws['n_neg']} negatives"
     warnings.warn(f"{path} is of recfast {config['recfast']}, which kept no settings of the loss: histories are "
                   f"answered under {how}; rec.save_bundle(path) writes that down", stacklevel=4)

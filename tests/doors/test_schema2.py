@@ -135,11 +135,11 @@ def test_the_shell_shows_it(tmp_path):
 
 # room for what is to come
 
-@pytest.mark.parametrize('what', [dict(parts=['rater','ranker']), dict(features=dict(item=['genre'])), dict(weights=dict(name='w'))], ids=lambda o: next(iter(o)))
+@pytest.mark.parametrize('what', [dict(parts=['rater','ranker']), dict(features=dict(item=['genre'])), dict(weighing=dict(name='w'))], ids=lambda o: next(iter(o)))
 def test_what_a_later_recfast_wrote_is_not_left_out_in_silence(what, tmp_path):
     path = stars().save_bundle(tmp_path/'b')
     config = json.loads((path/'config.json').read_text(encoding='utf-8'))
-    assert config['parts']==[] and config['features']=={} and config['weights'] is None
+    assert config['parts']==[] and config['features']=={} and config['weighing'] is None
     (path/'config.json').write_text(json.dumps(_signed(config|what)), encoding='utf-8')
     with pytest.raises(BundleError, match=f"'{next(iter(what))}' came after recfast .*pip install -U recfast"): load_bundle(path)
 
