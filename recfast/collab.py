@@ -23,6 +23,7 @@ from fastcore.meta import delegates
 from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
+from .callbacks import check_fit
 from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
@@ -113,6 +114,11 @@ def fit(self:CollabLearner,
     self._note_unused(lr=lr, wd=wd)
     with self._fast_is(fast):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
+
+@patch
+def _do_fit(self:CollabLearner):
+    check_fit(self)
+    Learner._do_fit(self)
 
 # %% ../nbs/56_collab.ipynb #70cc34cc
 @patch

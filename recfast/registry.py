@@ -9,7 +9,7 @@ Docs: https://recfast.github.io/recfast/registry.html.md"""
 
 # %% auto #0
 __all__ = ['FACTS', 'METRICS', 'RANKING_METRICS', 'LIST_METRICS', 'WHOLE_METRICS', 'LOWER_IS_BETTER', 'CHEAP_METRICS',
-           'RegisteredMetric', 'metric', 'MetricView', 'parse_metric', 'metric_name', 'metric_comp']
+           'RegisteredMetric', 'metric', 'MetricView', 'parse_metric', 'metric_name', 'known_comp', 'metric_comp']
 
 # %% ../nbs/41_registry.ipynb #784bf707
 import difflib,inspect,re
@@ -170,18 +170,25 @@ def _name_comp(name):
     return known[-1] if not turned else np.greater if known[-1] is np.less else np.less
 
 # %% ../nbs/41_registry.ipynb #f8b486dd
-def metric_comp(
+def known_comp(
     name:str, # as the recorder prints it: 'valid_loss', 'rmse', 'ndcg@10'
     metrics=(), # the Learner's metrics; one of this name with a `comp` decides
-): # np.less or np.greater
-    "The comparison under which a value of the metric is an improvement; raises `ValueError` where it is not known"
+): # np.less or np.greater; None where it is not known
+    "The comparison under which a value of the metric is an improvement"
     base = name.removeprefix('train_').removeprefix('valid_')
     of_name = [m for m in metrics if m.name in (name,base)]
     for m in of_name:
         if getattr(m, 'comp', None) is not None: return m.comp
     own = METRICS.get(base.partition('@')[0])
     if own: return np.less if own.lower else np.greater
-    comp = np.less if any(isinstance(m, LossMetric) for m in of_name) else _name_comp(base)
+    return np.less if any(isinstance(m, LossMetric) for m in of_name) else _name_comp(base)
+
+def metric_comp(
+    name:str, # as the recorder prints it
+    metrics=(), # the Learner's metrics
+): # np.less or np.greater
+    "As `known_comp`; raises `ValueError` where it is not known"
+    comp = known_comp(name, metrics)
     if comp is not None: return comp
     raise ValueError(f"monitor={name!r}: which way is better is not known. Pass comp=np.less where lower is better, "
                      "comp=np.greater where higher is")

@@ -1,15 +1,18 @@
 "Training as people ran it: what would have been a wrong number without a word is right, or a sentence"
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from fastai.callback import tracker
+from fastai.callback.schedule import ParamScheduler  # noqa: F401, and with it lr_find
 from fastai.losses import BCEWithLogitsLossFlat
 from fastai.metrics import accuracy, error_rate, top_k_accuracy
 from torch import nn
 
-from helpers import FRAME, fit, learner
+from helpers import FRAME, fit, fit_one_cycle, learner, loaders
 from recfast.callbacks import RankingMetrics
 from recfast.compare import compare
 from recfast.bundle import load_bundle
@@ -237,3 +240,62 @@ def test_scores_of_items_are_no_ratings(arch):
     dls = CollabDataLoaders.sequences_from_df(FRAME.assign(timestamp=range(len(FRAME))), seq_len=5, bs=16, seed=0)
     learn = collab_learner(dls, 8, arch=arch, config=dict(seq_len=5) if arch is SASRec else {}, metrics=rmse)
     with pytest.raises(TypeError, match='rmse compares a number with a rating.*RankingMetrics'): fit(learn, 1)
+
+
+# what the optimizer does not have is not trained
+
+UNTRAINED = 'not in the optimizer, so not trained.*reset_opt=True'
+
+def let_go(learn): return learn.model.i_weight.weight.requires_grad_(True)
+
+def test_a_table_unfrozen_after_a_fit_is_named():
+    learn = learner()
+    w = learn.model.i_weight.weight.requires_grad_(False)
+    fit(learn, 1, 1e-2)
+    before = let_go(learn).detach().clone()
+    with pytest.warns(UserWarning, match=f"'i_weight.weight': {UNTRAINED}"): fit(learn, 1, 1e-2)
+    assert torch.equal(before, w)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        fit(learn, 1, 1e-2, reset_opt=True)
+    assert not torch.equal(before, w)
+
+@pytest.mark.parametrize('start', ['fit','lr_find','one_cycle','freeze'])
+def test_a_new_layer_is_named_after_whatever_made_the_optimizer(start):
+    learn = learner()
+    with learn.quiet():
+        if start=='fit': learn.fit(1, 1e-2)
+        elif start=='lr_find': learn.lr_find(show_plot=False, num_it=5)
+        elif start=='one_cycle': learn.fit_one_cycle(1, 1e-2)
+        else: learn.create_opt(); learn.unfreeze()
+    learn.model.i_weight = nn.Embedding.from_pretrained(torch.randn(learn.model.i_weight.weight.shape), freeze=False)
+    with pytest.warns(UserWarning, match=f"'i_weight.weight': {UNTRAINED}"): fit_one_cycle(learn, 1)
+
+def test_what_is_frozen_on_purpose_is_no_matter():
+    learn = learner(splitter=lambda m: [[m.u_weight.weight,m.u_bias.weight], [m.i_weight.weight,m.i_bias.weight]])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        learn.freeze()
+        fit(learn, 1, 1e-2)
+        learn.unfreeze()
+        fit(learn, 1, slice(1e-3,1e-2))
+        learn.model.u_bias.weight.requires_grad_(False)
+        fit(learn, 1, 1e-2)
+        fit(learner(arch=EASE, y_range=None, metrics=None), 1)
+
+
+# fastai's trackers, imported after recfast's
+
+THEIRS = dict(stop=tracker.EarlyStoppingCallback, keep=tracker.SaveModelCallback, slow=tracker.ReduceLROnPlateau)
+
+@pytest.mark.parametrize('name', THEIRS)
+def test_a_tracker_of_fastai_that_keeps_the_worst_is_named(tmp_path, name):
+    cls = THEIRS[name]
+    learn = learner(loaders(path=tmp_path))
+    with pytest.warns(UserWarning, match=f'{cls.__name__} of fastai has rmse the wrong way round: import {cls.__name__}'):
+        fit(learn, 1, 1e-2, cbs=cls(monitor='rmse'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        fit(learn, 1, 1e-2, cbs=cls(monitor='valid_loss'))
+        fit(learn, 1, 1e-2, cbs=cls(monitor='rmse', comp=np.less))
+        fit(learn, 1, 1e-2, cbs=[RankingMetrics('ndcg@5'),cls(monitor='ndcg@5')])
