@@ -224,8 +224,8 @@ def _summarize(setting, ranked, facts):
         name = base if k is None else f'{base}@{k}'
         v = facts.value(base, k)
         if np.ndim(v): per_user[name] = v
-        mean = pd.Series(v).mean() if len(ranked.users) else np.nan
-        summary[name] = float(mean)
+        there = ~np.isnan(v)
+        summary[name] = float(np.mean(v, where=there)) if len(ranked.users) and there.any() else np.nan
     return summary,pd.DataFrame(per_user)
 
 # %% ../nbs/47_evaluate.ipynb #21006a5e

@@ -178,7 +178,7 @@ def coverage_at_k(
 )->float: # NaN without candidates
     "Share of the candidates that somebody is recommended (Herlocker et al., 2004)"
     if not n_candidates: return np.nan
-    return np.count_nonzero(np.unique(items))/n_candidates
+    return np.count_nonzero(np.bincount(np.ravel(items))[1:])/n_candidates
 
 # %% ../nbs/42_metrics.ipynb #bcda85f3
 @metric('gini', lower=True)

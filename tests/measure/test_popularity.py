@@ -1,5 +1,6 @@
 "What popularity reaches stands beside every evaluation, and is what a model of popularity reaches"
 import json
+import time
 import warnings
 
 import numpy as np
@@ -241,3 +242,17 @@ def test_a_bundle_without_it_is_read(trained, tmp_path):
 def test_a_bundle_of_an_evaluation_without_it(learners, tmp_path):
     path = learners[0].save_bundle(tmp_path/'b', learners[0].evaluate(baseline=False))
     assert 'baseline' not in load_bundle(path).info['training']
+
+def test_it_costs_little():
+    "CPU time, the best of five: at most 10% or 50 ms more"
+    rs = np.random.RandomState(0)
+    df = pd.DataFrame({'user_id': rs.randint(0, 4000, 200_000), 'item_id': rs.zipf(1.3, 200_000)%3000, 'rating': 1.})
+    learn = collab_learner(CollabDataLoaders.from_df(df, seed=0, bs=4096), 10)
+    def cost(**how):
+        start = time.process_time()
+        learn.evaluate(progress=False, **how)
+        return time.process_time()-start
+    for how in (dict(), dict(metrics='ndcg', k=10)):
+        learn.evaluate(progress=False, **how)
+        without,with_ = (min(cost(baseline=o, **how) for _ in range(5)) for o in (False,True))
+        assert with_<max(1.1*without, without+.05)
