@@ -38,6 +38,7 @@ from recfast.ranking import rank_items
 from recfast.registry import metric
 from recfast.metrics import ndcg_at_k, rmse
 from recfast.evaluate import evaluate_recommender
+from recfast.given_lists import evaluate_lists
 from recfast.compare import compare
 from recfast.callbacks import RankingMetrics, EarlyStoppingCallback, SaveModelCallback, ReduceLROnPlateau
 from recfast.recommend import Recommender

@@ -142,7 +142,7 @@ def test_an_api_page_begins_with_what_one_calls(site):
 def test_what_tells_of_private_names_stands_below_a_fold(site):
     text = (site/'evaluate.html').read_text(encoding='utf-8').split('<article')[1]
     code = re.sub('<[^>]+>', '', text)
-    assert '_wanted(' in code and '_Facts' in code and '_wanted(' not in re.sub('<[^>]+>', '', re.sub(r'(?s)<details.*?</details>', '', text))
+    assert '_full_names(' in code and '_Facts' in code and '_full_names(' not in re.sub('<[^>]+>', '', re.sub(r'(?s)<details.*?</details>', '', text))
 
 @pytest.mark.parametrize('cells,want', [
     ([('m','## A'),('m','text'),('c','#| export\ndef _f(): pass'),('c','_f()'),('m','## B'),('c','x')], [1,2,3]),
