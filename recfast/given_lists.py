@@ -30,6 +30,7 @@ def _table(rows, like):
     cols = Columns.find(rows, like)
     return validate_ratings(rows, cols.user, cols.item, cols.rating),cols
 
+# %% ../nbs/48_given_lists.ipynb #3c99b937
 def _known_ids(rows, df, name):
     "The ids in a column; of `Interactions` those that have a row, which need not be all"
     if isinstance(rows, Interactions): return pd.Series(rows.classes[name].index)
@@ -43,6 +44,7 @@ def _check_ids(vocab, ids, what):
     numbers = [o.dtype.kind in 'iuf' for o in (own,vocab.index)]
     if what=='user' or numbers[0]!=numbers[1]: vocab.encode(ids, 'raise', what)
 
+# %% ../nbs/48_given_lists.ipynb #e90a325b
 def _in_one_vocabulary(parts, columns):
     "`Interactions` of (given, frame, columns): the lists first; `columns` of the first that is no list"
     classes = {}
@@ -63,6 +65,7 @@ def _best_first(lists):
     if len(odd): raise RatingsError(f"the lists have a {name} that is no number: {first_few(odd)}")
     return lists.iloc[np.argsort(values if name=='rank' else -values, kind='stable')]
 
+# %% ../nbs/48_given_lists.ipynb #8a71b6fb
 def _refuse_repeats(lists, cols):
     "Raise `RatingsError` where an item stands twice in a list"
     twice = lists[lists.duplicated([cols.user,cols.item])]
@@ -97,6 +100,7 @@ def _are_stored(csr, rows, cols):
     "[N] bool: which cells of a sparse matrix are stored"
     return np.asarray(csr[rows,cols]).ravel()>0 if len(rows) else np.zeros(0, bool)
 
+# %% ../nbs/48_given_lists.ipynb #e8774085
 def _rank_rows(rows, t, k):
     "(`Ranked` of lists whose rows are everybody's best first, how many of their rows were left out as seen)"
     users,items = (rows.rows_of(o).astype(np.int64) for o in BY)
@@ -119,6 +123,7 @@ def _rank_rows(rows, t, k):
 _OF_LISTS = {'hits','n_rel','items','k'}
 _OF_TRAIN = _OF_LISTS|{'counts','n_users','n_candidates','vectors'}
 
+# %% ../nbs/48_given_lists.ipynb #ceaf5448
 def _measurable(metrics, k, train):
     "`wanted_metrics` of lists; raises `ValueError` for what they do not tell"
     there = _OF_LISTS if train is None else _OF_TRAIN
@@ -153,6 +158,7 @@ def _candidates(t, rows, train):
     mask = train.trained()
     return Candidates(t.users, '', int(np.union1d(np.flatnonzero(mask), listed).size), 0, mask)
 
+# %% ../nbs/48_given_lists.ipynb #b2c3ad68
 def _without_list(t, rows):
     "How many of the users with something to find have no list"
     return int((~np.isin(t.users, rows.rows_of('user'))).sum())
