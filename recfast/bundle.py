@@ -26,6 +26,7 @@ from .collab import CollabLearner
 from .core import BundleError,check_weights,first_few,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
+from .data.weights import Weighing
 from .losses import loss_name,loss_spec,make_loss
 from .models.base import offers
 from .models.ids import ids_digest,meet,remember_ids
@@ -92,6 +93,23 @@ def _data_files(rec):
     )
     return {role: (f'{role}-{_digest(o)}.{end}', o) for role,(end,o) in data.items()}
 
+# %% ../nbs/60_bundle.ipynb #f0f43680
+def _plain(o): return o if o is None or isinstance(o, (str,int,float)) else str(o)
+
+def _weighing_spec(how):
+    "A `Weighing` in JSON's types; None where rows are all alike"
+    if how is None or how==Weighing(): return None
+    weights = how.event_weights and [[_plain(k),float(w)] for k,w in how.event_weights.items()]
+    plain = {k: _plain(o) for k,o in how._asdict().items()}
+    return dict(plain, event_weights=weights, events=[_plain(o) for o in how.events])
+
+# %% ../nbs/60_bundle.ipynb #d2ce7a3c
+def _weighing_of(spec):
+    "The `Weighing` again"
+    if spec is None: return None
+    weights = spec['event_weights'] and dict(map(tuple, spec['event_weights']))
+    return Weighing(**dict(spec, event_weights=weights, events=tuple(spec['events'])))
+
 # %% ../nbs/60_bundle.ipynb #614e6028
 def _vary(rows):
     "Are the values of `Interactions` more than a yes?"
@@ -115,7 +133,7 @@ def _config(rec, names, training):
         loss=rec.loss and loss_spec(rec.loss),
         scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),
         draws=rec.draws,
-        weighing=None, parts=[], features={},
+        weighing=_weighing_spec(rec.train.weighing), parts=[], features={},
         training=training or {},
     )
 
@@ -222,7 +240,8 @@ def _loss_of(config):
 def _names(config):
     "(column of ratings, column of times); raises `BundleError` for parts that cannot be read"
     if config['schema']==1: return config['rating_name'],None
-    more = [o for o in ('weighing','parts','features') if config[o]]
+    more = [o for o in ('parts','features') if config[o]]
+    if config['weighing'] and set(config['weighing'])!=set(Weighing._fields): more.append('weighing')
     if more: raise BundleError(f"{first_few(more)} came after recfast {recfast.__version__}: pip install -U recfast")
     return config['columns']['rating'],config['columns']['time']
 
@@ -238,7 +257,8 @@ def _assemble(config, files, model, loss):
     ids = json.loads(files.pop('ids').decode())
     classes = {o['column']: read_vocab(o) for o in ids}
     rating_name,time_name = _names(config)
-    seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name)
+    how = _weighing_of(config.get('weighing'))
+    seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, how)
     seen.time_name = time_name
     n_train = config['n_train']
     train = seen if n_train==len(seen) else seen[:n_train]

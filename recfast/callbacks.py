@@ -68,7 +68,7 @@ def _published(name, cb):
 @patch
 def sample(self:RankingMetrics, valid)->tuple: # (rows of the users to measure, note for the protocol)
     "The validation rows of `n_users` users"
-    users = np.flatnonzero(valid.trained('user'))
+    users = np.setdiff1d(valid.rows_of('user'), [0])
     if self.n_users is None or self.n_users>=len(users): return valid,{}
     chosen = np.random.RandomState(self.seed).choice(users, self.n_users, replace=False)
     some = np.isin(valid.rows_of('user'), chosen)

@@ -248,10 +248,12 @@ def measure_ranked(
     return Evaluation(summary, per_user, setting.protocol, by, setting.counts, popular)
 
 # %% ../nbs/47_evaluate.ipynb #37288068
-def _protocol_of(rows, t, cand, ranked, relevant, clip, note):
+def _protocol_of(train, rows, t, cand, ranked, relevant, clip, note):
     "(counts, protocol)"
     counts = count_protocol(rows, t, cand, ranked.n_rel)
-    return counts,describe_protocol(counts, cand, relevant, clip, note)
+    weighed = train.weighing.words if train.weighing else ''
+    notes = [f'trained on {weighed}; test rows count alike'] if weighed else []
+    return counts,describe_protocol(counts, cand, relevant, clip, '. '.join([*notes, *filter(None, [note])]))
 
 # %% ../nbs/47_evaluate.ipynb #d9453117
 def _test_rows(test, train, time_name, model=None):
@@ -289,7 +291,7 @@ def evaluate_recommender(
     ranked = rank_lists(model, train, t, cand, most, _placed(wanted), memory, progress, baseline and _of_lists(wanted))
     of_ratings = _of_ratings(rows, metrics, wanted, rated)
     errors = _prediction_errors(model, rows, clip) if of_ratings else None
-    protocol = _protocol_of(rows, t, cand, ranked, relevant, clip, note)
+    protocol = _protocol_of(train, rows, t, cand, ranked, relevant, clip, note)
     setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *protocol)
     return measure_ranked(setting, ranked, model, errors)
 

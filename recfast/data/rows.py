@@ -81,8 +81,7 @@ class RowDL(RatingDL):
         super().__init__(dataset, **kwargs)
         self.inputs = dataset if inputs is None else inputs
         self.by = by
-        known = dataset.known().rows_of(by) # those with something to predict
-        self.rows = torch.from_numpy(np.unique(known)).long()
+        self.rows = torch.from_numpy(np.unique(dataset.known().rows_of(by))).long() # those with something to predict
         self.n = len(self.rows)
 
 # %% ../../nbs/18_data.rows.ipynb #3d46b1af
@@ -176,12 +175,13 @@ def rows_from_df(cls:CollabDataLoaders,
 def write_rows(
     rec, # a recommender: its `seen` rows and, first among them, those of `train`
 )->dict: # name -> tensor
-    "Users, items, values and the order of time; raises `BundleError` when the training rows are not the first"
+    "The columns of all rows, times as their order; raises `BundleError` when the training rows are not the first"
     seen,train = rec.seen,rec.train
     rows = dict(users=seen.users, items=seen.items)
     first = all(torch.equal(o[:len(train)], getattr(train, name)) for name,o in rows.items())
     if not first: raise BundleError("the training rows of this Recommender are not the first of its interactions")
-    if seen.values is not None: rows['values'] = seen.values
+    others = dict(values=seen.values, weights=seen.weights, events=seen.events)
+    rows |= {k: torch.as_tensor(o) for k,o in others.items() if o is not None}
     if seen.times is None: return rows
     ranks = np.unique(seen.times, return_inverse=True)[1]
     rows['order'] = torch.from_numpy(ranks.astype(np.int32 if len(ranks)<2**31 else np.int64))
@@ -191,19 +191,19 @@ def write_rows(
 def _fits(rows, n, vocab):
     "Are these `n` rows of the vocabulary?"
     if rows.dtype!=torch.int32 or rows.shape!=(n,): return False
-    if n==0: return True
-    low,high = rows.aminmax()
-    return 0<=int(low) and int(high)<len(vocab)
+    return n==0 or (0<=int(rows.min()) and int(rows.max())<len(vocab))
 
 def read_rows(
     rows:dict, # from `write_rows`
     classes:dict, # {column: `Vocab`}
     rating_name:str, # of the values
+    weighing=None, # `Weighing`: where weights and events come from
 )->Interactions: # all rows
     "Interactions again; raises `BundleError` for rows that no id belongs to"
     users,items = rows['users'],rows['items']
     for side,vocab in zip((users,items), classes.values()):
         if _fits(side, users.numel(), vocab): continue
         raise BundleError(f"the interactions name rows that the {len(vocab)-1} ids do not have")
-    times = rows['order'].numpy() if 'order' in rows else None
-    return Interactions(users, items, rows.get('values'), times, classes, rating_name)
+    if any(o.shape!=users.shape for o in rows.values()): raise BundleError("columns of interactions differ in length")
+    others = dict(rating_name=rating_name, weighing=weighing, **{k: rows.get(k) for k in ('weights','events')})
+    return Interactions(users, items, rows.get('values'), rows.get('order'), classes, **others)

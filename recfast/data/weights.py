@@ -40,10 +40,10 @@ class Weighing(NamedTuple):
     def words(self)->str: # for a protocol; '' where all rows weigh the same
         said = [] if self.weight_name is None else [f'by {self.weight_name}']
         if self.event_weights:
-            said.append(f"{self.event_name}: {', '.join(f'{k} {w:g}' for k,w in self.event_weights.items())}")
+            said.append(f"by {self.event_name} ({', '.join(f'{k} {w:g}' for k,w in self.event_weights.items())})")
         if self.half_life is not None: said.append(f'half-life {self.half_life}')
         if self.summed: said.append('repeats summed')
-        return f"rows weighed {'; '.join(said)}" if said else ''
+        return f"rows weighed {', '.join(said)}" if said else ''
 
 # %% ../../nbs/15_data.weights.ipynb #72b29919
 _EXPECTED = 'Expected numbers from 0 on; 0 is seen and not trained on.'
