@@ -205,5 +205,6 @@ def read_rows(
         if _fits(side, users.numel(), vocab): continue
         raise BundleError(f"the interactions name rows that the {len(vocab)-1} ids do not have")
     if any(o.shape!=users.shape for o in rows.values()): raise BundleError("columns of interactions differ in length")
-    others = dict(rating_name=rating_name, weighing=weighing, **{k: rows.get(k) for k in ('weights','events')})
-    return Interactions(users, items, rows.get('values'), rows.get('order'), classes, **others)
+    order,events = (rows[o].numpy() if o in rows else None for o in ('order','events'))
+    others = dict(rating_name=rating_name, weights=rows.get('weights'), events=events, weighing=weighing)
+    return Interactions(users, items, rows.get('values'), order, classes, **others)
