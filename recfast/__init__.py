@@ -32,6 +32,7 @@ Modules:
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
 - `recfast.data.datasets`: Ratings to start with: a table to see through, films that never were, and MovieLens
+- `recfast.data.frames`: A frame of any kind as pandas, ids without loss, and frames out
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on

@@ -54,9 +54,16 @@ def _signed(config):
 # %% ../nbs/60_bundle.ipynb #5ea48007
 def ids_json(
     classes:dict, # {column: `Vocab`}
+    portable:bool=False, # for other languages, as in `write_vocab`
 )->bytes: # JSON, utf-8
-    "The ids of all rows with their columns and types"
-    return _json([dict(column=str(n), **write_vocab(v)) for n,v in classes.items()])
+    "The ids of all rows with their columns and types, read back before they are given; raises `BundleError`"
+    try: data = _json([dict(column=str(n), **write_vocab(v, portable)) for n,v in classes.items()])
+    except UnicodeEncodeError as e: raise BundleError(f"an id is no text ({e}), so it cannot be written") from e
+    for (name,vocab),told in zip(classes.items(), json.loads(data.decode())):
+        back = read_vocab(told).index
+        if back.dtype==vocab.index.dtype and back.equals(vocab.index): continue
+        raise BundleError(f"the ids of {name!r} cannot be written: they would come back as others")
+    return data
 
 # %% ../nbs/60_bundle.ipynb #b37b3868
 def check_target(

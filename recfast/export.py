@@ -112,7 +112,7 @@ def _program(rec, k, sort):
 def _write_ids(rec, path):
     "The ids of `rec` beside a graph at `path`"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path.with_suffix('.ids.json'), ids_json(rec.seen.classes))
+    write_bytes(path.with_suffix('.ids.json'), ids_json(rec.seen.classes, portable=True))
 
 # %% ../nbs/61_export.ipynb #f20eb2a1
 def export_program(

@@ -17,6 +17,7 @@ import recfast
 from fastcore.basics import patch
 from .core import RecfastError,UnknownIdError
 from .recommend import Recommender
+from .data.vocab import json_ids
 from .worker import RequestError,TitleSearch,Worker,json_rows,json_value,read_ids
 
 # %% ../nbs/64_routes.ipynb #0fe4d319
@@ -24,7 +25,7 @@ try:
     from fastapi import FastAPI,Query
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse,PlainTextResponse
-    from pydantic import BaseModel,ConfigDict,Field
+    from pydantic import BaseModel,ConfigDict,Field,create_model
     from starlette.exceptions import HTTPException
     from typing_extensions import TypeAliasType
 except ImportError as e:
@@ -34,14 +35,12 @@ except ImportError as e:
 Id = TypeAliasType('Id', bool|int|float|str)
 OnUnknown = Literal['raise','warn','drop','fallback']
 
-_UNITS = 'In the units of the training data; left out: liked'
-
 class _Strict(BaseModel): model_config = ConfigDict(extra='forbid')
 
 class Rated(_Strict):
     "One entry of a history"
     item_id: Id = Field(examples=['Star Wars (1977)'])
-    rating: float|None = Field(None, allow_inf_nan=False, description=_UNITS)
+    rating: float|None = Field(None, allow_inf_nan=False, description='In the units of training; left out: liked')
 
 # %% ../nbs/64_routes.ipynb #66ae4fdc
 def _recommend_request(Ids, Items, History, K):
@@ -106,17 +105,16 @@ def request_models(
         models[name].model_config['json_schema_extra'] = dict(examples=[body])
     return models
 
-# %% ../nbs/64_routes.ipynb #c1ba1a0e
-def _one_id(vocab, at): # at: a position among the ids, -1 for the last
-    return json_value(vocab.index[[at]].tolist()[0])
-
 # %% ../nbs/64_routes.ipynb #edf556ab
+def _one_id(vocab, at): # at: a position among the ids, -1 for the last
+    return json_ids(vocab, vocab.index[[at]].tolist())[0]
+
 def example_bodies(
     rec:Recommender, # whose ids to use
 )->dict: # name -> body
     "A request of each kind that this recommender can answer"
     user = _one_id(rec.users, 0)
-    if isinstance(user, str): user = 'somebody'
+    if isinstance(user, str) and not rec.users.needs_text: user = 'somebody'
     item,other = _one_id(rec.items, 0),_one_id(rec.items, -1)
     liked = dict(item_id=item, rating=rec.train.best_rating)
     return dict(
@@ -162,22 +160,20 @@ async def recommend(self:Answers, q): # q: a `Recommend` request
         raise RequestError(_ONE_OF_TWO)
     usual = q.history is None and q.item_ids is None and q.exclude_item_ids is None and q.on_unknown=='raise'
     if usual: return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)
-    user_ids = self.users(q.user_ids)
     history = None if q.history is None else self.history(q.history)
-    item_ids,exclude_item_ids = self.items(q.item_ids),self.items(q.exclude_item_ids)
-    items = dict(item_ids=item_ids, exclude_item_ids=exclude_item_ids)
+    items = dict(item_ids=self.items(q.item_ids), exclude_item_ids=self.items(q.exclude_item_ids))
     asked = dict(items, history=history, exclude_seen=q.exclude_seen, on_unknown=q.on_unknown)
-    df = await self.worker.run(self.rec.recommend, user_ids, q.k, **asked)
-    return json_rows(df)
+    df = await self.worker.run(self.rec.recommend, self.users(q.user_ids), q.k, **asked)
+    whose = {} if history is not None else dict(user_id=self.rec.users)
+    return json_rows(df, item_id=self.rec.items, **whose)
 
 # %% ../nbs/64_routes.ipynb #66ebeb25
 @patch
 async def similar(self:Answers, q): # q: a `Similar` request
     "Rows of `rec.similar_items`"
     df = await self.worker.run(self.rec.similar_items, self.items(q.item_ids), q.k, q.on_unknown)
-    return json_rows(df)
+    return json_rows(df, query_id=self.rec.items, item_id=self.rec.items)
 
-# %% ../nbs/64_routes.ipynb #10a57e8b
 @patch
 async def explain(self:Answers, q): # q: an `Explain` request
     "Rows of `rec.explain`"
@@ -185,7 +181,7 @@ async def explain(self:Answers, q): # q: an `Explain` request
     who = dict(user_id=self.users(q.user_id)[0]) if q.history is None else dict(history=self.history(q.history))
     items = self.items(q.item_ids)
     df = await self.worker.run(self.rec.explain, item_ids=items, k=q.k, top=q.top, on_unknown=q.on_unknown, **who)
-    return json_rows(df)
+    return json_rows(df, item_id=self.rec.items, because_item_id=self.rec.items)
 
 # %% ../nbs/64_routes.ipynb #0bc316dc
 @patch
@@ -208,7 +204,6 @@ class Listed(BaseModel):
     score: float|None
     rank: int
 
-# %% ../nbs/64_routes.ipynb #58f98eca
 class Near(BaseModel):
     "A neighbour of an item"
     query_id: Id
@@ -264,9 +259,8 @@ def add_handlers(
     @on(UnknownIdError)
     async def unknown(request, e): return _problem(404, e.say(such=e.what!='user'))
     @on(RecfastError)
-    async def ours(request, e): return _problem(422, str(e))
     @on(NotImplementedError)
-    async def cannot(request, e): return _problem(422, str(e))
+    async def ours(request, e): return _problem(422, str(e))
     @on(RequestValidationError)
     async def invalid(request, e): return _problem(400 if e.errors()[0]['type']=='json_invalid' else 422, _sentence(e))
     @on(HTTPException)
@@ -274,11 +268,11 @@ def add_handlers(
 
 # %% ../nbs/64_routes.ipynb #fed5b467
 _VERBS = dict( # name -> what comes back, and what for
-    recommend=(list[Listed],'The best k items of users, or of people given by their ratings: '
+    recommend=(Listed,'The best k items of users, or of people given by their ratings: '
                             'the arguments of Recommender.recommend'),
-    similar=(list[Near],'The nearest items'),
+    similar=(Near,'The nearest items'),
     predict=(float|None|list[float|None],'The score of each pair; null where an id is unknown and on_unknown is drop'),
-    explain=(list[Because],'What each item of a history adds to a score; the row without because_item_id is all else'),
+    explain=(Because,'What each item of a history adds to a score; the row without because_item_id is all else'),
 )
 _PROBLEMS = {
     400: 'The body is no JSON',
@@ -287,6 +281,16 @@ _PROBLEMS = {
     413: 'The body is too large',
     422: 'It cannot be answered as it is; detail says why',
 }
+
+# %% ../nbs/64_routes.ipynb #de428dfb
+_AS_TEXT = Field(description='Text, also for numbers: a program whose numbers are floats would read some as others')
+
+def _answer_of(model, rec):
+    "A class of what comes back, with the type that ids of `rec` have in JSON"
+    def is_text(name): return isinstance(_one_id(rec.users if name=='user_id' else rec.items, 0), str)
+    kinds = dict(user_id=int|str, because_item_id=str|None)
+    ids = {o: (kinds.get(o, str), _AS_TEXT) for o in model.model_fields if o.endswith('_id') and is_text(o)}
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **ids)
 
 # %% ../nbs/64_routes.ipynb #d2f19194
 def _endpoint(verb, model):
@@ -302,6 +306,7 @@ def add_verbs(
     "`POST /recommend`, `/similar`, `/predict`, `/explain`"
     problems = {k: dict(model=Problem, description=v) for k,v in _PROBLEMS.items()}
     for name,(out,text) in _VERBS.items():
+        if isinstance(out, type): out = list[_answer_of(out, answers.rec)]
         responses = {200: dict(model=out), **problems}
         endpoint = _endpoint(getattr(answers, name), models[name])
         app.post(f'/{name}', name=name, summary=text, responses=responses)(endpoint)
@@ -315,10 +320,9 @@ def add_looks(
 ):
     "`GET /items`, `/health`, `/metrics`"
     search = TitleSearch(rec)
-    facts = Health(
-        status='ok', model=type(rec.model).__name__, n_users=rec.n_users-1, n_items=rec.n_items-1,
+    facts = Health(status='ok', model=type(rec.model).__name__, n_users=rec.n_users-1, n_items=rec.n_items-1,
         can=can, version=recfast.__version__)
-    found = {200: dict(model=list[Found]), 422: dict(model=Problem)}
+    found = {200: dict(model=list[_answer_of(Found, rec)]), 422: dict(model=Problem)}
     Q = Annotated[str, Query(max_length=100)]
     Limit = Annotated[int, Query(ge=1, le=50)]
     @app.get('/items', summary='Items whose id contains every word of q; the most rated without one', responses=found)

@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
     from fastai.callback.core import Callback
 from .core import RecfastError
+from .data.frames import shown_id,without_points
 from .files import write_frames
 from .train import fit_table
 
@@ -97,10 +98,11 @@ def need_folder(
     if not folder.is_dir(): raise FileNotFoundError(f'{option}{path}: there is no folder {folder}')
 
 # %% ../nbs/69_shell.ipynb #1cb4af85
-def _cell(v):
-    "What a table shows of a value"
-    if v is None or v!=v: return Text('')
-    return Text(f'{v:g}' if isinstance(v, float) else str(v))
+def _cell(v, is_id=False):
+    "What a table shows of a value; ids as they are, other numbers rounded"
+    if v is None or v is pd.NA or v!=v: return Text('')
+    if is_id or not isinstance(v, float) or v.is_integer() and abs(v)<2**53: return Text(shown_id(v))
+    return Text(f'{v:g}')
 
 def show_table(
     df:pd.DataFrame, # to print
@@ -110,7 +112,8 @@ def show_table(
     table = Table(title=Text(title), title_justify='left')
     for name in df.columns:
         table.add_column(Text(str(name)), justify='right' if df[name].dtype.kind in 'if' else 'left')
-    for row in df.itertuples(index=False): table.add_row(*map(_cell, row))
+    ids = [str(c).endswith('_id') or c in ('recommended','liked') for c in df.columns]
+    for row in df.itertuples(index=False): table.add_row(*map(_cell, row, ids))
     console.print(table)
 
 # %% ../nbs/69_shell.ipynb #d7a88868
@@ -121,7 +124,7 @@ def show_or_write(
 ):
     "A frame to the screen, to the standard output as csv, or to a file"
     if out is None: return show_table(df, title)
-    if str(out)=='-': return print(df.to_csv(index=False, lineterminator='\n'), end='')
+    if str(out)=='-': return print(without_points(df).to_csv(index=False, lineterminator='\n'), end='')
     write_frames(out, [df])
     say(f'{len(df):,} rows: {out}')
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from .core import RecfastError
-from .data.vocab import cast_ids
+from .data.frames import shown_id
+from .data.vocab import cast_ids,json_ids
 from .recommend import Recommender
 
 # %% ../nbs/63_worker.ipynb #50f3febc
@@ -49,9 +50,11 @@ def json_value(
 # %% ../nbs/63_worker.ipynb #765c1abf
 def json_rows(
     df:pd.DataFrame, # any
+    **vocabs # column=`Vocab` of its ids
 )->list: # a dict for each row
-    "A frame as JSON values"
-    columns = [[json_value(o) for o in df[c].tolist()] for c in df.columns]
+    "A frame as JSON values, ids as `json_ids` has them"
+    def cells(c, values): return json_ids(vocabs[c], values) if c in vocabs else map(json_value, values)
+    columns = [cells(c, df[c].tolist()) for c in df]
     return [dict(zip(df.columns, row)) for row in zip(*columns)]
 
 # %% ../nbs/63_worker.ipynb #6dc7d65b
@@ -87,8 +90,7 @@ class Worker:
         max_batch:int=256, # requests answered by one call
         observe=lambda n: None, # called with the number of users of each call
     ):
-        self.rec = rec
-        self.max_batch,self.observe = max_batch,observe
+        self.rec,self.max_batch,self.observe = rec,max_batch,observe
         self.waiting = deque()
         self.pool = ThreadPoolExecutor(1, 'recfast')
 
@@ -104,9 +106,10 @@ class Worker:
 # %% ../nbs/63_worker.ipynb #e72c383d
 def _rows_by_user(rec, user_ids, k, exclude_seen):
     "{user id: the rows of its list}"
-    rows = {json_value(o): [] for o in user_ids}
+    rows = {o: [] for o in user_ids}
     lists = rec.recommend(user_ids, k, exclude_seen=exclude_seen, progress=False)
-    for row in json_rows(lists): rows[row['user_id']].append(row)
+    told = json_rows(lists, user_id=rec.users, item_id=rec.items)
+    for user,row in zip(lists.user_id.tolist(), told): rows[user].append(row)
     return rows
 
 # %% ../nbs/63_worker.ipynb #5e96a4d6
@@ -117,7 +120,7 @@ def _answer(self:Worker, asked):
     try:
         rows = _rows_by_user(self.rec, user_ids, max(o.k for o in asked), asked[0].exclude_seen)
         self.observe(len(user_ids))
-        lists = [[row for u in o.user_ids for row in rows[json_value(u)][:o.k]] for o in asked]
+        lists = [[row for u in o.user_ids for row in rows[u][:o.k]] for o in asked]
     except Exception as e:
         for o in asked: o.answer.set_exception(e)
     else:
@@ -163,7 +166,7 @@ def abilities(
 )->dict: # 'history', 'similar', 'explain' -> bool
     "What this recommender can do besides lists for known users"
     row = np.flatnonzero(rec.trained_items().numpy())[:1]
-    item = rec.items.decode(row).tolist()
+    item = rec.items.index[row-1].tolist()
     return dict(
         history=_works(lambda: rec.recommend(history=item, k=1)),
         similar=_works(lambda: rec.similar_items(item, k=1)),
@@ -186,8 +189,8 @@ class TitleSearch:
         trained = rec.trained_items().numpy()
         rows = np.argsort(-counts, kind='stable') # the most rated first
         rows = rows[trained[rows]]
-        self.ids = rec.items.decode(rows).tolist()
-        self.texts = [_bare(str(o)) for o in self.ids]
+        self.ids = json_ids(rec.items, rec.items.index[rows-1].tolist())
+        self.texts = [_bare(shown_id(o)) for o in rec.items.index[rows-1]]
         self.n_ratings = counts[rows].tolist()
 
 # %% ../nbs/63_worker.ipynb #7dedb5ca
@@ -205,4 +208,4 @@ def __call__(self:TitleSearch,
         return 0 if text.startswith(q) else 1 if begins.search(text) else 2
     found = [j for j,text in enumerate(self.texts) if all(o in text for o in words)]
     best = sorted(found, key=place)[:limit]
-    return [dict(item_id=json_value(self.ids[j]), n_ratings=self.n_ratings[j]) for j in best]
+    return [dict(item_id=self.ids[j], n_ratings=self.n_ratings[j]) for j in best]

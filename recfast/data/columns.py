@@ -11,23 +11,21 @@ __all__ = ['OWN', 'check_table', 'missing_column', 'check_frame', 'id_kind', 'un
            'check_time', 'parse_times', 'without_zone', 'check_range', 'Columns', 'find_columns']
 
 # %% ../../nbs/10_data.columns.ipynb #9a358e16
-import numbers,warnings
+import numbers,re,warnings
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import NamedTuple
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..core import RatingsError,first_few
+from .frames import LOST,inexact,no_frame
 
 # %% ../../nbs/10_data.columns.ipynb #1542b849
 def check_table(
     ratings, # what a caller gave for a table
 ):
     "Raise `RatingsError` for what is no frame with one level of columns, each label once"
-    if not isinstance(ratings, pd.DataFrame):
-        raise RatingsError(
-            f"ratings is a {type(ratings).__name__}, expected a pandas DataFrame with one row per rating. "
-            "Wrap columns with pd.DataFrame(...), read a file with pd.read_csv(...), convert with .to_pandas().")
+    if not isinstance(ratings, pd.DataFrame): raise RatingsError(no_frame(ratings))
     if ratings.columns.nlevels>1:
         raise RatingsError(f"the columns have {ratings.columns.nlevels} levels, expected one. Flatten them first.")
     twice = ratings.columns[ratings.columns.duplicated()].unique()
@@ -35,6 +33,16 @@ def check_table(
         raise RatingsError(f"column labels stand more than once: {first_few(twice)}. Rename or drop one of each.")
 
 # %% ../../nbs/10_data.columns.ipynb #29b93e06
+def _is_number(label): return isinstance(label, str) and bool(re.fullmatch(r'-?\d+(\.\d+)?', label))
+
+def _astray(df, names):
+    "Where the columns `names` may have gone, for a message"
+    levels = [o for o in df.index.names if o is not None and o in names]
+    if levels: return f" The index has {first_few(levels)}: pass the frame with .reset_index()."
+    if not any(map(_is_number, df.columns)): return ''
+    return " The labels look like a row of data: read such a file by pd.read_csv(..., header=None, names=[...])."
+
+# %% ../../nbs/10_data.columns.ipynb #a3a9e5cf
 def missing_column(
     ratings:pd.DataFrame, # a table
     arg:str, # the argument that named the column
@@ -44,7 +52,7 @@ def missing_column(
     cols = {str(c).lower(): c for c in ratings.columns}
     near = get_close_matches(str(name).lower(), list(cols), 1)
     hint = f"Did you mean {arg}={cols[near[0]]!r}?" if near else f"Pass {arg}= with the name of your column."
-    return f"no column {name!r}; the columns are {first_few(ratings.columns, 10)}. {hint}"
+    return f"no column {name!r}; the columns are {first_few(ratings.columns, 10)}. {hint}{_astray(ratings, [name])}"
 
 # %% ../../nbs/10_data.columns.ipynb #dd4722d4
 def check_frame(
@@ -102,12 +110,14 @@ def uncategorised(col:pd.Series)->pd.Series: # as given where it is none
     "A column of categories as the values it stands for"
     return col.astype(col.cat.categories.dtype) if isinstance(col.dtype, pd.CategoricalDtype) else col
 
-def _infinite(ids):
-    "[n_rows] bool: which ids are infinite"
-    if ids.dtype.kind=='c': return np.isinf(ids.to_numpy(dtype='complex128'))
-    if ids.dtype.kind=='f': return np.isinf(ids.to_numpy(dtype='float64'))
-    if ids.dtype!=object: return np.zeros(len(ids), bool)
-    return np.array([isinstance(x, (float,np.floating)) and abs(x)==np.inf for x in ids])
+def _check_exact(ratings, name, ids):
+    "No id is an infinite float, or one that is too large to be told from its neighbours"
+    lost = inexact(ids)
+    if not lost.any(): return
+    inf = np.zeros(len(lost), bool)
+    inf[lost] = np.isinf(ids[lost].astype('complex128'))
+    if inf.any(): _reject(ratings, name, inf, 'has infinite ids', 'Drop these rows or name the ids.')
+    _reject(ratings, name, lost, f'has floats of {2**53} or more for ids', f'Read it again: {LOST}.')
 
 # %% ../../nbs/10_data.columns.ipynb #04181da8
 def check_ids(
@@ -117,8 +127,7 @@ def check_ids(
     "Raise `RatingsError` for ids that are missing, infinite, of several kinds or no keys"
     _check_holes(ratings, name, 'ids')
     ids = uncategorised(ratings[name])
-    inf = _infinite(ids)
-    if inf.any(): _reject(ratings, name, inf, 'has infinite ids', 'Drop these rows or name the ids.')
+    _check_exact(ratings, name, ids)
     if ids.dtype!=object: return
     _one_kind(ratings, name, ids)
     try: pd.factorize(ids)
@@ -263,8 +272,10 @@ def _by_place(df, names, needed):
     took = []
     for place,role in enumerate(Columns._fields):
         if role not in needed or names[role] is not None: continue
-        if place>=len(df.columns) or df.columns[place] in taken: raise RatingsError(_no_place(df, role))
-        names[role] = df.columns[place]
+        label = df.columns[place] if place<len(df.columns) else None
+        lost = _is_number(label) or getattr(OWN, role) in df.index.names
+        if label is None or label in taken or lost: raise RatingsError(_no_place(df, role))
+        names[role] = label
         took.append(f'{role}_name={first_few([names[role]])}')
     if took: warnings.warn(f"taken by position: {', '.join(took)}", stacklevel=5)
     return names
@@ -273,7 +284,8 @@ def _no_place(df, role):
     "The message for a role that neither a name nor a place fills"
     clicks = ', or build from clicks, which have none, with implicit_from_df' if role=='rating' else ''
     return (f"no {role}_name was given and there is no column {getattr(OWN, role)!r}; "
-            f"the columns are {first_few(df.columns, 10)}. Pass {role}_name= with the name of yours{clicks}.")
+            f"the columns are {first_few(df.columns, 10)}. Pass {role}_name= with the name of yours{clicks}."
+            f"{_astray(df, [getattr(OWN, role)])}")
 
 # %% ../../nbs/10_data.columns.ipynb #1c4b8a3f
 @patch(cls_method=True)
@@ -299,7 +311,8 @@ def _not_there(df, like, need):
     names = [getattr(like, role) or getattr(OWN, role) for role in need]
     own = [getattr(OWN, role) for role in need if getattr(like, role) not in (None, getattr(OWN, role))]
     trained = f" as in training, or {' and '.join(own)}" if own else ''
-    return f"columns {first_few(df.columns, 10)}, expected {' and '.join(map(str, names))}{trained}"
+    came = first_few(df.columns, 10)
+    return f"columns {came}, expected {' and '.join(map(str, names))}{trained}.{_astray(df, [*names,*own])}"
 
 # %% ../../nbs/10_data.columns.ipynb #e9384f18
 def find_columns(

@@ -14,7 +14,8 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs,first_few,kept
 from .batches import RatingDL,epoch_seed
-from .columns import OWN
+from .columns import OWN,check_table
+from .frames import as_frame
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs
 from .sampling import NegativeSampler,PairSet
@@ -158,6 +159,8 @@ def implicit_from_df(cls:CollabDataLoaders,
     known = [o for o in builder_kwargs(cls.from_df) if o!='rating_name']
     odd = [o for o in kwargs if o not in known]
     check_kwargs(odd, [*known, *builder_kwargs(cls.implicit_from_df)], 'CollabDataLoaders.implicit_from_df()')
+    ratings = as_frame(ratings)
+    check_table(ratings)
     if label_name is not None:
         return LabelDataLoaders.from_df(_check_labels(ratings, label_name), rating_name=label_name, **kwargs)
     if n_neg<0: raise RatingsError(f"n_neg={n_neg}, expected 1 or more, or 0 for a loss over all items")

@@ -18,15 +18,16 @@ from fastai.torch_core import default_device
 from fastcore.basics import patch
 from fastcore.foundation import L
 from ..core import Kept,RatingsError,add_later,check_kwargs,first_few,kept
+from .frames import as_frame,matrix_frame,no_frame
 from .batches import RatingDL,epoch_seed
 from .columns import parse_times
 from .columns import OWN,Columns,find_columns
 from .interactions import BY,Interactions
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
 from .split import resolve_splits,seed_or_drawn
-from .vocab import Vocab
+from .vocab import Vocab,check_vocab
 from .weights import Weighing,age,summed,weigh
-from ..tables import read_csv
+from ..tables import read_csv,read_parquet
 
 # %% ../../nbs/16_data.loaders.ipynb #186ba6b5
 @add_later
@@ -67,7 +68,9 @@ def make_vocabs(
     odd = set(given)-set(names)
     if odd: raise RatingsError(f"vocab names {first_few(odd)}, expected among {list(names)}")
     source = ratings if vocab=='all' else train
-    return {n: Vocab(given[n] if n in given else source[n]) for n in names}
+    vocabs = {n: Vocab(given[n] if n in given else source[n]) for n in names}
+    for n,v in vocabs.items(): check_vocab(v, n)
+    return vocabs
 
 # %% ../../nbs/16_data.loaders.ipynb #c51e1e8c
 def _rows_at(table, pos, how, columns):
@@ -225,6 +228,7 @@ def from_df(cls:CollabDataLoaders,
 ):
     "Build from a frame; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     check_kwargs(kwargs, builder_kwargs(cls.from_df), 'CollabDataLoaders.from_df()')
+    ratings = as_frame(ratings)
     columns = find_columns(ratings, user_name, item_name, rating_name, time_name, weight_name, event_name)
     how = Weighing(weight_name, event_name, event_weights, half_life, duplicates=='sum')
     return cls._from_table(ratings, columns, how, duplicates, splits, valid_pct, seed, vocab, verbose, path=path,
@@ -252,23 +256,41 @@ def from_parquet(cls:CollabDataLoaders,
     **kwargs # passed to `from_df`
 ):
     "Build from a parquet file"
-    return cls.from_df(_with_times(pd.read_parquet(file), **kwargs), **kwargs)
+    return cls.from_df(_with_times(read_parquet(file), **kwargs), **kwargs)
 
 # %% ../../nbs/16_data.loaders.ipynb #d1b7539f
 @patch(cls_method=True)
 def from_wide(cls:CollabDataLoaders,
-    wide:pd.DataFrame, # users by items, empty cells NaN
+    wide:pd.DataFrame, # users by items, empty cells NaN; of polars and Arrow the first column holds the users
     rating_name:str='rating', # name for the values
     **kwargs # passed to `from_df`
 ):
     "Build from a wide table; columns take the names of its axes"
-    user = wide.index.name or OWN.user
-    item = wide.columns.name or OWN.item
-    ratings = wide_to_long(wide, user, item, rating_name)
+    frame = as_frame(wide)
+    if not isinstance(frame, pd.DataFrame): raise RatingsError(no_frame(wide, 'wide', 'a row per user'))
+    if frame is not wide and frame.index.name is None: frame = frame.set_index(frame.columns[0])
+    user = frame.index.name or OWN.user
+    item = frame.columns.name or OWN.item
+    ratings = wide_to_long(frame, user, item, rating_name)
     return cls.from_df(ratings, user_name=user, item_name=item, rating_name=rating_name, **kwargs)
 
+# %% ../../nbs/16_data.loaders.ipynb #4312e4f6
+@patch(cls_method=True)
+def from_csr(cls:CollabDataLoaders,
+    m, # [U,I] a sparse matrix of scipy
+    user_ids=None, # [U] ids of its rows; None: 0, 1, ...
+    item_ids=None, # [I] ids of its columns; None: 0, 1, ...
+    rated:bool=False, # are the values ratings?
+    **kwargs # of `from_df` where they are, else of `implicit_from_df`
+):
+    "Build from a sparse matrix; raises `RatingsError` for what is none"
+    ratings = matrix_frame(m, user_ids, item_ids)
+    if rated: return cls.from_df(ratings, **kwargs)
+    if (ratings.rating<0).any(): raise RatingsError("m has values below 0, which are no events: pass rated=True")
+    return cls.implicit_from_df(ratings[ratings.rating!=0].drop(columns='rating'), **kwargs)
+
 # %% ../../nbs/16_data.loaders.ipynb #05d7d4ee
-def _as_frame(rows, names):
+def _rows_as_frame(rows, names):
     "A frame as it is; a list of tuples gets `names`, a list of dicts or Series brings its own"
     if not isinstance(rows, (list,L)): return rows
     df = pd.DataFrame(list(rows))
@@ -297,7 +319,7 @@ def test_dl(self:CollabDataLoaders,
 )->RatingDL: # in the frame's order
     "A loader over new rows; raises `RatingsError` for missing columns, `UnknownIdError` as `on_unknown` says"
     ds = self.train_ds
-    df = _as_frame(test_items, [*ds.cat_names,ds.rating_name])
+    df = as_frame(_rows_as_frame(test_items, [*ds.cat_names,ds.rating_name]))
     columns = Columns.find(df, like=ds.columns, need=())
     if ds.values is None or not with_labels: columns = columns._replace(rating=None)
     user = columns.user or ds.cat_names[0]

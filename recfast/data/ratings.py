@@ -14,6 +14,7 @@ __all__ = ['DUPLICATES', 'count_duplicates', 'validate_ratings', 'wide_to_long',
 # %% ../../nbs/11_data.ratings.ipynb #e4fa6d1d
 import numpy as np,pandas as pd
 from ..core import RatingsError,first_few
+from .frames import as_frame,no_frame,stored_cells
 from .columns import Columns,OWN,check_frame,check_ids,check_range,check_time,parse_times,rating_numbers
 from .columns import check_ids as _check_ids,check_time as _check_time,without_zone as _utc # noqa: F401
 from ..tables import read_csv
@@ -25,6 +26,7 @@ def count_duplicates(
     item_name='item_id', # column of item ids
 )->int: # rows that repeat the (user, item) pair of an earlier row
     "How many rows repeat an earlier (user, item) pair"
+    ratings = as_frame(ratings)
     check_frame(ratings, user_name=user_name, item_name=item_name)
     return int(ratings.duplicated([user_name,item_name]).sum())
 
@@ -92,7 +94,7 @@ def validate_ratings(
 )->pd.DataFrame: # the frame as given where nothing had to change, else a new one with numbers for ratings
     "The frame, when a recommender can learn from it; a `RatingsError` that says where and why when not"
     if duplicates not in DUPLICATES: raise RatingsError(f"duplicates={duplicates!r}, expected one of {DUPLICATES}.")
-    ratings,vals = _check_columns(ratings, user_name, item_name, rating_name, time_name, rating_range)
+    ratings,vals = _check_columns(as_frame(ratings), user_name, item_name, rating_name, time_name, rating_range)
     if vals is None and (duplicates=='mean' or rating_range is not None):
         raise RatingsError("duplicates='mean' and rating_range= need ratings, but rating_name=None. "
                            "Name one or use duplicates='last'.")
@@ -105,8 +107,7 @@ def validate_ratings(
 # %% ../../nbs/11_data.ratings.ipynb #3e39392d
 def _check_wide(wide):
     "A frame of numbers whose users and items have one label each"
-    if not isinstance(wide, pd.DataFrame):
-        raise RatingsError(f"wide is a {type(wide).__name__}, expected a DataFrame of users x items.")
+    if not isinstance(wide, pd.DataFrame): raise RatingsError(no_frame(wide, 'wide', 'a row per user'))
     for what,ax in (('user',wide.index),('item',wide.columns)):
         if ax.nlevels>1:
             raise RatingsError(f"the {what} labels have {ax.nlevels} levels, expected one. Flatten them first.")
@@ -125,9 +126,10 @@ def wide_to_long(
     rating_name='rating', # name for the column of ratings
 )->pd.DataFrame: # one row per filled cell, row by row
     "The filled cells of a wide table, one per row, in reading order"
+    wide = as_frame(wide)
     _check_wide(wide)
     single = len(wide.columns) and (wide.dtypes=='float32').all()
-    vals = wide.to_numpy(dtype='float32' if single else 'float64', na_value=np.nan)
+    vals = stored_cells(wide, 'float32' if single else 'float64')
     u,i = np.nonzero(~np.isnan(vals))
     long = pd.DataFrame({0: wide.index.take(u), 1: wide.columns.take(i), 2: vals[u,i]})
     long = long.set_axis([user_name,item_name,rating_name], axis=1)
@@ -157,6 +159,7 @@ def to_implicit(
     rating_name='rating', # column of ratings; without a threshold it need not be there
 )->pd.DataFrame: # the rows that count, with 1 for a rating
     "Positives from ratings; raises `RatingsError` when no row reaches the threshold"
+    ratings = as_frame(ratings)
     if threshold is not None or rating_name in ratings:
         check_frame(ratings, rating_name=rating_name)
         vals = rating_numbers(ratings, rating_name)[0]
@@ -176,7 +179,7 @@ def k_core(
     item_name='item_id', # column of item ids
 )->pd.DataFrame: # its rows in their order, with their index; none where there is no such part
     "The largest part of the table in which every user and every item has at least `k` rows"
-    validate_ratings(ratings, user_name, item_name, rating_name=None)
+    ratings = validate_ratings(ratings, user_name, item_name, rating_name=None)
     if k<1: raise RatingsError(f"k={k}, expected 1 or more")
     at = np.arange(len(ratings))
     users,items = (pd.factorize(ratings[o])[0] for o in (user_name,item_name))
@@ -192,6 +195,7 @@ def full_grid(
     item_name:str='item_id', # column of item ids
 )->tuple: # (frame user, item, label of U*I rows, user ids [U], item ids [I])
     "All pairs of known users and items with a 0/1 label"
+    ratings = as_frame(ratings)
     for c in (user_name,item_name): _check_grid(ratings, c)
     u,users = pd.factorize(ratings[user_name], sort=True)
     i,items = pd.factorize(ratings[item_name], sort=True)
@@ -311,6 +315,7 @@ def leakage(
     time_name:str=None, # column of times; None: 'timestamp'
 )->dict: # test: rows; same_user, anyone: those earlier than a training row of the same user, of anybody
     "How many test rows are earlier than what the model was trained on"
+    ratings = as_frame(ratings)
     user = Columns.find(ratings, need=('user',), user_name=user_name).user
     events = pd.DataFrame(dict(time=time_column(ratings, time_name, needed=True), user=ratings[user]))
     train,test = (events.iloc[np.asarray(at, dtype=np.int64)] for at in splits)

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs
 from .batches import RatingDL
 from .columns import OWN,Columns
+from .frames import as_frame
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs,make_vocabs,rows_by_vocab
 from .ratings import count_duplicates,last_rows,time_order,validate_ratings
@@ -226,8 +227,8 @@ def sequences_from_df(cls:CollabDataLoaders,
     "Windows of histories in order; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     _check_unweighed(kwargs)
     check_kwargs(kwargs, builder_kwargs(cls.sequences_from_df), 'CollabDataLoaders.sequences_from_df()')
-    if min(seq_len, bs, val_bs or bs)<1:
-        raise RatingsError(f"seq_len={seq_len}, bs={bs}, val_bs={val_bs}: expected 1 or more")
+    if min(seq_len, bs, val_bs or bs)<1: raise RatingsError(f"{seq_len=}, {bs=}, {val_bs=}: expected 1 or more")
+    ratings = as_frame(ratings)
     columns = Columns.find(ratings, user_name=user_name, item_name=item_name, time_name=time_name)
     validate_ratings(ratings, *columns[:4])
     parts = _held_out(ratings, columns, hold_out)

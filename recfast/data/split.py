@@ -15,6 +15,7 @@ import inspect
 from functools import partial
 import numpy as np,pandas as pd,torch
 from ..core import RatingsError,first_few
+from .frames import as_frame
 from .columns import Columns,check_frame,check_ids
 from .ratings import cut_groups,grouped,last_rows,leakage,leaking_rows,time_column,time_order
 
@@ -30,6 +31,7 @@ def random_split(
     seed:int=None, # of the draw; None: torch's own state
 )->tuple: # (train, valid) positions in a random order
     "Any rows, drawn as fastai's `RandomSplitter` draws them"
+    ratings = as_frame(ratings)
     check_frame(ratings)
     _check_pct(valid_pct)
     gen = None if seed is None else torch.Generator().manual_seed(seed)
@@ -40,6 +42,7 @@ def random_split(
 # %% ../../nbs/12_data.split.ipynb #d6a99cf8
 def _ids(ratings, role, name):
     "The column of a role's ids, checked"
+    ratings = as_frame(ratings)
     columns = Columns.find(ratings, need=(role,), **{f'{role}_name': name})
     name = getattr(columns, role)
     check_frame(ratings, **{f'{role}_name': name})
@@ -94,6 +97,7 @@ def k_fold(
     seed:int=None, # of the draw; None: torch's own state
 )->list: # of (train, valid) positions in the table's order
     "`n_folds` splits whose validation parts share no row and cover the table"
+    ratings = as_frame(ratings)
     check_frame(ratings)
     n = len(ratings)
     if not 2<=n_folds<=n:
@@ -112,6 +116,7 @@ def leave_last_out(
     time_name:str=None, # column of times; None: 'timestamp' where there is one, else the order of the rows
 )->tuple: # (train, valid) positions in the table's order
     "The last `n` rows of every user; each user keeps at least one for training"
+    ratings = as_frame(ratings)
     users = _ids(ratings, 'user', user_name)
     return last_rows(users, time_column(ratings, time_name), n)
 
@@ -154,7 +159,7 @@ def global_time_split(
     "Everything from some time on is held out"
     if valid_pct is None: valid_pct = 0.2
     elif cutoff is not None: raise TypeError("pass valid_pct= or cutoff=, not both")
-    t = time_column(ratings, time_name, needed=True)
+    t = time_column(as_frame(ratings), time_name, needed=True)
     late = _from_share(t, valid_pct) if cutoff is None else _from_cutoff(t, cutoff)
     return np.flatnonzero(~late),np.flatnonzero(late)
 
@@ -182,6 +187,7 @@ def held_out_users(
     time_name:str=None, # column of times; None: 'timestamp' where there is one, else histories are drawn at random
 )->tuple: # (train, history, test) positions in the table's order
     "All rows of some users, theirs in two parts: what is shown of them, and what is to be found"
+    ratings = as_frame(ratings)
     groups,n_rows = grouped(_ids(ratings, 'user', user_name))
     if valid_pct is None: valid_pct = 0.1
     elif n is not None: raise TypeError("pass valid_pct= or n=, not both")
@@ -288,6 +294,7 @@ def resolve_splits(
     **names # user_name, item_name, time_name: passed to a function that has them as parameters and not yet bound
 )->tuple: # (train [N], valid [M]) int64 positions
     "Positions of the training and validation rows; raises `RatingsError` on overlap or positions out of range"
+    ratings = as_frame(ratings)
     if splits is None:
         return random_split(ratings, 0.2 if valid_pct is None else valid_pct, seed)
     if valid_pct is not None: raise TypeError("pass splits= or valid_pct=, not both")
