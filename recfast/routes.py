@@ -54,7 +54,6 @@ def _recommend_request(Ids, Items, History, K):
         on_unknown: OnUnknown = 'raise'
     return Recommend
 
-# %% ../nbs/64_routes.ipynb #117c86c9
 def _explain_request(Ids, History, K, Top):
     class Explain(_Strict):
         user_id: Id|None = None
@@ -106,8 +105,7 @@ def request_models(
     return models
 
 # %% ../nbs/64_routes.ipynb #edf556ab
-def _one_id(vocab, at): # at: a position among the ids, -1 for the last
-    return json_ids(vocab, vocab.index[[at]].tolist())[0]
+def _one_id(vocab, at): return json_ids(vocab, vocab.index[[at]].tolist())[0] # at: 0 for the first, -1 for the last
 
 def example_bodies(
     rec:Recommender, # whose ids to use
@@ -137,7 +135,6 @@ class Answers:
     def users(self, ids): return read_ids(self.rec.users, ids, 'user')
     def items(self, ids): return read_ids(self.rec.items, ids, 'item')
 
-# %% ../nbs/64_routes.ipynb #e209f7e0
 @patch
 def history(self:Answers,
     history:list, # of `Rated` and of ids, or several of these

@@ -12,9 +12,7 @@ __all__ = ['console', 'errors', 'bar_callback', 'app', 'say', 'show_any_text', '
            'command']
 
 # %% ../nbs/69_shell.ipynb #9a6f00e0
-import re
-import sys
-import warnings
+import re,sys,warnings
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
