@@ -10,9 +10,7 @@ Docs: https://recfast.github.io/recfast/scorer.html.md"""
 __all__ = ['draws_of', 'Scorer']
 
 # %% ../nbs/50_scorer.ipynb #a83d1b2b
-import numpy as np
-import torch
-import torch.nn.functional as F
+import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss

@@ -170,6 +170,7 @@ def _csv_frames(path, frames, sep):
             without_points(df).to_csv(f, sep=sep, index=False, header=i==0, lineterminator='\n')
             yield len(df)
 
+# %% ../nbs/02_tables.ipynb #ec35dd76
 def _parquet_frames(path, frames):
     "Append frames to a parquet file; yields the rows of each"
     writer = None

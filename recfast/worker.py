@@ -165,8 +165,7 @@ def abilities(
     rec:Recommender, # to be tried
 )->dict: # 'history', 'similar', 'explain' -> bool
     "What this recommender can do besides lists for known users"
-    row = np.flatnonzero(rec.trained_items().numpy())[:1]
-    item = rec.items.index[row-1].tolist()
+    item = rec.items.index[np.flatnonzero(rec.trained_items().numpy())[:1]-1].tolist()
     return dict(
         history=_works(lambda: rec.recommend(history=item, k=1)),
         similar=_works(lambda: rec.similar_items(item, k=1)),

@@ -22,6 +22,7 @@ def _whole(col):
     try: return col.cast(pa.int64())
     except pa.ArrowInvalid: return col
 
+# %% ../../nbs/01_data.frames.ipynb #86b64d4a
 def arrow_frame(
     table:pa.Table, # not changed
 )->pd.DataFrame: # whole numbers with holes are Int64
@@ -47,6 +48,7 @@ def _arrow(o):
     except pa.ArrowException as e: raise RatingsError(f"a {type(o).__name__} cannot be read through Arrow: {e}") from e
     return pa.Table.from_struct_array(col) if pa.types.is_struct(col.type) else col
 
+# %% ../../nbs/01_data.frames.ipynb #5ed689ad
 def as_frame(
     table, # a frame of pandas, polars, DuckDB, pyarrow; anything
 ): # a pandas DataFrame; what is no frame as it came

@@ -51,6 +51,7 @@ def _find(self:Vocab, ids):
         ids = ids.where(known, 0).astype('int64')
     return np.where(known, self.index.get_indexer(pd.Index(ids.array))+1, 0)
 
+# %% ../../nbs/13_data.vocab.ipynb #f4600e0c
 @patch
 def encode(self:Vocab,
     ids, # one id or many: list, array, Series (categorical too)
@@ -129,6 +130,7 @@ def needs_text(self:Vocab)->bool: # for all of them
     if ids.dtype.kind not in 'iu': return False
     return kept(self, 'needs text', (), lambda: max(-int(ids.min()), int(ids.max()))>=2**53)
 
+# %% ../../nbs/13_data.vocab.ipynb #eb8cf359
 def write_vocab(
     vocab:Vocab, # int, float, bool, str, UUID, Decimal, bytes, date or datetime ids
     portable:bool=False, # for other languages: integers beyond 2**53-1 make all of them text
