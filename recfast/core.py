@@ -226,6 +226,7 @@ def offer_rooms(
 VERBS = { # class -> {method: the module that adds it}
     'CollabDataLoaders': {
         'implicit_from_df': 'recfast.data.implicit',
+        'from_csr': 'recfast.data.implicit',
         'rows_from_df': 'recfast.data.rows',
         'sequences_from_df': 'recfast.data.sequences',
         'sequences_from_tokens': 'recfast.data.sequences',

@@ -166,6 +166,7 @@ def export_onnx(self:CollabLearner|Recommender,
     "Write score, mask and top-k as one ONNX graph; raises `NotImplementedError` for a model that has none"
     return export_onnx(self, path, k)
 
+# %% ../nbs/61_export.ipynb #bb2e06d0
 @patch
 def export_program(self:CollabLearner|Recommender,
     path, # file to write, by custom `.pt2`; the ids go beside it as `.ids.json`

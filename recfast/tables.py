@@ -51,6 +51,7 @@ def _is_short(cells):
     parts = cells.str.extract(_SHORT).dropna(subset=1)
     return (parts[0].str.len().fillna(0)<parts[1].astype(int)).any()
 
+# %% ../nbs/02_tables.ipynb #1aaafde3
 def _integers(cells):
     "Text of whole numbers with their holes; as it is where 64 bits have no room"
     text = pa.array(cells.str.strip().str.removeprefix('+'), pa.string())

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs,first_few,kept
 from .batches import RatingDL,epoch_seed
 from .columns import OWN,check_table
-from .frames import as_frame
+from .frames import as_frame,matrix_frame
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs
 from .sampling import NegativeSampler,PairSet
@@ -173,3 +173,18 @@ def implicit_from_df(cls:CollabDataLoaders,
     train_dl = self.train.new(known=[train], **how)
     self.loaders = [train_dl, self.valid.new(known=[train,valid], **how)]
     return self
+
+# %% ../../nbs/17_data.implicit.ipynb #e67d8744
+@patch(cls_method=True)
+def from_csr(cls:CollabDataLoaders,
+    m, # [U,I] a sparse matrix of scipy
+    user_ids=None, # [U] ids of its rows; None: 0, 1, ...
+    item_ids=None, # [I] ids of its columns; None: 0, 1, ...
+    rated:bool=False, # are the values ratings?
+    **kwargs # of `from_df` where they are, else of `implicit_from_df`
+):
+    "Build from a sparse matrix; raises `RatingsError` for what is none"
+    ratings = matrix_frame(m, user_ids, item_ids)
+    if rated: return cls.from_df(ratings, **kwargs)
+    if (ratings.rating<0).any(): raise RatingsError("m has values below 0, which are no events: pass rated=True")
+    return cls.implicit_from_df(ratings[ratings.rating!=0].drop(columns='rating'), **kwargs)

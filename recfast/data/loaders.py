@@ -18,7 +18,7 @@ from fastai.torch_core import default_device
 from fastcore.basics import patch
 from fastcore.foundation import L
 from ..core import Kept,RatingsError,add_later,check_kwargs,first_few,kept
-from .frames import as_frame,matrix_frame,no_frame
+from .frames import as_frame,no_frame
 from .batches import RatingDL,epoch_seed
 from .columns import parse_times
 from .columns import OWN,Columns,find_columns
@@ -250,6 +250,7 @@ def from_csv(cls:CollabDataLoaders,
     "Build from a csv file"
     return cls.from_df(_with_times(read_csv(csv), **kwargs), **kwargs)
 
+# %% ../../nbs/16_data.loaders.ipynb #15bc193c
 @patch(cls_method=True)
 def from_parquet(cls:CollabDataLoaders,
     file, # path or buffer
@@ -273,21 +274,6 @@ def from_wide(cls:CollabDataLoaders,
     item = frame.columns.name or OWN.item
     ratings = wide_to_long(frame, user, item, rating_name)
     return cls.from_df(ratings, user_name=user, item_name=item, rating_name=rating_name, **kwargs)
-
-# %% ../../nbs/16_data.loaders.ipynb #4312e4f6
-@patch(cls_method=True)
-def from_csr(cls:CollabDataLoaders,
-    m, # [U,I] a sparse matrix of scipy
-    user_ids=None, # [U] ids of its rows; None: 0, 1, ...
-    item_ids=None, # [I] ids of its columns; None: 0, 1, ...
-    rated:bool=False, # are the values ratings?
-    **kwargs # of `from_df` where they are, else of `implicit_from_df`
-):
-    "Build from a sparse matrix; raises `RatingsError` for what is none"
-    ratings = matrix_frame(m, user_ids, item_ids)
-    if rated: return cls.from_df(ratings, **kwargs)
-    if (ratings.rating<0).any(): raise RatingsError("m has values below 0, which are no events: pass rated=True")
-    return cls.implicit_from_df(ratings[ratings.rating!=0].drop(columns='rating'), **kwargs)
 
 # %% ../../nbs/16_data.loaders.ipynb #05d7d4ee
 def _rows_as_frame(rows, names):

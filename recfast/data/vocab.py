@@ -111,6 +111,7 @@ def _kind_of_ids(index):
 def _each(read): return lambda text,dtype: [read(o) for o in text]
 def _moments(text, dtype): return pd.to_datetime(text, format='ISO8601').astype(dtype)
 
+# %% ../../nbs/13_data.vocab.ipynb #b4408093
 _FORMS = { # kind -> an id as text, texts as ids
     'datetime64': (pd.Timestamp.isoformat, _moments),
     'timedelta64': (pd.Timedelta.isoformat, lambda text,dtype: pd.to_timedelta(text).astype(dtype)),
