@@ -29,7 +29,7 @@ from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
 from .losses import attached_loss,loss_name
 from .models.base import offers,scores_ratings
-from .models.ids import Met,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
+from .models.ids import Met,check_dl,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
 from .recommend import Recommender
 from .scorer import draws_of
 from .trackers import last_values
@@ -55,22 +55,18 @@ class CollabLearner(FastLoop):
 # %% ../nbs/56_collab.ipynb #b71af80c
 @patch
 def _meet(self:CollabLearner, dls, model):
-    "Compare the ids of a model and loaders, of which one is new here"
+    "Compare the ids of a model and loaders, of which one is new here; the two go through `meet` once"
     if not hasattr(dls, 'interactions'): return # loaders of another kind, without ids
     rows = dls.interactions('train')
     old = vars(self)
     if not ids_of(model) and old.get('model') is model: remember_ids(model, old['dls'].classes)
     check_ids(model, rows.classes)
-    if not len(rows): return
-    if 'model' in old: kept(self, 'met', (model,rows), lambda: self._take(dls, model, rows))
-    else: kept(self, 'met', (model,rows), lambda: remember_ids(model, rows.classes))
-
-@patch
-def _take(self:CollabLearner, dls, model, rows):
-    "Go on with a model and rows that have not met"
-    meet(model, rows)
-    self.loss_func = attached_loss(self.loss_func, model, dls)
-    self.last_evaluation = None
+    def take():
+        if 'model' not in old: return remember_ids(model, rows.classes) # new here, and met by `collab_learner`
+        meet(model, rows)
+        self.loss_func = attached_loss(self.loss_func, model, dls)
+        self.last_evaluation = None
+    if len(rows): kept(self, 'met', (model,rows), take)
 
 # %% ../nbs/56_collab.ipynb #cf71ce58
 @patch
@@ -147,6 +143,10 @@ def lr_find(self:CollabLearner, *args, **kwargs):
     try: return Learner.lr_find(self, *args, **kwargs)
     finally: self.n_trained = n_trained
 
+@patch
+def __getstate__(self:CollabLearner):
+    return {k:v for k,v in Learner.__getstate__(self).items() if k!='last_evaluation'}
+
 # %% ../nbs/56_collab.ipynb #2fe8ab6d
 @patch
 @delegates(Learner.save)
@@ -159,23 +159,26 @@ def save(self:CollabLearner, file, **kwargs):
 @delegates(Learner.load)
 def load(self:CollabLearner, file, device=None, **kwargs):
     "fastai's `load`; raises `RatingsError` for weights of other ids, and moves rows that are in another order"
-    what = 'the file' if hasattr(file, 'read') else f"{str(file)!r}"
     before = getattr(self.opt, 'state', None)
-    with ids_compared(self.model, getattr(self.dls, 'classes', None), what) as found:
+    with ids_compared(self.model, getattr(self.dls, 'classes', None), file) as found:
         Learner.load(self, file, device, **kwargs)
-    if self.opt.state is not before: found.move_state(self.model, self.opt.state)
+    found.finish(self, before)
     self.last_evaluation = None
-    if found.told or found.classes is None: return self
-    said = f"{what} does not say whose rows it holds (recfast 0.1 and fastai do not write it)"
-    kept(self, 'untold', (), lambda: warnings.warn(f"{said}: they are taken for those of these loaders", stacklevel=3))
     return self
 
 # %% ../nbs/56_collab.ipynb #90cfec9f
 @patch
 def _do_epoch_validate(self:CollabLearner, ds_idx=1, dl=None):
     "fastai's pass over a loader; raises `RatingsError` for one of other ids"
-    check_ids(self.model, getattr(getattr(dl, 'dataset', None), 'classes', {}), 'this loader')
+    check_dl(self.model, dl)
     Learner._do_epoch_validate(self, ds_idx, dl)
+
+@patch
+@delegates(Learner.show_results)
+def show_results(self:CollabLearner, ds_idx=1, dl=None, **kwargs):
+    "fastai's `show_results`; raises `RatingsError` for a loader of other ids"
+    check_dl(self.model, dl)
+    return Learner.show_results(self, ds_idx, dl, **kwargs)
 
 # %% ../nbs/56_collab.ipynb #535d603f
 @patch
@@ -190,11 +193,6 @@ def recommender(self:CollabLearner)->Recommender: # over the present model and d
     rec = kept(self, 'recommender', of, lambda: Recommender(*of, draws_of(self.dls.train)))
     rec.rated = self._rated()
     return rec
-
-# %% ../nbs/56_collab.ipynb #cacc93b1
-@patch
-def __getstate__(self:CollabLearner):
-    return {k:v for k,v in Learner.__getstate__(self).items() if k!='last_evaluation'}
 
 # %% ../nbs/56_collab.ipynb #53ecce72
 def _as_verb(f):

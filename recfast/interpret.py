@@ -17,6 +17,7 @@ import torch
 from matplotlib.text import Text
 from .explain import new_axes,plot_explain,short_name
 from .models.base import id_tables,item_vectors,split_tables
+from .models.ids import check_ids
 from .models.foldin import fold_in_steps,path_gradient
 
 # %% ../nbs/53_interpret.ipynb #857d78d8
@@ -25,7 +26,8 @@ def bias_table(
     train, # `Interactions` it was trained on
     what:str='item', # 'item' or 'user'
 )->pd.DataFrame: # item_id (or user_id), bias, n_ratings; highest bias first
-    "Biases by id; raises `NotImplementedError` for a model without them"
+    "Biases by id; raises `NotImplementedError` for a model without them, `RatingsError` for one of other ids"
+    check_ids(model, train.classes, 'these interactions')
     of_users,of_items = id_tables(model, train.n_users, train.n_items)
     bias = split_tables(of_items if what=='item' else of_users)[1]
     if bias is None:
@@ -44,7 +46,8 @@ def item_factors(
     model, # a pair model
     train, # `Interactions` it was trained on
 )->pd.DataFrame: # [I-1,K] factors by item id
-    "The item vectors under their ids; raises `NotImplementedError` for a model without them"
+    "The item vectors under their ids; raises `NotImplementedError` without them, `RatingsError` where ids are others"
+    check_ids(model, train.classes, 'these interactions')
     vecs = item_vectors(model, train.n_users, train.n_items)[1:]
     ids = train.item_vocab.index.rename('item_id')
     return pd.DataFrame(vecs.numpy(), index=ids)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.tracker import SaveModelCallback as FastaiSaves
+from fastai.interpret import Interpretation
 from fastai.learner import Learner, load_learner
 from fastai.losses import MSELossFlat
 from torch import nn
@@ -20,6 +21,7 @@ from recfast.core import RatingsError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.evaluate import evaluate_recommender
+from recfast.interpret import bias_table, item_factors, plot_bias, plot_factors
 from recfast.learner import collab_learner
 from recfast.losses import BCE, SampledSoftmaxLoss, SoftmaxLoss
 from recfast.models.base import MODELS
@@ -100,12 +102,16 @@ def test_a_loader_of_other_ids_is_not_predicted(df):
     dls = loaders(df)
     untouched(OLD, lambda: OLD.get_preds(dl=dls.valid))
     untouched(OLD, lambda: OLD.validate(dl=dls.valid))
+    untouched(OLD, lambda: OLD.show_results(dl=dls.valid))
+    untouched(OLD, lambda: OLD.get_preds(dl=dls.test_dl(df[:3])))
+    untouched(OLD, lambda: Interpretation.from_learner(OLD, dl=dls.valid))
 
 @other
 def test_a_recommender_and_an_evaluation_are_of_one_table(df):
     train,valid = (loaders(df).interactions(o) for o in ('train','valid'))
     untouched(OLD, lambda: Recommender(OLD.model, train, train))
     untouched(OLD, lambda: evaluate_recommender(OLD.model, train, valid))
+    for table in (bias_table,item_factors,plot_bias,plot_factors): untouched(OLD, lambda: table(OLD.model, train))
 
 @other
 def test_parts_of_other_ids_make_no_neumf(df):
