@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RatingsError,first_few,offer
-from .likelihood import Pointwise,logistic,probable,squared,weighted_mean
+from .likelihood import Classes,Pointwise,logistic,probable,squared,weighted_mean
 from .models.base import offers
 
 # %% ../nbs/21_flat_losses.ipynb #ec716de0
@@ -38,10 +38,13 @@ class FlatLoss:
 def loss_name(
     loss, # an instance or a function, of anybody; text stays
 )->str:
-    "What a loss is called"
+    "What a loss is called, and which of its arguments make it another loss"
     if isinstance(loss, str): return loss
     inner = loss if isinstance(loss, FlatLoss) else getattr(loss, 'func', loss)
-    return getattr(inner, '__name__', type(inner).__name__)
+    args = 'weight','pos_weight','label_smoothing' # which make a loss of torch another one
+    odd = [n for n in args if isinstance(o := getattr(inner, n, None), torch.Tensor) or o]
+    name = getattr(inner, '__name__', type(inner).__name__)
+    return f"{name}({', '.join(odd)})" if odd else name
 
 # %% ../nbs/21_flat_losses.ipynb #655da924
 @patch
@@ -105,8 +108,7 @@ def expected_rating(
     low:float=0., # rating of the first class, the others follow by one
 )->torch.Tensor: # [...] in rating units
     "Mean rating under the softmax of `logits`"
-    ratings = torch.arange(logits.shape[-1], device=logits.device)+low
-    return logits.float().softmax(-1)@ratings.float()
+    return logits.float().softmax(-1)@(torch.arange(logits.shape[-1], device=logits.device)+low).float()
 
 class ClassLoss(FlatLoss):
     "Cross-entropy over ratings as classes; its activation is the expected rating"
@@ -114,8 +116,7 @@ class ClassLoss(FlatLoss):
         low:int=0, # rating of the first class
     ): self.low = low
     def __call__(self, out, y):
-        n = out.shape[-1]
-        c = y.reshape(-1).float()-self.low
+        n,c = out.shape[-1],y.reshape(-1).float()-self.low
         bad = (c!=c.round()) | (c<0) | (c>=n)
         if bad.any():
             classes = f"the {n} classes {self.low} to {self.low+n-1}"
@@ -124,7 +125,7 @@ class ClassLoss(FlatLoss):
         return F.cross_entropy(out.reshape(-1, n), c.long(), reduction=self.reduction)
     def labelled(self, out, y): return out.reshape(-1, out.shape[-1]),y.reshape(-1)-self.low # (logits, class numbers)
     def activation(self, out): return expected_rating(out, self.low)[...,None]
-    def likelihood(self, history): return Pointwise(history, squared(history.noise))
+    def likelihood(self, history): return Classes(history, self.low)
 
 # %% ../nbs/21_flat_losses.ipynb #4d84e10e
 @patch

@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/likelihood.html.md"""
 
 # %% auto #0
 __all__ = ['History', 'Pointwise', 'squared', 'logistic', 'probable', 'Pairwise', 'Choice', 'weighted_mean', 'row_losses',
-           'weighted_loss']
+           'weighted_loss', 'Classes']
 
 # %% ../nbs/20_likelihood.ipynb #910b7bcb
 import torch
@@ -275,3 +275,48 @@ def weighted_loss(
     if hasattr(loss, 'weighted'): return loss.weighted(out, y, w)
     rows = row_losses(loss, out, y).reshape(w.numel(), -1)
     return weighted_mean(rows.mean(1), w.reshape(-1))
+
+# %% ../nbs/20_likelihood.ipynb #36f6a8a3
+class Classes(Pointwise):
+    "A likelihood of classes: one of several outputs of each item"
+    wide = True # reads [m,C] outputs and their derivatives [m,C,D]
+    def __init__(self,
+        history:History, # its items and their ratings
+        low:float=0., # rating of the first class
+    ):
+        super().__init__(history, None)
+        self.classes = (self.targets-low).round().long()
+
+    def cost(self,
+        s:torch.Tensor, # [m,C] float64 outputs of `rows`
+    )->torch.Tensor: # a number
+        "What the outputs cost"
+        return self.weights@F.cross_entropy(s, self.classes, reduction='none')
+
+    def _moments(self, s, J):
+        "(probabilities [m,C], probabilities less what came [m,C], mean derivatives [m,D])"
+        p = s.softmax(1)
+        return p,p-F.one_hot(self.classes, s.shape[1]),torch.einsum('mc,mcd->md', p, J)
+
+# %% ../nbs/20_likelihood.ipynb #62031601
+@patch
+def expand(self:Classes,
+    s:torch.Tensor, # [m,C] outputs
+    J:torch.Tensor, # [m,C,D] their derivatives
+)->tuple: # (gradient [D], curvature [D,D])
+    "How the cost changes with the user"
+    p,off,mean = self._moments(s, J)
+    w,flat = self.weights[:,None],J.flatten(0, 1)
+    return (w*off).flatten()@flat,flat.T@((w*p).flatten()[:,None]*flat)-mean.T@(w*mean)
+
+@patch
+def parts(self:Classes,
+    s:torch.Tensor, # [m,C] outputs
+    J:torch.Tensor, # [m,C,D] their derivatives
+    d:torch.Tensor, # [D] how far the user is from the average one
+)->torch.Tensor: # [n,D]
+    "What each thing told asks for: its negative gradient plus its own curvature times `d`"
+    p,off,mean = self._moments(s, J)
+    pull = self.weights[:,None]*(p*(J@d-(mean@d)[:,None])-off)
+    each = torch.einsum('mc,mcd->md', pull, J)
+    return each[:self.n]+each[self.n:].sum(0)/max(1, self.n)

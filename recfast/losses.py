@@ -276,7 +276,8 @@ def known_loss(
     if hasattr(loss, 'likelihood'): return loss
     func = getattr(loss, 'func', loss)
     make = _SAME.get(type(func)) or (_SAME.get(func) if callable(func) else None)
-    return UnknownLoss(loss_name(loss)) if make is None else make()
+    name = loss_name(loss)
+    return UnknownLoss(name) if make is None or name.endswith(')') else make()
 
 # %% ../nbs/22_losses.ipynb #2088b097
 _OURS = (BCE,RMSELoss,ClassLoss,BPRLoss,CosineContrastiveLoss,SoftmaxLoss,SampledSoftmaxLoss,MultinomialLoss,

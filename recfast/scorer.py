@@ -23,8 +23,7 @@ def draws_of(
     dl, # a training loader
 )->dict: # n_neg, alpha, keep_positives
     "How a loader draws negatives; `n_neg=0` for one that draws none"
-    none = dict(n_neg=0, alpha=0., keep_positives=False)
-    return {k: getattr(dl, k, v) for k,v in none.items()}
+    return {k: getattr(dl, k, v) for k,v in dict(n_neg=0, alpha=0., keep_positives=False).items()}
 
 def _are_clicks(rows):
     "Do `Interactions` say yes, and nothing else?"
@@ -163,8 +162,7 @@ def _noise(self:Scorer, n=20_000):
     own = self._error(users, items, ratings)
     n_neg = self.draws['n_neg']
     if not n_neg or not isinstance(known_loss(self.loss), RMSELoss): return own
-    nobody = History(items[:0], torch.zeros(0), counts=self._counts(), alpha=self.draws['alpha'])
-    rows,shares = nobody.negatives()
+    rows,shares = History(items[:0], torch.zeros(0), counts=self._counts(), alpha=self.draws['alpha']).negatives()
     drawn = rows[torch.multinomial(shares, len(at), replacement=True, generator=gen)]
     return (own+n_neg*self._error(users, drawn, 0.))/(1+n_neg)
 

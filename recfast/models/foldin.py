@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 import numpy as np,torch
 from torch import nn
+from torch.func import functional_call
 from ..likelihood import History,Pointwise,squared
 from .base import evaluating,model_device,offers,pair_scores
 
@@ -44,14 +45,16 @@ def _as_tables(prior, u, n, dev):
     parts = u.split([max(1, s.numel()) for s in prior.shapes.values()], 1)
     return {k: p.reshape(n, *s).to(dev) for (k,s),p in zip(prior.shapes.items(), parts)}
 
-def _linearize(model, prior, u, items):
-    "Scores [m] and Jacobian [m,D] of items [m] for the user `u:[D]`"
+def _linearize(model, prior, u, items, wide=False):
+    "Scores [m] and Jacobian [m,D] of items [m] for the user `u:[D]`; `wide`: outputs [m,C] and [m,C,D]"
     rep = u.float().expand(len(items), -1).clone().requires_grad_(True)
     x = torch.stack([torch.arange(len(items), device=items.device), items], 1)
     with torch.enable_grad():
-        out = pair_scores(model, x, _as_tables(prior, rep, len(items), items.device))
-        jac, = torch.autograd.grad(out.sum(), rep)
-    return out.detach().double().cpu(),jac.double()
+        tables = _as_tables(prior, rep, len(items), items.device)
+        out = functional_call(model, tables, (x,)) if wide else pair_scores(model, x, tables)[:,None]
+        jac = [torch.autograd.grad(o.sum(), rep, retain_graph=True)[0] for o in out.unbind(1)]
+    out,jac = out.detach().double().cpu(),torch.stack(jac, 1).double()
+    return (out,jac) if wide else (out[:,0],jac[:,0])
 
 # %% ../../nbs/22_models.foldin.ipynb #fd167500
 def linearize(
@@ -60,16 +63,23 @@ def linearize(
     u:torch.Tensor, # [D] float64 user vector
     items:torch.Tensor, # [m] item rows, on the model's device
     rows:int=2**14, # items per forward
+    wide:bool=False, # outputs before they are made one score: [m,C] and [m,C,D]
 )->tuple: # (scores [m], derivatives [m,D]), float64 on the CPU
     "Scores of `items` for a user vector, and how they change with it"
-    if offers(model, 'linearize'): return model.linearize(u, items)
-    parts = [_linearize(model, prior, u, o) for o in items.split(rows)]
+    if offers(model, 'linearize') and not wide: return model.linearize(u, items)
+    parts = [_linearize(model, prior, u, o, wide) for o in items.split(rows)]
     return tuple(torch.cat(o) for o in zip(*parts))
+
+# %% ../../nbs/22_models.foldin.ipynb #a7d65f88
+def _read(model, prior, likelihood, u):
+    "What a likelihood reads of the model at `u`, and how that changes with it"
+    items = likelihood.rows.to(model_device(model))
+    return linearize(model, prior, u, items, wide=getattr(likelihood, 'wide', False))
 
 # %% ../../nbs/22_models.foldin.ipynb #7e3419c6
 def _look(model, prior, likelihood, u):
     "(objective, scores [m], derivatives [m,D]) at `u`"
-    s,J = linearize(model, prior, u, likelihood.rows.to(model_device(model)))
+    s,J = _read(model, prior, likelihood, u)
     off = u-prior.mean
     return likelihood.cost(s)+off@prior.precision@off/2,s,J
 
@@ -134,7 +144,7 @@ def fold_in_steps(
     likelihood = likelihood or Pointwise(History(items, ratings, noise), squared(noise))
     u = fold_in(model, prior, items, ratings, likelihood=likelihood)
     if not len(items): return u,torch.zeros(len(u), 0, dtype=torch.double)
-    with evaluating(model): s,J = linearize(model, prior, u, likelihood.rows.to(model_device(model)))
+    with evaluating(model): s,J = _read(model, prior, likelihood, u)
     _,curve = likelihood.expand(s, J)
     return u,torch.linalg.solve(curve+prior.precision, likelihood.parts(s, J, u-prior.mean).T)
 

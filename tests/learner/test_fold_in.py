@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from fastai.losses import BCEWithLogitsLossFlat, L1LossFlat, MSELossFlat
+from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat, FocalLossFlat, L1LossFlat, LabelSmoothingCrossEntropyFlat, MSELossFlat
 from fastapi.testclient import TestClient
 from torch import nn
 
@@ -286,6 +286,64 @@ def test_a_bundle_of_before_is_read_by_the_name_of_its_loss(case, tmp_path):
     want = learn.recommend(history=HISTORY, k=5)
     assert rec.draws['n_neg']==4
     pd.testing.assert_frame_equal(rec.recommend(history=HISTORY, k=5), want, rtol=1e-5, atol=1e-6)
+
+@pytest.mark.parametrize('loss,name', [(FocalLossFlat(),'FocalLoss'), (LabelSmoothingCrossEntropyFlat(),'LabelSmoothingCrossEntropy'),
+    (BCEWithLogitsLossFlat(pos_weight=torch.tensor(3.)),r'BCEWithLogitsLoss\(pos_weight\)'), (nn.BCELoss(weight=torch.ones(1)),r'BCELoss\(weight\)'),
+    (nn.CrossEntropyLoss(label_smoothing=.1),r'CrossEntropyLoss\(label_smoothing\)'), (CrossEntropyLossFlat(weight=torch.ones(5)),r'CrossEntropyLoss\(weight\)'),
+    (nn.PoissonNLLLoss(),'PoissonNLLLoss'), (nn.SoftMarginLoss(),'SoftMarginLoss')])
+def test_a_loss_that_is_nearly_a_known_one_is_not_taken_for_it(loss, name):
+    history = History(torch.tensor([1]), torch.ones(1), counts=[0,1,1])
+    with pytest.raises(NotImplementedError, match=rf'{name} does not say.*likelihood\(history\)'): known_loss(loss).likelihood(history)
+    spec = json.loads(json.dumps(loss_spec(loss))) # as a bundle has it
+    with pytest.raises(NotImplementedError, match=name): known_loss(make_loss(spec)).likelihood(history)
+
+
+# stars as classes
+
+def test_classes_by_hand():
+    s = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    likelihood = ClassLoss(1).likelihood(History(torch.tensor([4,2,7]), torch.tensor([5.,1.,3.])))
+    assert likelihood.rows.tolist()==[4,2,7]
+    assert likelihood.cost(s).item()==pytest.approx(-(s[0].log_softmax(0)[4]+s[1].log_softmax(0)[0]+s[2].log_softmax(0)[2]).item())
+
+def test_classes_of_clicks_have_their_negatives():
+    likelihood = known_loss(CrossEntropyLossFlat()).likelihood(History(torch.tensor([2]), torch.ones(1), counts=[0,1,3,1], n_neg=4, alpha=1.))
+    s = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
+    want = -s[0].log_softmax(0)[1]-4*(s[1].log_softmax(0)[0]+s[2].log_softmax(0)[0])/2
+    assert likelihood.rows.tolist()==[2,1,3] and likelihood.cost(s).item()==pytest.approx(want.item())
+
+STARS = DF.assign(rating=np.random.RandomState(0).randint(1, 6, len(DF)))
+def starred(n_out=5, loss=None):
+    dls = CollabDataLoaders.from_df(STARS, bs=64, seed=1, valid_pct=0)
+    learn = collab_learner(dls, 8, arch=NeuMF, config=dict(n_out=n_out), loss_func=loss or ClassLoss(1))
+    with learn.quiet(): learn.fit_one_cycle(3, 1e-2)
+    return learn
+
+def test_someone_new_under_a_class_head(tmp_path):
+    learn = starred()
+    rec = learn.recommender
+    items,stars = torch.tensor([3,9,4]),torch.tensor([5.,1.,4.])
+    prior,noise = rec._prior()
+    likelihood = rec._likelihood(items, stars, noise)
+    u = fold_in(rec.model, prior, items, stars, likelihood=likelihood)
+    params = {k: u[a:b].float().view(1, -1) for k,(a,b) in _places(prior).items()}
+    def logits(params): return torch.func.functional_call(rec.model, params, (torch.stack([torch.zeros_like(items),items], 1),))
+    def cost(flat):
+        own = {k: flat[a:b].view(1, -1).expand(1, -1) for k,(a,b) in _places(prior).items()}
+        d = flat.double()-prior.mean
+        return F.cross_entropy(logits(own), (stars-1).long(), reduction='sum').double()+d@prior.precision@d/2
+    with evaluating(rec.model):
+        assert cost(u.float())<cost(prior.mean.float())
+        for _ in range(20): assert cost(u.float())<=cost((u+.05*torch.randn(len(u), generator=torch.Generator().manual_seed(_))*prior.mean.std()).float())+1e-3
+    why = learn.explain(history={3: 5, 9: 1}, k=2)
+    want = learn.recommend(history={3: 5, 9: 1}, k=2)
+    assert why.groupby('item_id', sort=False).contribution.sum().tolist()==pytest.approx(want.score.tolist(), rel=1e-4)
+    pd.testing.assert_frame_equal(load_bundle(learn.save_bundle(tmp_path/'b')).recommend(history={3: 5, 9: 1}, k=2), want, rtol=1e-5)
+
+def _places(prior):
+    "Where each user table lies in a user vector"
+    ends = np.cumsum([max(1, s.numel()) for s in prior.shapes.values()])
+    return {k: (e-max(1, s.numel()),e) for (k,s),e in zip(prior.shapes.items(), ends)}
 
 
 # labels
