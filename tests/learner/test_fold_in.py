@@ -124,7 +124,7 @@ def test_a_bundle_and_http_give_the_same(case, tmp_path):
     want = learn.recommend(history=HISTORY, k=9)
     why = learn.explain(history=HISTORY, k=2)
     rec = load_bundle(learn.save_bundle(tmp_path/'b'))
-    assert rec.save_bundle(tmp_path/'again') and rec.info['schema']==1
+    assert rec.save_bundle(tmp_path/'again') and rec.info['schema']==2
     for o in (rec,load_bundle(tmp_path/'again')):
         pd.testing.assert_frame_equal(o.recommend(history=HISTORY, k=9), want, rtol=1e-5, atol=1e-6)
         pd.testing.assert_frame_equal(o.explain(history=HISTORY, k=2), why, rtol=1e-4, atol=1e-5)
