@@ -326,7 +326,6 @@ def test_someone_new_under_a_class_head(tmp_path):
     prior,noise = rec._prior()
     likelihood = rec._likelihood(items, stars, noise)
     u = fold_in(rec.model, prior, items, stars, likelihood=likelihood)
-    params = {k: u[a:b].float().view(1, -1) for k,(a,b) in _places(prior).items()}
     def logits(params): return torch.func.functional_call(rec.model, params, (torch.stack([torch.zeros_like(items),items], 1),))
     def cost(flat):
         own = {k: flat[a:b].view(1, -1).expand(1, -1) for k,(a,b) in _places(prior).items()}
