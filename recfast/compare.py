@@ -13,21 +13,25 @@ __all__ = ['Comparison', 'compare']
 # %% ../nbs/49_compare.ipynb #8c1f8016
 import warnings
 import matplotlib.pyplot as plt,numpy as np,pandas as pd
+from pathlib import Path
 from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .core import LeakageWarning,RatingsError
-from .evaluation import Evaluation,boot_means,markdown_table,warn_of_leakage
+from .evaluation import Evaluation,boot_means,holm,markdown_table,sign_flip_p,warn_of_leakage
+from .given_lists import evaluate_lists
 from .metrics import CHEAP_METRICS,metric_comp,parse_metric
+from .tables import write_text
 
 # %% ../nbs/49_compare.ipynb #4f80e1be
 class Comparison:
     "Several evaluations over the same users, with intervals"
     def __init__(self,
-        table:pd.DataFrame, # best first: mean, low, high, diff, diff_low, diff_high
+        table:pd.DataFrame, # best first: mean, low, high, diff, diff_low, diff_high, p, p_holm; sd and seeds of several
         protocol:str, # how they were measured
         metric:str, # what the table is about
-        evaluations:dict, # {name: `Evaluation`}
+        evaluations:dict, # {name: `Evaluation`, or several}
         popularity:pd.DataFrame=None, # a row like those of the table; None: not measured, or in the table
+        by:pd.DataFrame=None, # group, n_users, n_rows and the models; None: no breakdown was asked for
     ): store_attr()
 
     def __getitem__(self, name): return self.table.loc[name]
@@ -39,16 +43,20 @@ def with_popularity(self:Comparison)->pd.DataFrame: # rows of the models, then t
     if self.popularity is None: return self.table
     return pd.concat([self.table,self.popularity])
 
+# %% ../nbs/49_compare.ipynb #2fd40fa5
 @patch
 def __repr__(self:Comparison):
-    table = self.with_popularity().to_string(float_format='{:.4f}'.format)
-    return f'{self.metric}, 95% intervals; diff: to the first row\n{table}\n{self.protocol}'
+    def text(df, **kwargs): return df.to_string(float_format='{:.4f}'.format, na_rep='', **kwargs)
+    said = [f'{self.metric}, 95% intervals; diff: to the first row', text(self.with_popularity())]
+    if self.by is not None: said.append(text(self.by, index=False))
+    return '\n'.join([*said,self.protocol])
 
 # %% ../nbs/49_compare.ipynb #9a09af02
 @patch
 def _repr_markdown_(self:Comparison):
-    table = markdown_table(self.with_popularity())
-    return f'**{self.metric}**, 95% intervals; diff: to the first row\n\n{table}\n\n*{self.protocol}*'
+    said = [f'**{self.metric}**, 95% intervals; diff: to the first row', markdown_table(self.with_popularity())]
+    if self.by is not None: said.append(markdown_table(self.by.set_index('group')))
+    return '\n\n'.join([*said,f'*{self.protocol}*'])
 
 # %% ../nbs/49_compare.ipynb #9b38e6c0
 @patch
@@ -58,67 +66,156 @@ def plot(self:Comparison,
     "Means with their intervals"
     t = self.with_popularity()[::-1]
     n = len(t)
-    if ax is None: _,ax = plt.subplots(figsize=(6,.5+.4*n), layout='constrained')
+    width = max(6, 3+.115*max(len(str(o)) for o in t.index)) # inches, with room for the longest name
+    if ax is None: _,ax = plt.subplots(figsize=(width,.5+.4*n), layout='constrained')
     spread = [t['mean']-t.low,t.high-t['mean']]
     ax.errorbar(t['mean'], range(n), xerr=spread, fmt='o', capsize=3)
-    ax.set_yticks(range(n), t.index)
+    ax.set_yticks(range(n), t.index, parse_math=False)
     ax.set_ylim(-.5, n-.5)
     ax.set_xlabel(f'{self.metric}, 95% interval')
     return ax
 
+# %% ../nbs/49_compare.ipynb #19f434db
+_SPECIAL = str.maketrans({**{o: f'\\{o}' for o in '&%$#_{}'}, '\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
+                          '^': r'\textasciicircum{}'})
+
+# %% ../nbs/49_compare.ipynb #5efadc8b
+def _latex_row(name, row, best, digits):
+    "A model as a line of a table"
+    def number(v): return f'{v:.{digits}f}'
+    def span(low, high): return f'[{number(low)}, {number(high)}]'
+    cells = [str(name).translate(_SPECIAL), number(row['mean']), span(row.low, row.high), '', '']
+    if not np.isnan(row.get('sd', np.nan)): cells[1] += rf' $\pm$ {number(row.sd)}'
+    if best: cells[:2] = [rf'\textbf{{{o}}}' for o in cells[:2]]
+    if not np.isnan(row.p):
+        p = f'{row.p_holm:.{max(digits, 3)}f}'
+        cells[3:] = [f"{number(row['diff'])} {span(row.diff_low, row.diff_high)}", p]
+    return ' & '.join(cells)+r' \\'
+
+# %% ../nbs/49_compare.ipynb #f3603a52
+@patch
+def to_latex(self:Comparison,
+    path=None, # a file to write; None: give the text
+    digits:int=4, # after the point
+)->str: # the text, or None
+    "The table in LaTeX: means, intervals, differences to the first row and their corrected p"
+    metric = self.metric.translate(_SPECIAL)
+    head = rf' & {metric} & 95\% interval & difference & $p$ (Holm) \\'
+    t = self.with_popularity()
+    best = t['mean'].min() if metric_comp(self.metric) is np.less else t['mean'].max()
+    rows = [_latex_row(name, row, row['mean']==best, digits) for name,row in t.iterrows()]
+    lines = [r'\begin{tabular}{lrlrr}', r'\toprule', head, r'\midrule', *rows, r'\bottomrule', r'\end{tabular}']
+    text = '\n'.join(lines)+'\n'
+    return text if path is None else write_text(path, text)
+
+# %% ../nbs/49_compare.ipynb #0f16d752
+@patch
+def to_csv(self:Comparison,
+    path=None, # a file to write; None: give the text
+)->str: # the text, or None
+    "The table as csv, every figure in full, the models under their names"
+    text = self.with_popularity().to_csv(index_label='model', lineterminator='\n')
+    return text if path is None else write_text(path, text)
+
+# %% ../nbs/49_compare.ipynb #657514e5
+@patch
+def _save_picture(self:Comparison, path):
+    fig = self.plot().figure
+    fig.savefig(path)
+    plt.close(fig)
+
+# %% ../nbs/49_compare.ipynb #6bef88d4
+@patch
+def save(self:Comparison,
+    path, # .csv, .tex or .md for the table; .png, .svg or .pdf for the picture
+)->Path: # where it is
+    "Write the table or the picture; raises `ValueError` for another ending"
+    path = Path(path)
+    writers = dict.fromkeys(('.png','.svg','.pdf'), self._save_picture)
+    writers |= {'.csv': self.to_csv, '.tex': self.to_latex, '.md': lambda o: write_text(o, self._repr_markdown_()+'\n')}
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"{path}: expected a name that ends in one of {', '.join(writers)}")
+    writers[path.suffix.lower()](path)
+    return path
+
 # %% ../nbs/49_compare.ipynb #033fd7cf
 def _named_by_model(learners):
-    "{name: learner or Evaluation}; a list is named by its models"
+    "{name: what is compared}; a list is named by its models"
     if hasattr(learners, 'items'): return dict(learners)
-    alone = isinstance(learners, Evaluation) or hasattr(learners, 'evaluate')
-    if alone: learners = [learners]
+    if not isinstance(learners, (list,tuple,L)): learners = [learners]
     out = {}
     for o in learners:
-        name = type(getattr(o, 'model', o)).__name__
+        one = o[0] if isinstance(o, (list,tuple,L)) and len(o) else o
+        name = type(getattr(one, 'model', one)).__name__
         n = sum(k==name or k.startswith(f'{name} ') for k in out)
         out[f'{name} {n+1}' if n else name] = o
     return out
 
 # %% ../nbs/49_compare.ipynb #d45ddebf
-def _evaluate_all(learners, test, baseline, kwargs):
-    "{name: Evaluation}; of the learners the first measures popularity too"
+def _rows_for_lists(seeds, test, train):
+    "(test, train) that lists from elsewhere are measured on; raises `RatingsError` where nobody says"
+    dls = next((o.dls for many in seeds.values() for o in many if hasattr(o, 'dls')), None)
+    if dls is not None and train is None: train = dls.interactions('train')
+    if dls is not None and test is None: test = dls.interactions('valid')
+    if test is not None: return test,train
+    raise RatingsError("lists need rows to be measured on: pass test=, or a learner beside them")
+
+# %% ../nbs/49_compare.ipynb #69c1e8fe
+def _measure(o, lists_on, test, kwargs):
+    "An `Evaluation` of a learner or of lists"
+    if isinstance(o, pd.DataFrame): return evaluate_lists(o, *lists_on, **kwargs)
+    if not hasattr(o, 'evaluate'):
+        raise RatingsError(f"a {type(o).__name__} cannot be compared: expected a learner, an evaluation, "
+                           "a frame of lists, or a list of these")
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', LeakageWarning) # `compare` says it once for all of them
+        return o.evaluate(test, **kwargs)
+
+# %% ../nbs/49_compare.ipynb #70aac4a7
+def _evaluate_all(seeds, test, baseline, kwargs, train=None):
+    "{name: [Evaluation of each seed]}; of those to measure the first measures popularity too"
+    every = [o for many in seeds.values() for o in many]
+    lists_on = None
+    if any(isinstance(o, pd.DataFrame) for o in every): lists_on = _rows_for_lists(seeds, test, train)
     evs = {}
-    for name,o in learners.items():
-        if not isinstance(o, Evaluation):
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', LeakageWarning) # `compare` says it once for all of them
-                o = o.evaluate(test, baseline=baseline, **kwargs)
-        evs[name] = o
-        baseline = baseline and o.baseline is None
+    for name,many in seeds.items():
+        evs[name] = []
+        for o in many:
+            if not isinstance(o, Evaluation): o = _measure(o, lists_on, test, dict(kwargs, baseline=baseline))
+            evs[name].append(o)
+            baseline = baseline and o.baseline is None
     return evs
 
 # %% ../nbs/49_compare.ipynb #69f99d31
 def _popularity_beside(evs):
     "The first `baseline` there is; None where it is among `evs` anyway"
-    baselines = [o.baseline for o in evs.values() if o.baseline is not None]
-    if not baselines: return None
-    popular = baselines[0]
-    compared = any(o.per_user.equals(popular.per_user) for o in evs.values())
+    every = [o for many in evs.values() for o in many]
+    popular = next((o.baseline for o in every if o.baseline is not None), None)
+    if popular is None: return None
+    compared = any(o.per_user.equals(popular.per_user) for o in every)
     return None if compared else popular
 
 # %% ../nbs/49_compare.ipynb #b08d4f10
 def _check_same_users(evs):
     "Raise `RatingsError` unless all were measured on the users and rows of the first"
     first = next(iter(evs))
-    rows = evs[first].per_user
-    for name,o in evs.items():
+    rows = evs[first][0].per_user
+    for name,o in [(name,o) for name,many in evs.items() for o in many]:
         if all(np.array_equal(o.per_user[c], rows[c]) for c in ('user_id','n_test')): continue
         raise RatingsError(f"{name!r} was measured on other users or rows than {first!r}: "
                            "give all of them the same splits and the same test=")
 
 # %% ../nbs/49_compare.ipynb #82ec4848
 def _values_of(evs, metric):
-    "[U,M] values of a metric, for the users who have one"
-    vals = np.stack([o.of_users(metric) for o in evs], 1)
-    vals = vals[~np.isnan(vals).any(1)]
-    if len(vals): return vals
-    raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found "
-                       "(seen in training, below relevant=, or of unknown users)")
+    "([U,M] values of a metric for the users who have one, [M] sd over seeds)"
+    vals = [np.stack([o.of_users(metric) for o in many], 1) for many in evs]
+    there = ~np.isnan(np.concatenate(vals, 1)).any(1)
+    if not there.any():
+        raise RatingsError(f"no user has a value of {metric}: nothing in the test rows is to be found "
+                           "(seen in training, below relevant=, or of unknown users)")
+    vals = [o[there] for o in vals]
+    sd = [o.mean(0).std(ddof=1) if o.shape[1]>1 else np.nan for o in vals]
+    return np.stack([o.mean(1) for o in vals], 1),np.array(sd)
 
 # %% ../nbs/49_compare.ipynb #6e7375f3
 def _best_first(names, means, metric, base):
@@ -129,20 +226,32 @@ def _best_first(names, means, metric, base):
     return sorted(range(len(names)), key=lambda j: (names[j]!=base,falling[j]))
 
 # %% ../nbs/49_compare.ipynb #d086edae
-def _compared(evs, popular, metric, n_boot, seed, base):
-    "(table of `evs`, the same row of `popular` or None)"
-    names = list(evs)
-    beside = {'popularity': popular} if popular else {}
-    vals = _values_of([*evs.values(),*beside.values()], metric)
+def _differences(vals, first, n_boot, seed):
+    "A frame of means and differences to the model at `first`, with intervals and p"
     means = vals.mean(0)
-    order = _best_first(names, means, metric, base)
-    first = order[0]
     boot = boot_means(vals, n_boot, seed)
     df = pd.DataFrame(dict(mean=means))
     df['low'],df['high'] = np.quantile(boot, [.025,.975], axis=0)
     df['diff'] = means-means[first]
     apart = boot-boot[:,[first]]
     df['diff_low'],df['diff_high'] = np.quantile(apart, [.025,.975], axis=0)
+    df['p'] = sign_flip_p(vals-vals[:,[first]], seed=seed)
+    df.loc[first,'p'] = np.nan
+    return df
+
+# %% ../nbs/49_compare.ipynb #cb6a02d6
+def _compared(evs, popular, metric, n_boot, seed, base):
+    "(table of `evs`, the same row of `popular` or None)"
+    names = list(evs)
+    beside = {'popularity': [popular]} if popular else {}
+    every = evs|beside
+    vals,sd = _values_of(every.values(), metric)
+    order = _best_first(names, vals.mean(0), metric, base)
+    df = _differences(vals, order[0], n_boot, seed)
+    n = len(names)
+    df['p_holm'] = np.append(holm(df.p[:n]), df.p[n:])
+    seeds = [len(o) for o in every.values()]
+    if max(seeds)>1: df = df.assign(sd=sd, seeds=seeds)
     df.index = [*names,*beside]
     row = df.iloc[-1:] if popular else None
     return df.iloc[order],row
@@ -155,9 +264,22 @@ def _what_to_measure(metric, k):
     names = None if base in CHEAP_METRICS else [*CHEAP_METRICS,metric]
     return dict(k=ks, metrics=names)
 
+# %% ../nbs/49_compare.ipynb #5f8670da
+def _by_group(evs, popular, metric):
+    "group, n_users, n_rows and `metric` of every model; None where no groups were measured"
+    every = evs if popular is None else evs|{'popularity': [popular]}
+    if any(o.by is None for many in evs.values() for o in many): return None
+    first = next(iter(every.values()))[0].by
+    if metric not in first:
+        raise RatingsError(f"{metric} has no value by group: compare by another metric=, or without by=")
+    out = first[['group','n_users','n_rows']].set_index('group')
+    for name,many in every.items():
+        out[name] = pd.concat([o.by.set_index('group')[metric] for o in many], axis=1).mean(axis=1)
+    return out.reset_index()
+
 # %% ../nbs/49_compare.ipynb #807d9fda
 def compare(
-    learners, # a list, or {name: learner or `Evaluation`}
+    learners, # {name: learner, `Evaluation`, frame of lists, or several of one model's seeds}, or a list of these
     test=None, # what to measure on; None: each learner's validation rows
     k=(5,10,20), # list length, or several
     metric:str='ndcg@10', # what the table is about
@@ -165,16 +287,17 @@ def compare(
     seed:int=0, # of the draws
     base:str=None, # name to take differences to; None: the best
     baseline:bool=True, # print a row of popularity under the models, unless it is one of them
+    train=None, # what was known when frames of lists were made; None: what the first learner was trained on
     **kwargs # of `learn.evaluate`: candidates, relevant, clip ...
 )->Comparison: # best first: mean, low, high, diff, diff_low, diff_high
     "Measure several models on the same users; raises `RatingsError` when the users are not the same"
-    named = _named_by_model(learners)
-    evs = _evaluate_all(named, test, baseline, {**_what_to_measure(metric, k), **kwargs})
-    if not evs: raise RatingsError("nothing to compare: expected learners or evaluations")
+    named = {name: list(o) if isinstance(o, (list,tuple,L)) else [o] for name,o in _named_by_model(learners).items()}
+    if not any(named.values()): raise RatingsError("nothing to compare: expected learners or evaluations")
+    evs = _evaluate_all(named, test, baseline, {**_what_to_measure(metric, k), **kwargs}, train)
     _check_same_users(evs)
-    measured = [o for n,o in evs.items() if o is not named[n]]
-    warn_of_leakage(measured)
+    warn_of_leakage([o for name,many in evs.items() for o,given in zip(many, named[name]) if o is not given])
     popular = _popularity_beside(evs) if baseline else None
     table,row = _compared(evs, popular, metric, n_boot, seed, base)
-    protocols = dict.fromkeys(o.protocol for o in evs.values())
-    return Comparison(table, '\n'.join(protocols), metric, evs, row)
+    protocols = dict.fromkeys(o.protocol for many in evs.values() for o in many)
+    alone = {name: many[0] if len(many)==1 else many for name,many in evs.items()}
+    return Comparison(table, '\n'.join(protocols), metric, alone, row, _by_group(evs, popular, metric))
