@@ -8,9 +8,10 @@ Docs: https://recfast.github.io/recfast/train.html.md"""
 
 # %% auto #0
 __all__ = ['ArgumentError', 'ClicksWarning', 'table_learner', 'fit_table', 'metrics_frame', 'loss_figure', 'Trained',
-           'train_table', 'bounds', 'side_by_side']
+           'train_table', 'bounds', 'side_by_side', 'parse_config', 'parse_range', 'parse_event_weights']
 
 # %% ../nbs/59_train.ipynb #e7b5a4d5
+import json
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -144,17 +145,17 @@ def table_learner(
     y_range:tuple=None, # (low, high) of scores in rating units; None: a little more than the ratings span
     config:dict=None, # further arguments of the architecture; not changed
     seed:int=42, # of split, order and weights
+    **weighing # of `from_df`: weight_name, event_name, event_weights, half_life
 )->CollabLearner: # ready to fit
     "A learner that suits a table; raises `ArgumentError`, and `RatingsError` for a table that cannot be used"
     cls = _registered(arch) if isinstance(arch, str) else arch or DotProductBias
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
     df,columns = _checked_table(df, **names)
     if columns.rating is None: _note_clicks(df, y_range)
-    reads = _what_it_reads(cls)
-    config = config or {}
+    reads,config = _what_it_reads(cls),config or {}
     share = _share_held_out(df, columns, split, valid_pct)
     if bs is None: bs = _batch_size(df, columns, reads, config.get('by', 'item'), share)
-    dls = _loaders(df, columns, reads, split, valid_pct, config, bs=bs, seed=seed)
+    dls = _loaders(df, columns, reads, split, valid_pct, config, bs=bs, seed=seed, **weighing)
     if y_range is None: y_range = _guess_range(df, columns.rating, reads)
     return _learner(dls, cls, config, n_factors=n_factors, y_range=y_range, seed=seed)
 
@@ -268,3 +269,41 @@ def side_by_side(
     top = learn.recommend(user, k=k)
     out = pd.DataFrame({'rank': top['rank'], 'recommended': top.item_id, 'score': top.score.round(2)})
     return out.assign(liked=liked[columns.item], rating=liked[columns.rating])
+
+# %% ../nbs/59_train.ipynb #013e64bb
+def parse_config(
+    texts, # 'key=value'; a value is JSON, or text where it is not
+)->dict: # for `collab_learner(config=)`
+    "Further arguments of an architecture; raises `ValueError`"
+    out = {}
+    for o in texts:
+        key,eq,value = o.partition('=')
+        if not eq or not key.isidentifier():
+            raise ValueError(f"--config {o!r}: expected key=value, such as layers=[64,32]")
+        try: out[key] = json.loads(value)
+        except ValueError: out[key] = value
+    return out
+
+# %% ../nbs/59_train.ipynb #ed1dc0c1
+def parse_range(
+    text, # 'low,high'
+)->tuple: # (low, high), or None for None
+    "A range of ratings from text; raises `ValueError`"
+    if text is None: return None
+    try: low,high = map(float, text.split(','))
+    except ValueError: raise ValueError(f"--y-range {text!r}: expected low,high such as 0,5.5") from None
+    if -np.inf<low<high<np.inf: return low,high
+    raise ValueError(f"--y-range {text!r}: expected two numbers, the lower first")
+
+# %% ../nbs/59_train.ipynb #4513f74c
+def parse_event_weights(
+    text, # 'view=1,cart=3'
+)->dict: # {kind: weight}, or None for None
+    "What kinds of events weigh; raises `ValueError`"
+    if text is None: return None
+    pairs = [o.rpartition('=') for o in text.split(',')]
+    hint = 'expected kind=weight,kind=weight such as view=1,cart=3,buy=8'
+    try: weights = {kind.strip(): float(w) for kind,_,w in pairs}
+    except ValueError: raise ValueError(f"--event-weights {text!r}: {hint}") from None
+    if '' in weights or len(weights)<len(pairs): raise ValueError(f"--event-weights {text!r}: {hint}, each once")
+    return weights
