@@ -113,6 +113,7 @@ def _batch_size(df, columns, reads, by, share):
 def _loaders(df, columns, reads, split, valid_pct, config, **kwargs):
     "Loaders of what a model reads"
     held_out = _held_out(split, columns.time, valid_pct)
+    kwargs = {k: v for k,v in kwargs.items() if v is not None}
     kwargs.update(user_name=columns.user, item_name=columns.item, time_name=columns.time)
     if reads=='sequences':
         _check_next_item(split, valid_pct)
