@@ -17,7 +17,6 @@ __all__ = ['quickstart', 'train', 'recommend', 'similar', 'evaluate', 'describe_
 import json
 from pathlib import Path
 from typing import Annotated
-import numpy as np
 import pandas as pd
 import typer
 from .shell import app,bar_callback,command,console,errors,fit,main,need_folder,option,progress_bar,say
