@@ -191,6 +191,18 @@ def test_rows_in_another_order_are_moved_with_their_optimizer(name, tmp_path):
     assert np.allclose(new.predict(df.user_id, df.item_id), old.predict(df.user_id, df.item_id), atol=1e-6)
     opt = [torch.cat([s['grad_avg'].abs().sum()[None] for s in o.opt.state_dict()['state'] if 'grad_avg' in s]) for o in (old,new)]
     assert torch.allclose(*opt)
+    new.save(tmp_path/'back')
+    back = in_order(name, None).load(tmp_path/'back')
+    for a,b in zip(old.opt.state_dict()['state'], back.opt.state_dict()['state']): assert all(torch.equal(torch.as_tensor(a[k]), torch.as_tensor(b[k])) for k in a)
+    assert all(torch.equal(v, back.model.state_dict()[k]) for k,v in old.model.state_dict().items())
+
+def test_ids_in_an_order_of_their_own_stay_in_it():
+    old = in_order('dotproductbias', CATEGORIES)
+    part = named()[FRAME.user_id>10].reset_index(drop=True)
+    dls = loaders(part, vocab=old.dls.classes)
+    for learn in (learner(dls, arch=old.model),learner(dls)):
+        if learn.model is not old.model: learn.model = deepcopy(old.model)
+        assert np.array_equal(learn.predict(part.user_id, part.item_id), old.predict(part.user_id, part.item_id))
 
 @pytest.mark.parametrize('name', ['ease','ials','itemknn','popularity'])
 def test_rows_that_cannot_be_moved_are_refused(name, tmp_path):
