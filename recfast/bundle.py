@@ -269,7 +269,8 @@ def _assemble(config, files, model, loss):
     seen.time_name = time_name
     n_train = config['n_train']
     train = seen if n_train==len(seen) else seen[:n_train]
-    if model is None: model = model_from_spec(config['model'], dict(n_users=seen.n_users, n_items=seen.n_items))
+    sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
+    if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
     remember_ids(model, classes)
     meet(model, train)
@@ -292,7 +293,7 @@ _MISFITS = (KeyError,TypeError,ValueError,AttributeError,IndexError,RuntimeError
 
 def load_bundle(
     path, # folder or .zip, from `save_bundle`
-    model:torch.nn.Module=None, # for a model of your own: built as it was, its weights are read into it, strictly
+    model=None, # for a model of your own: built as it was, its class, or a function that makes it; filled, strictly
     loss=None, # for a loss of your own, which `history=` is answered by; None: the one that is written down
 )->Recommender: # the same answers, on the CPU
     "A `Recommender` from a bundle, which is not executed; raises `BundleError` for a damaged, newer or foreign one"

@@ -29,6 +29,7 @@ from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
 from .files import file_interactions,write_lists
 from .history_files import history_frame,parse_history
+from .models.zoo import named_model
 from .report import run_quickstart,run_train,write_report
 from .tables import table_kind,write_text
 from .train import bounds,metrics_frame,parse_config,parse_event_weights,parse_range,side_by_side
@@ -145,6 +146,12 @@ _Only = option(list[str], 'Recommend only these; several.')
 _Without = option(list[str], 'Leave these out; several.')
 _Length = option(int, 'List length.', '-k', min=1)
 _Out = option(Path, 'A file (.parquet, .csv, .tsv), or - for csv on the standard output.')
+_Model = option(str, "package.module:Class of a model of your own, or a function that makes it.", '--model')
+
+# %% ../nbs/71_cli.ipynb #44786521
+def _read(bundle, model):
+    "The recommender of a bundle"
+    return bundles.load_bundle(bundle, model and named_model(model))
 
 # %% ../nbs/71_cli.ipynb #e3521445
 @command
@@ -158,11 +165,12 @@ def recommend(
     exclude_item:_Without=[], # ids
     include_seen:_Seen=False, # also those
     out:_Out=None, # None: the screen
+    model:_Model=None, # None: of recfast
 ):
     "The best items for users, for someone new, or for everybody."
     if bool(user)+bool(history)+all_!=1: raise ValueError("name one of --user, --history or --all; "
                                                         "all that a known user did, old and new, is a --history")
-    rec = bundles.load_bundle(bundle)
+    rec = _read(bundle, model)
     kwargs = dict(k=k, exclude_seen=not include_seen)
     if item: kwargs['item_ids'] = cast_ids(rec.items, item, 'item')
     if exclude_item: kwargs['exclude_item_ids'] = cast_ids(rec.items, exclude_item, 'item')
@@ -177,9 +185,10 @@ def similar(
     item:option(list[str], 'Item id; several.'), # whose neighbours
     k:option(int, 'Neighbours of each.', '-k', min=1)=5, # of each
     out:_Out=None, # None: the screen
+    model:_Model=None, # None: of recfast
 ):
     "The nearest items of an item."
-    rec = bundles.load_bundle(bundle)
+    rec = _read(bundle, model)
     near = rec.similar_items(cast_ids(rec.items, item, 'item'), k=k)
     show_or_write(near, out, 'Similar')
 
@@ -204,9 +213,10 @@ def evaluate(
     k:option(list[int], 'List length; several.', '-k', min=1)=[10], # list lengths
     include_seen:_Seen=False, # those are candidates too
     out:option(Path, 'Write metrics, those of popularity, and the protocol as JSON.')=None, # JSON
+    model:_Model=None, # None: of recfast
 ):
     "Metrics of a bundle on a test file, those of popularity, and the protocol."
-    rec = bundles.load_bundle(bundle)
+    rec = _read(bundle, model)
     test = file_interactions(rec, file, user_name, item_name, rating_name)
     how = dict(rated=rec.rated, exclude_seen=not include_seen)
     ev = evaluate_recommender(rec.model, rec.train, test, k=k, **how)
@@ -270,12 +280,13 @@ def export(
     bundle:_Bundle, # folder or .zip
     out:_Graph, # of the graph
     k:_Length=10, # of each list
+    model:_Model=None, # None: of recfast
 ):
     "Score, mask and top-k as one graph."
     doors = {'.onnx': export_onnx, '.pt2': export_program}
     if out.suffix not in doors: raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(doors)}")
     need_folder(out, '--out ')
-    say(f'Graph: {doors[out.suffix](bundles.load_bundle(bundle), out, k)}')
+    say(f'Graph: {doors[out.suffix](_read(bundle, model), out, k)}')
 
 # %% ../nbs/71_cli.ipynb #9237e4b7
 @command
@@ -284,12 +295,13 @@ def serve(
     host:option(str, 'Address to listen on.')='127.0.0.1', # of this machine
     port:option(int, 'Port.', min=0, max=65535)=8000, # 0: any that is free
     token:option(str, 'Ask for this bearer token.', envvar='RECFAST_TOKEN')=None, # None: ask for none
+    model:_Model=None, # None: of recfast
 ):
     "Answer over HTTP, with a page at /."
     try: from recfast.serve import serve as run
     except ImportError as e:
         raise RecfastError(f"serving needs more packages ({e.name or e}): pip install recfast[serve]") from None
-    run(bundle, host=host, port=port, token=token)
+    run(_read(bundle, model), host=host, port=port, token=token)
 
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
 _all_ = ['app', 'bar_callback', 'bounds', 'command', 'console', 'errors', 'fit', 'main', 'parse_config', 'parse_range',

@@ -43,7 +43,10 @@ def _model(dls, arch, n_factors, layers, config):
     if by and 'by' in inspect.signature(arch).parameters: config.setdefault('by', by)
     ds = dls.train_ds
     config.setdefault('y_range', None)
-    return arch(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
+    settings = dict(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
+    model = arch(**settings)
+    if not hasattr(model, 'hyper'): vars(model)['made_with'] = settings # for a bundle
+    return model
 
 # %% ../nbs/58_learner.ipynb #77c42ec9
 def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):

@@ -233,7 +233,7 @@ def test_serving_without_its_packages_says_what_to_install(bundle, monkeypatch):
 
 def test_ctrl_c_is_130(bundle, monkeypatch):
     import recfast.bundle
-    def stop(path): raise KeyboardInterrupt
+    def stop(path, model=None): raise KeyboardInterrupt
     monkeypatch.setattr(recfast.bundle, 'load_bundle', stop)
     res = run('recommend', str(bundle), '--user', '1')
     assert res.exit_code==130 and res.output.strip()=='recfast recommend: stopped'
