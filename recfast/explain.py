@@ -54,6 +54,7 @@ def _each_once(items, parts):
 @patch
 def _own_history(self:Recommender, user):
     "(item rows, ratings) of a user row, from training"
+    if getattr(self.model, 'weighed', False): return _cells(self.train.csr('weights')[user])
     own = self.train.of_user(user)
     items = torch.from_numpy(own.rows_of('item')).long()
     ratings = own.ratings()
@@ -62,6 +63,10 @@ def _own_history(self:Recommender, user):
     if not len(own) or not offers(self.model, 'contributions'): return items,ratings
     items,sums = _each_once(items, torch.stack([ratings,torch.ones_like(ratings)], 1))
     return items,sums[:,0]/sums[:,1]
+
+def _cells(row):
+    "(columns, numbers) of a row of a sparse matrix"
+    return torch.from_numpy(row.indices).long(),torch.from_numpy(row.data).double()
 
 # %% ../nbs/52_explain.ipynb #4047e78e
 def _need_one(n, what):

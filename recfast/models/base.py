@@ -40,6 +40,7 @@ HOOKS = dict(
     similar=Hook('items [n] -> [n,I]', 'neighbours by its own measure; without it cosines of vectors'),
     score_history=Hook('items [n], ratings [n] -> [I]', 'for somebody new; without it the user tables are solved for'),
     contributions=Hook('items [n], ratings [n] -> [n,I]', 'for `explain`; without it by the steps of fold-in'),
+    weighed=Hook('a bool', 'True: the ratings of its histories are what their rows weigh'),
     linearize=Hook('u [D], items [n] -> ([n], [n,D])', 'scores and derivatives for fold-in; without it autograd'),
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),

@@ -2,7 +2,7 @@
 
 The models of this page have no learning rate and no batches. Each says what it minimises, and `solve(interactions, n_epoch)` finds the minimum (or, for alternating least squares, goes a step towards it in each epoch). They go through the same `collab_learner(dls, arch=EASE, config=dict(l2=500))` and answer the same verbs. On clicks they are hard to beat, which is why they are here. Neighbours (`models.knn`) and implicit ALS (`models.ials`) are built on what stands here.
 
-What they learn from is who met what: a pair counts once, and its rating is not read unless a model says so.
+What they learn from is who met what: a pair counts once, or by the sum of what its rows weigh, where they have weights (`data.weights`). A rating is not read unless a model says so.
 
 Docs: https://recfast.github.io/recfast/models.linear.html.md"""
 
@@ -68,7 +68,7 @@ class Popularity(ClosedForm):
 # %% ../../nbs/28_models.linear.ipynb #0da5ea02
 class HistoryModel(ClosedForm):
     "Base of closed-form models that score from the rows of a user, the trained ones or a history"
-    pairs,use_ratings = False,False
+    pairs,use_ratings,weighed = False,False,False
     def sides(self): return ('item',)
 
     def _spread(self,
@@ -85,6 +85,7 @@ class HistoryModel(ClosedForm):
         weighed = interactions.weights is not None
         if weighed and self.use_ratings: raise ValueError("use_ratings=True of rows with weights: X is one of both")
         self._seen = interactions.csr('weights' if weighed else self.use_ratings)
+        self.weighed = weighed and interactions.rating_range in (None,(1,1)) # a click of a history weighs its 1
 
     def _rows(self): return attached_rows(self, self._seen, model_device(self)) # on the model's device
 
@@ -100,7 +101,7 @@ class HistoryModel(ClosedForm):
 def _history(self:HistoryModel, items, ratings):
     "Item rows on the model's device, and what each of them counts for"
     items = items.to(model_device(self))
-    return items,(ratings.to(items.device) if self.use_ratings else torch.ones_like(items)).float()
+    return items,(ratings.to(items.device) if self.use_ratings or self.weighed else torch.ones_like(items)).float()
 
 @patch
 def score_history(self:HistoryModel,
@@ -149,8 +150,7 @@ class EASE(HistoryModel):
     ):
         if l2<=0: raise ValueError(f"l2={l2}, expected a number above 0")
         super().__init__(n_users, n_items, weight=torch.zeros(0, 0))
-        self.l2,self.use_ratings = l2,use_ratings
-        self.double,self.memory = double,memory
+        self.l2,self.use_ratings,self.double,self.memory = l2,use_ratings,double,memory
 
 # %% ../../nbs/28_models.linear.ipynb #3ead65be
 @patch

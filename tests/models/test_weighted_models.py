@@ -347,6 +347,22 @@ def test_seen_is_every_row_whatever_it_weighs():
 def test_a_batch_size_beyond_what_weighs():
     with pytest.raises(RatingsError, match='training rows: no full batch'): stars(LOG.assign(w=(LOG.index<10)*1.))
 
+@pytest.mark.parametrize('arch', [EASE,ItemKNN])
+def test_explanations_add_up_by_weight(arch, tmp_path):
+    learn = fit(collab_learner(clicks(event_name='kind', event_weights=dict(view=1, cart=3, buy=8)), arch=arch), 1)
+    learn.save_bundle(tmp_path/'b')
+    for who in (learn,load_bundle(tmp_path/'b')):
+        top = who.recommend(LOG.user_id[0], k=3)
+        why = who.explain(LOG.user_id[0], top.item_id)
+        assert why.because_item_id.notna().all() # nothing is left over
+        assert why.groupby('item_id').contribution.sum()[top.item_id].tolist()==pytest.approx(top.score.tolist(), rel=1e-4)
+
+@pytest.mark.parametrize('arch', [EASE,ItemKNN,IALS,Popularity,None])
+def test_somebody_new_is_answered_by_what_was_learned(arch):
+    learn = fit(collab_learner(clicks(), 4, arch=arch), 1)
+    lists = [learn.recommend(history=h, k=5) for h in ([1,2],pd.DataFrame(dict(item_id=[1,2])),{1: 1, 2: 1})]
+    assert all(o.score.tolist()==lists[0].score.tolist() and np.isfinite(o.score).all() for o in lists)
+
 # the shell
 
 def test_the_shell_weighs_as_python_does(tmp_path):
