@@ -21,7 +21,7 @@ from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .candidates import find_candidates
 from .core import RatingsError,offer
-from .evaluation import Evaluation,count_protocol,describe_protocol,warn_of_leakage
+from .evaluation import Evaluation,best_gains,count_protocol,describe_protocol,gains_of_lists,warn_of_leakage
 from .ranked import hit_lists,rank_lists
 from .metrics import CHEAP_METRICS,METRICS,RANKING_METRICS,mean_absolute,metric_name,parse_metric,root_mean_squared
 from .models.base import item_vectors,score_pairs
@@ -43,6 +43,13 @@ def _full_names(name, ks):
     return [f'{name}@{k}' for k in ks] if bare else [name]
 
 # %% ../nbs/47_evaluate.ipynb #3ce8a104
+def _named_once(metrics):
+    "Names of metrics; raises `ValueError` where two functions have the same"
+    own = [metric_name(o) for o in metrics if callable(o)]
+    twice = [o for o in own if own.count(o)>1]
+    if twice: raise ValueError(f"two functions are called {twice[0]!r}: put @metric with another name above one")
+    return [metric_name(o) for o in metrics]
+
 def wanted_metrics(
     metrics, # names or functions, one or several; None: those of lists that are cheap
     k, # list length, or several
@@ -50,7 +57,7 @@ def wanted_metrics(
     "What to measure; raises `ValueError` for a name that is none"
     ks = _list_lengths(k)
     if metrics is None: names = [f'{o}@{n}' for n in ks for o in CHEAP_METRICS]
-    else: names = [o for m in L(metrics) for o in _full_names(metric_name(m), ks)]
+    else: names = [o for m in _named_once(L(metrics)) for o in _full_names(m, ks)]
     parsed = [parse_metric(o) for o in dict.fromkeys(names)]
     lengths = [n for _,n in parsed if n]
     return parsed,max(lengths, default=1)
@@ -104,8 +111,8 @@ def _vectors(model, train):
 # %% ../nbs/47_evaluate.ipynb #b2cd0e13
 class _Facts:
     "What metrics ask for by name: `FACTS`"
-    def __init__(self, train, cand, ranked, model=None, errors=None):
-        store_attr('train,model,errors')
+    def __init__(self, train, cand, ranked, model=None, errors=None, rated=None):
+        store_attr('train,model,errors,ranked,rated')
         self.hits = ranked.hits
         self.n_rel = ranked.n_rel
         self.items = ranked.rows
@@ -120,13 +127,19 @@ class _Facts:
     @cached_property
     def vectors(self): return _vectors(self.model, self.train)
 
+    @cached_property
+    def gains(self): return gains_of_lists(self.ranked, *self.rated)
+
+    @cached_property
+    def best_gains(self): return best_gains(self.ranked, *self.rated)
+
 # %% ../nbs/47_evaluate.ipynb #7b82c4a1
 @patch
 def ask(self:_Facts, name, k):
     "The fact `name` for lists of `k`"
     if name=='k': return k
     fact = getattr(self, name)
-    return fact[:,:k] if name in ('hits','items') else fact
+    return fact[:,:k] if name in ('hits','items','gains','best_gains') else fact
 
 # %% ../nbs/47_evaluate.ipynb #fb24c37b
 @patch
@@ -216,6 +229,7 @@ class Setting(NamedTuple):
     groups:Groups # None: no breakdown
     counts:dict # of `count_protocol`
     protocol:str # in words
+    relevant:float=None # rating from which a test row is relevant; None: every row
 
 # %% ../nbs/47_evaluate.ipynb #51561c76
 def _summarize(setting, ranked, facts):
@@ -239,7 +253,7 @@ def measure_ranked(
     errors=None, # [N] prediction less rating of the test rows
 )->Evaluation: # with that of popularity, where it was ranked
     "Every metric of ranked lists"
-    facts = _Facts(setting.train, setting.cand, ranked, model, errors)
+    facts = _Facts(setting.train, setting.cand, ranked, model, errors, (setting.test,setting.relevant))
     summary,per_user = _summarize(setting, ranked, facts)
     by = None
     if setting.groups is not None:
@@ -272,7 +286,7 @@ def evaluate_recommender(
     candidates='all', # 'all', item ids, {'sampled': 99, 'seed': 0} or a frame user_id, item_id: see `find_candidates`
     relevant:float=None, # rating from which a test row is relevant; None: every row
     by=None, # 'user', 'item', a column of the test frame, or a Series by user or item id: also measure each group
-    metrics=None, # names such as 'ndcg@10', 'recall', 'auc', or functions of the registry; None: all that are cheap
+    metrics=None, # names such as 'ndcg@10', 'recall', 'auc', or functions of `FACTS`; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
     note:str='', # ends the protocol
     rated:bool=True, # the values are ratings: measure RMSE and MAE; of clicks they would say nothing
@@ -292,7 +306,7 @@ def evaluate_recommender(
     of_ratings = _of_ratings(rows, metrics, wanted, rated)
     errors = _prediction_errors(model, rows, clip) if of_ratings else None
     protocol = _protocol_of(train, rows, t, cand, ranked, relevant, clip, note)
-    setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *protocol)
+    setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *protocol, relevant)
     return measure_ranked(setting, ranked, model, errors)
 
 # %% ../nbs/47_evaluate.ipynb #025a967a

@@ -120,7 +120,7 @@ def _rank_rows(rows, t, k):
     return res,int(seen.sum())
 
 # %% ../nbs/48_given_lists.ipynb #0372ea7e
-_OF_LISTS = {'hits','n_rel','items','k'}
+_OF_LISTS = {'hits','n_rel','items','k','gains','best_gains'}
 _OF_TRAIN = _OF_LISTS|{'counts','n_users','n_candidates','vectors'}
 
 # %% ../nbs/48_given_lists.ipynb #ceaf5448
@@ -188,4 +188,4 @@ def evaluate_lists(
     counts['users_without_list'] = _without_list(t, rows)
     words = _given_words(counts, t, n_seen, relevant, train)
     groups = None if by is None else find_groups(by, of, test)
-    return measure_ranked(Setting(of, test_rows, t, cand, wanted, [], groups, counts, words), ranked)
+    return measure_ranked(Setting(of, test_rows, t, cand, wanted, [], groups, counts, words, relevant), ranked)

@@ -1,8 +1,6 @@
 """What a metric measures, with its formula and its denominator
 
-A metric is a pure function on arrays; what goes into the arrays (which items count as relevant,
-which were candidates) is the protocol, and that is `recfast.evaluate`'s business.
-Two names that look alike often hide two denominators, so each one is written out here.
+A metric is a pure function on arrays; what goes into the arrays (which items count as relevant, which were candidates) is the protocol, and that is `recfast.evaluate`'s business. Two names that look alike often hide two denominators, so each one is written out here.
 
 Docs: https://recfast.github.io/recfast/metrics.html.md"""
 
@@ -10,10 +8,10 @@ Docs: https://recfast.github.io/recfast/metrics.html.md"""
 
 # %% auto #0
 __all__ = ['rmse', 'ndcg_at_k', 'recall_at_k', 'precision_at_k', 'hit_rate_at_k', 'average_precision_at_k', 'mrr_at_k',
-           'auc_from_ranks', 'auc', 'auc_of_lists', 'coverage_at_k', 'gini_at_k', 'novelty_at_k', 'diversity_at_k',
-           'popularity_at_k', 'root_mean_squared', 'mean_absolute', 'RMSE', 'CHEAP_METRICS', 'FACTS', 'LIST_METRICS',
-           'LOWER_IS_BETTER', 'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS', 'metric', 'metric_comp', 'metric_name',
-           'parse_metric']
+           'ndcg_gain_at_k', 'auc_from_ranks', 'auc', 'auc_of_lists', 'coverage_at_k', 'gini_at_k', 'novelty_at_k',
+           'diversity_at_k', 'popularity_at_k', 'root_mean_squared', 'mean_absolute', 'RMSE', 'CHEAP_METRICS', 'FACTS',
+           'LIST_METRICS', 'LOWER_IS_BETTER', 'METRICS', 'RANKING_METRICS', 'WHOLE_METRICS', 'metric', 'metric_comp',
+           'metric_name', 'parse_metric']
 
 # %% ../nbs/42_metrics.ipynb #19becac8
 import warnings
@@ -130,6 +128,22 @@ def mrr_at_k(
     worth = hits/np.arange(1, hits.shape[1]+1)
     return np.where(n>0, worth.max(1, initial=0.), np.nan)
 
+# %% ../nbs/42_metrics.ipynb #af16c160
+@metric('ndcg_gain')
+def ndcg_gain_at_k(
+    gains, # [U,k] what the items of the lists were rated, 0 where they are not relevant
+    best_gains, # [U,k] what the relevant items were rated, the highest first, 0 where there are no more
+    k:int=None, # list length; None: the columns of `gains`
+    gain:str='linear', # of a rating r: r itself, or 'exponential', 2^r-1
+)->np.ndarray: # [U], NaN where nothing is to be gained
+    "Discounted gain by rating over the best possible (Burges et al., 2005)"
+    _check_dialect('gain', gain, ('linear','exponential'))
+    def dcg(r):
+        r = np.asarray(r, float)[:,:k]
+        return (r if gain=='linear' else 2**r-1)@(1/np.log2(np.arange(r.shape[1])+2))
+    best = dcg(best_gains)
+    return dcg(gains)/np.where(best>0, best, np.nan)
+
 # %% ../nbs/42_metrics.ipynb #95497184
 def auc_from_ranks(
     rank_sum, # [U] ranks of the relevant candidates, added up; 1 is the best, ties share the mean of their places
@@ -177,8 +191,7 @@ def coverage_at_k(
     n_candidates:int, # items that could have been recommended
 )->float: # NaN without candidates
     "Share of the candidates that somebody is recommended (Herlocker et al., 2004)"
-    if not n_candidates: return np.nan
-    return np.count_nonzero(np.bincount(np.ravel(items))[1:])/n_candidates
+    return np.count_nonzero(np.bincount(np.ravel(items))[1:])/(n_candidates or np.nan)
 
 # %% ../nbs/42_metrics.ipynb #bcda85f3
 @metric('gini', lower=True)

@@ -15,6 +15,7 @@ __all__ = ['FACTS', 'METRICS', 'RANKING_METRICS', 'LIST_METRICS', 'WHOLE_METRICS
 import difflib,inspect,re
 import numpy as np
 from collections.abc import Mapping
+from functools import partial
 from fastai.metrics import LossMetric
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from typing import NamedTuple
 FACTS = dict(
     hits='[U,k] bool, which places of the lists are relevant',
     n_rel='[U] relevant items of each user',
+    gains='[U,k] what the items of the lists were rated, 1 without ratings, 0 where they are not relevant',
+    best_gains='[U,k] what the relevant items were rated, the highest first, 0 where there are no more',
     items='[U,k] item rows of the lists, 0 where a place is empty',
     k='list length',
     counts='[I] users who have the item in training',
@@ -45,7 +48,7 @@ class RegisteredMetric(NamedTuple):
     @property
     def listed(self)->bool: # has it a list length?
         "Does it read lists?"
-        return not {'hits','items','k'}.isdisjoint(self.facts)
+        return not {'hits','gains','items','k'}.isdisjoint(self.facts)
 
     @property
     def placed(self)->bool: # does every relevant item need a place?
@@ -60,7 +63,8 @@ class RegisteredMetric(NamedTuple):
 # %% ../nbs/41_registry.ipynb #35fb7ea2
 def _facts_of(name, f):
     "The facts among the parameters of `f`; raises `TypeError` for one that nobody can fill"
-    params = inspect.signature(f).parameters.values()
+    try: params = inspect.signature(f).parameters.values()
+    except ValueError as e: raise TypeError(f"metric {name!r} does not say what it asks for: write a function") from e
     facts = [p.name for p in params if p.name in FACTS]
     needed = [p for p in params if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL,p.VAR_KEYWORD)]
     others = [p.name for p in needed if p.name not in FACTS]
@@ -76,6 +80,14 @@ def _name_is_ours(name):
     "Is there a metric of recfast under this name?"
     return name in METRICS and METRICS[name].f.__module__.startswith('recfast.')
 
+def _register(name, f, lower=False, cheap=False):
+    "`f`, which goes by `name` from now on"
+    if not name or '@' in name: raise ValueError(f"a metric named {name!r}: expected a name without '@'")
+    if _name_is_ours(name) and not getattr(f, '__module__', '').startswith('recfast.'):
+        raise ValueError(f"recfast has a metric {name!r} of its own: call yours something else")
+    METRICS[name] = RegisteredMetric(f, _facts_of(name, f), lower, cheap)
+    return f
+
 # %% ../nbs/41_registry.ipynb #e79d490c
 def metric(
     name:str, # what it is called, without its list length: 'novelty'
@@ -83,13 +95,7 @@ def metric(
     cheap:bool=False, # measure it without being named
 ): # the function is left as it is
     "Function decorator: register a metric; raises `TypeError` for what nobody can fill, `ValueError` for a name"
-    def _inner(f):
-        if not name or '@' in name: raise ValueError(f"a metric named {name!r}: expected a name without '@'")
-        if _name_is_ours(name) and not f.__module__.startswith('recfast.'):
-            raise ValueError(f"recfast has a metric {name!r} of its own: call yours something else")
-        METRICS[name] = RegisteredMetric(f, _facts_of(name, f), lower, cheap)
-        return f
-    return _inner
+    return lambda f: _register(name, f, lower, cheap)
 
 # %% ../nbs/41_registry.ipynb #1b2cb13f
 class MetricView(Mapping):
@@ -105,7 +111,7 @@ class MetricView(Mapping):
 
 # %% ../nbs/41_registry.ipynb #c0e9740e
 RANKING_METRICS = MetricView(lambda o: 'hits' in o.facts)
-LIST_METRICS = MetricView(lambda o: o.listed and 'hits' not in o.facts)
+LIST_METRICS = MetricView(lambda o: o.listed and {'hits','gains'}.isdisjoint(o.facts))
 WHOLE_METRICS = MetricView(lambda o: not o.listed) # no list, no k
 LOWER_IS_BETTER = MetricView(lambda o: o.lower)
 CHEAP_METRICS = MetricView(lambda o: o.cheap and o.listed) # measured where none is named
@@ -137,16 +143,24 @@ def parse_metric(
     raise ValueError(_no_metric(name, base, k))
 
 # %% ../nbs/41_registry.ipynb #44995888
+def _own_name(f):
+    "What a function is called; raises `ValueError` for one without a name"
+    if isinstance(f, partial): return '_'.join([metric_name(f.func),*map(str, f.args),*map(str, f.keywords.values())])
+    name = getattr(f, '__name__', '')
+    if name.isidentifier(): return name
+    raise ValueError(f"{f!r:.60} has no name to go by: put @metric('mine') from recfast.metrics above a function, "
+                     "and ask for it by name, mine@10 where it reads lists")
+
 def metric_name(
-    metric, # 'ndcg', 'ndcg@10', or a function that was registered
+    metric, # 'ndcg', 'ndcg@10', or a function of `FACTS`
 )->str: # 'ndcg', 'ndcg@10'
-    "A metric by name; raises `ValueError` for a function that is not registered"
+    "A metric by name; a function that is not registered is; raises `ValueError` for one without a name"
     if not callable(metric): return metric
     for name,known in METRICS.items():
         if known.f is metric: return name
-    own = getattr(metric, '__name__', 'mine').strip('<>_')
-    raise ValueError(f"{metric!r:.60} is not registered: put @metric({own!r}) from recfast.metrics above it "
-                     f"and ask for it by name, {own}@10 where it reads lists")
+    name = _own_name(metric)
+    _register(name, metric)
+    return name
 
 # %% ../nbs/41_registry.ipynb #b0eec9c5
 _LOWER = set('loss losses error errors err mse rmse mae msle rmsle mape smape wape mase rmspe perplexity ppl nll bce '

@@ -1,4 +1,6 @@
 "A metric of one's own needs one place, and works wherever metrics do"
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from recfast.compare import compare
 from recfast.data.loaders import CollabDataLoaders
 from recfast.evaluate import evaluate_recommender
 from recfast.learner import collab_learner
-from recfast.metrics import CHEAP_METRICS, FACTS, LIST_METRICS, LOWER_IS_BETTER, METRICS, RANKING_METRICS, WHOLE_METRICS, metric, metric_comp, parse_metric
+from recfast.metrics import CHEAP_METRICS, FACTS, LIST_METRICS, LOWER_IS_BETTER, METRICS, RANKING_METRICS, WHOLE_METRICS, metric, metric_comp, parse_metric, recall_at_k
 from recfast.testing import block_ratings
 from recfast.tune import tune
 
@@ -45,7 +47,7 @@ def test_a_view_sees_what_comes_later_and_only_its_kind():
 def test_every_fact_is_handed_over(learn):
     got = {}
     @metric('spy')
-    def spy(hits, n_rel, items, k, counts, n_users, n_candidates, vectors, rank_sum, n_ranked, n_listed, other=7):
+    def spy(hits, n_rel, gains, best_gains, items, k, counts, n_users, n_candidates, vectors, rank_sum, n_ranked, n_listed, other=7):
         got.update(locals())
         return n_rel
     metric('spy_errors')(lambda errors: got.update(errors=errors) or 0.)
@@ -120,10 +122,35 @@ def test_a_registered_function_goes_by_its_name(learn):
     def twice(hits): return 2*hits.mean(1)
     assert list(learn.evaluate(metrics=[twice,'auc'], k=5).summary)==['twice@5','auc']
 
-@pytest.mark.parametrize('own,name', [(lambda hits: 1, 'lambda'), (max, 'max')])
-def test_a_function_that_is_not_registered_is_told_how(learn, own, name):
+@pytest.mark.parametrize('own,error,says', [(lambda hits: 1, ValueError, 'has no name to go by: put @metric'), (max, TypeError, 'does not say what it asks for'),
+    (type('F', (), {'__call__': lambda self, hits: 1})(), ValueError, 'has no name to go by')])
+def test_a_function_that_cannot_be_registered_is_told_why(learn, own, error, says):
     for ask in (lambda: learn.evaluate(metrics=[own]), lambda: RankingMetrics([own])):
-        with pytest.raises(ValueError, match=rf"is not registered: put @metric\('{name}'\) from recfast.metrics above it and ask for it by name"): ask()
+        with pytest.raises(error, match=says): ask()
+
+def own_misses(hits, k): return k-hits.sum(1)
+
+def test_a_function_is_measured_under_its_own_name_at_every_door(learn):
+    want = 5*(1-learn.evaluate(metrics='precision', k=5).per_user['precision@5'])
+    ev = learn.evaluate(metrics=[own_misses], k=5)
+    assert list(ev.summary)==['own_misses@5'] and ev.per_user['own_misses@5'].tolist()==pytest.approx(want.tolist()) and 'own_misses@5' in ev.baseline.summary
+    assert compare({'a': learn}, k=5, metric='own_misses@5')['a']['mean']==pytest.approx(ev['own_misses@5'])
+    assert RankingMetrics('own_misses@5').names==['own_misses@5']
+
+def test_a_metric_with_other_settings(learn):
+    ev = learn.evaluate(metrics=[partial(recall_at_k, denominator='min'),'recall'], k=5)
+    assert list(ev.summary)==['recall_min@5','recall@5'] and ev['recall_min@5']>=ev['recall@5']
+    assert learn.evaluate(metrics=[partial(recall_at_k, denominator='min')], k=5)['recall_min@5']==ev['recall_min@5']
+
+def test_two_functions_of_one_name(learn):
+    def one():
+        def f(hits): return hits.sum(1)
+        return f
+    with pytest.raises(ValueError, match="two functions are called 'f'"): learn.evaluate(metrics=[one(),one()])
+
+def test_a_function_cannot_take_the_name_of_another(learn):
+    def ndcg(hits): return hits.sum(1)
+    with pytest.raises(ValueError, match="recfast has a metric 'ndcg' of its own"): learn.evaluate(metrics=[ndcg])
 
 def test_a_parameter_that_nobody_can_fill():
     with pytest.raises(TypeError, match="metric 'x' asks for age, size; it can ask for hits, n_rel"): metric('x')(lambda hits, age, size: 0)
