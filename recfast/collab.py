@@ -23,7 +23,7 @@ from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
 from .callbacks import check_fit,of_classes
-from .core import add_later,kept,quiet
+from .core import RecfastError,add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
@@ -77,6 +77,18 @@ def _note_unused(self:CollabLearner, **given):
     name = type(self.model).__name__
     warnings.warn(f"{name} is solved in closed form: {' and '.join(given)} not used", stacklevel=4)
 
+# %% ../nbs/56_collab.ipynb #b0c1cf43
+def _need_rows(dls, what):
+    "Raise `RecfastError` for loaders whose table was left behind"
+    if hasattr(dls, 'interactions') and not len(dls.interactions('train')):
+        raise RecfastError(f"these loaders have no rows (an exported Learner keeps none): "
+                           f"set learn.dls to some to {what}")
+
+@patch
+def _do_fit(self:CollabLearner):
+    check_fit(self)
+    Learner._do_fit(self)
+
 # %% ../nbs/56_collab.ipynb #a3e52629
 @patch
 def fit(self:CollabLearner,
@@ -88,17 +100,13 @@ def fit(self:CollabLearner,
     start_epoch=0, # epochs that were trained before
     *, fast:bool=None, # False forces fastai's plain loop
 ):
-    "fastai's fit"
+    "fastai's fit; raises `RecfastError` on loaders without rows"
+    _need_rows(self.dls, 'train on')
     self._base_epoch = max(self.n_trained-start_epoch, 0)
     self.last_evaluation = None
     self._note_unused(lr=lr, wd=wd)
     with self._fast_is(fast):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
-
-@patch
-def _do_fit(self:CollabLearner):
-    check_fit(self)
-    Learner._do_fit(self)
 
 # %% ../nbs/56_collab.ipynb #70cc34cc
 @patch
@@ -233,6 +241,7 @@ def evaluate(self:CollabLearner,
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
     "Rating and ranking metrics with their protocol; of what was seen only training rows are left out; warns of leakage"
+    _need_rows(self.dls, 'measure against')
     train = self.dls.interactions('train')
     note = self._note(test)
     rows = self.dls.interactions('valid') if test is None else test

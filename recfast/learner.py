@@ -69,6 +69,11 @@ def _class_to_pass(name):
         hint = f"Pass arch={cls.__name__}, from {cls.__module__}."
     return f"arch={name!r} is text, expected a class. {hint}"
 
+def _loaders_to_build(dls):
+    "The message for loaders that hold no table"
+    return (f"dls is a {type(dls).__module__}.{type(dls).__name__}, which has no interactions: build the loaders with "
+            "CollabDataLoaders.from_df of recfast")
+
 # %% ../nbs/58_learner.ipynb #bf03c55a
 def _check_reach(dls, y_range):
     "Warn of ratings that no score can reach"
@@ -147,6 +152,7 @@ def collab_learner(
     "A `CollabLearner` on `dls`; raises `TypeError` for `use_nn` together with `arch`"
     if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
     if isinstance(arch, str): raise TypeError(_class_to_pass(arch))
+    if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)

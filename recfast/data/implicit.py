@@ -94,8 +94,8 @@ def check_left(self:ImplicitDL):
     full = few&(np.diff(rows.csr().indptr)==free.sum())
     if not full.any(): return
     who = first_few(rows.user_vocab.decode(np.flatnonzero(full)))
-    raise RatingsError(f"{full.sum()} of the users have all {free.sum()} items: {who}. There is no negative to draw for "
-                       "them: leave them out, or pass keep_positives=True or n_neg=0")
+    raise RatingsError(f"{full.sum()} of the users have all {free.sum()} items: {who}. There is no negative to draw "
+                       "for them: leave them out, or pass keep_positives=True or n_neg=0")
 
 # %% ../../nbs/17_data.implicit.ipynb #789b47be
 @patch
@@ -230,7 +230,7 @@ def implicit_from_df(cls:CollabDataLoaders,
     n_neg:int=4, # negatives for each positive; 0: none, for a loss over all items (`SoftmaxLoss`)
     alpha:float=0., # negatives by popularity to this power; 0: uniform
     label_name:str=None, # column of labels, 0 for what did not happen: the rows are used as they are, nothing is drawn
-    *, blocks:bool=False, # with `label_name`: positives, each with `n_neg` of the user's rows of 0; drawn where none are
+    *, blocks:bool=False, # with `label_name`: positives, each with `n_neg` of the user's 0 (else drawn)
     threshold:float=None, # in rating units: rows rated lower are no events, but count as seen
     rating_name:str=None, # column that `threshold` reads; None: 'rating'
     keep_positives:bool=False, # may a user's known positive be drawn as a negative?
@@ -245,6 +245,7 @@ def implicit_from_df(cls:CollabDataLoaders,
     if n_neg<0: raise RatingsError(f"n_neg={n_neg}, expected 1 or more, or 0 for a loss over all items")
     if blocks and label_name is None or None not in (label_name,threshold):
         raise TypeError("blocks=True needs label_name=, and threshold= goes without it")
+    if rating_name is not None and threshold is None: raise TypeError("rating_name= is read by threshold= only")
     how = dict(cls=ImplicitDL, n_neg=n_neg, alpha=alpha, keep_positives=keep_positives, by_user=by_user)
     if label_name is None: return cls._of_events(ratings, threshold, rating_name, kwargs)._draw_negatives(**how)
     self = LabelDataLoaders.from_df(_check_labels(ratings, label_name), rating_name=label_name, **kwargs)

@@ -113,11 +113,13 @@ def check_bs(
     val_bs:int, # validation batch size; None: `bs`
     n:int=None, # how many there are to make batches of; None: not known yet
     what:str='training rows', # of what, for the message
+    none:str='there are no training rows: the split leaves none', # the message where there is nothing
 ):
     "Raise `RatingsError` for a batch size that makes no batches"
     if min(bs, val_bs or bs)<1: raise RatingsError(f"bs={bs}, val_bs={val_bs}: expected 1 or more")
+    if n==0: raise RatingsError(none)
     if n is not None and n<bs:
-        raise RatingsError(f"bs={bs}, but only {n} {what}: no full batch. Use bs={max(1,n)} or less.")
+        raise RatingsError(f"bs={bs}, but only {n} {what}: no full batch. Use bs={n} or less.")
 
 # %% ../../nbs/16_data.loaders.ipynb #ef95b757
 def data_report(

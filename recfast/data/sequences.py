@@ -10,6 +10,7 @@ Docs: https://recfast.github.io/recfast/data.sequences.html.md"""
 __all__ = ['Histories', 'SequenceDL']
 
 # %% ../../nbs/19_data.sequences.ipynb #b1d4d19c
+import warnings
 import numpy as np,pandas as pd,torch
 from fastai.torch_core import display_df
 from fastcore.basics import patch
@@ -17,9 +18,10 @@ from ..core import RatingsError,check_kwargs
 from .batches import RatingDL
 from .columns import OWN,Columns
 from .frames import as_frame
+from .implicit import note_dislikes
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs,make_vocabs,rows_by_vocab
-from .ratings import count_duplicates,last_rows,time_order,validate_ratings
+from .ratings import count_duplicates,last_rows,time_order,to_implicit,validate_ratings
 from .split import seed_or_drawn
 
 # %% ../../nbs/19_data.sequences.ipynb #7df3ab8c
@@ -190,19 +192,42 @@ def _check_unweighed(kwargs):
                        "once, so rows have no weights here. Leave out rows, or build by implicit_from_df")
 
 # %% ../../nbs/19_data.sequences.ipynb #6bd03533
+_NO_WINDOWS = ("no user has two training rows, so nothing comes next: take users with longer histories, "
+               "or pass hold_out=False to train on their last rows too")
+
 @patch(cls_method=True)
 def _from_sequences(cls:CollabDataLoaders, train, valid, duplicates, seed, path, device, verbose,
                     bs, val_bs, seq_len, **train_only):
     "Wrap both parts in loaders and count what a reader should know"
     how = dict(seq_len=seq_len, seed=seed_or_drawn(seed))
     dl = SequenceDL(train, bs=bs, **how, **train_only)
-    check_bs(bs, val_bs, dl.n, 'training windows')
+    check_bs(bs, val_bs, dl.n, 'training windows', _NO_WINDOWS)
     after = SequenceDL(valid, bs=val_bs or bs, history=train, **how)
     self = cls._of_loaders(dl, after, seed, path, device, duplicates)
     self.report['n_windows'] = dl.n
     self.report['order'] = 'rows' if train.time_name is None else str(train.time_name)
     if verbose: print(pd.Series(self.report).to_string())
     return self
+
+# %% ../../nbs/19_data.sequences.ipynb #538266e6
+_DATED = {'date','time','datetime','ts'} # words of a name
+
+def _note_order(ratings, columns):
+    "Warn of a column that looks like times and is not read"
+    if columns.time is not None: return
+    def is_dated(o): return ratings[o].dtype.kind=='M' or not _DATED.isdisjoint(str(o).lower().split('_'))
+    dated = [o for o in ratings.columns if o not in columns and is_dated(o)]
+    if dated: warnings.warn(f"histories are in the order of the rows; column {dated[0]!r} is not read: pass "
+                            f"time_name={dated[0]!r} for the order of time", stacklevel=3)
+
+# %% ../../nbs/19_data.sequences.ipynb #8b26e389
+def _events(ratings, threshold, **names):
+    "The rows that count, and their columns"
+    columns = Columns.find(ratings, **names)
+    if threshold is not None: ratings = to_implicit(ratings, threshold, columns.rating or OWN.rating)
+    else: note_dislikes(ratings, columns.rating, "pass threshold=, or leave those rows out")
+    _note_order(ratings, columns)
+    return validate_ratings(ratings, *columns[:4]),columns
 
 # %% ../../nbs/19_data.sequences.ipynb #c1d1d448
 @patch(cls_method=True)
@@ -216,21 +241,20 @@ def sequences_from_df(cls:CollabDataLoaders,
     seed:int=None, # of every epoch's order
     path='.', # where the Learner keeps models
     *, windows:bool=True, # all windows of a history; False: only the last of each user
-    hold_out:bool=True, # keep each user's last row for validation
+    hold_out:bool=True, # keep each user's last row for validation; lists are then those of before it
+    threshold:float=None, rating_name:str=None, # leave out rows rated lower; by this column, None: 'rating'
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row
     val_bs:int=None, # validation batch size; None: `bs`
     shuffle:bool=True, drop_last:bool=False, # permute training windows each epoch; drop an incomplete last batch
-    device=None, # None: fastai's default device
-    verbose:bool=False, # print the report
+    device=None, verbose:bool=False, # None: fastai's default device; print the report
     **kwargs
 ):
     "Windows of histories in order; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     _check_unweighed(kwargs)
     check_kwargs(kwargs, builder_kwargs(cls.sequences_from_df), 'CollabDataLoaders.sequences_from_df()')
     if min(seq_len, bs, val_bs or bs)<1: raise RatingsError(f"{seq_len=}, {bs=}, {val_bs=}: expected 1 or more")
-    ratings = as_frame(ratings)
-    columns = Columns.find(ratings, user_name=user_name, item_name=item_name, time_name=time_name)
-    validate_ratings(ratings, *columns[:4])
+    names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
+    ratings,columns = _events(as_frame(ratings), threshold, **names)
     parts = _held_out(ratings, columns, hold_out)
     dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab))
     return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, device, verbose,

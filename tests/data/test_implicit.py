@@ -158,7 +158,7 @@ def test_by_user_predictions_are_sorted_back():
 
 def test_a_user_who_has_everything_has_no_negative():
     df = block_ratings(3, 4, hold_out=False)
-    with pytest.raises(RatingsError, match='user row 1 has rated all 4 items'): rows(build(df, bs=4, valid_pct=0).train)
+    with pytest.raises(RatingsError, match='3 of the users have all 4 items: 1, 2, 3'): build(df, bs=4, valid_pct=0)
 
 def grid_dls(**kwargs):
     grid,_,_ = full_grid(liked())

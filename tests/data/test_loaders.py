@@ -257,7 +257,7 @@ def test_a_share_that_is_none(pct):
     with pytest.raises(RatingsError, match='valid_pct='): loaders(valid_pct=pct)
 
 def test_an_empty_training_split():
-    with pytest.raises(RatingsError, match='only 0 training rows'): loaders(splits=([],range(10)))
+    with pytest.raises(RatingsError, match='no training rows: the split leaves none'): loaders(splits=([],range(10)))
 
 def test_an_empty_validation_list_is_no_validation_rows():
     dls = loaders(splits=(range(1000),[]))

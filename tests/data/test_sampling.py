@@ -80,7 +80,7 @@ def test_a_user_who_has_rated_all_but_one_popular_item_gets_that_one():
     assert NegativeSampler([0]+[1]*n, known).draw(torch.tensor([1]), 50, torch.Generator().manual_seed(0)).unique().tolist()==[n]
 
 def test_a_user_who_has_rated_everything_is_named():
-    with pytest.raises(RatingsError, match='user row 3 has rated all 2 items'):
+    with pytest.raises(RatingsError, match='user row 3 has all 2 items'):
         NegativeSampler([0,1,1], PairSet([3,3], [1,2], 3)).draw(torch.tensor([3]), 1)
 
 def test_no_item_with_a_rating():

@@ -54,7 +54,7 @@ def test_a_pair_weighs_the_sum_of_its_rows(given, hand, duplicates):
 
 def test_the_clock_is_the_latest_training_row_and_what_comes_later_is_as_new():
     df = pd.DataFrame(dict(user_id=[1,1,1,1], item_id=list('abcd'), timestamp=[0,90*DAY,180*DAY,900*DAY]))
-    dls = clicks(df, splits=([0,1,2],[3]), half_life='90d', bs=1, vocab='all')
+    dls = clicks(df, splits=([0,1,2],[3]), half_life='90d', bs=1, vocab='all', n_neg=0)
     assert dls.train_ds.weights.tolist()==[.25,.5,1] and dls.valid_ds.weights.tolist()==[1]
 
 @pytest.mark.parametrize('unit', ['s','ms','us','ns'])
@@ -62,7 +62,7 @@ def test_dates_of_every_resolution_and_zone_are_seconds(unit):
     times = pd.Series(pd.to_datetime(['2024-01-01','2024-01-31','2024-03-01'])).astype(f'datetime64[{unit}]')
     for t in (times,times.dt.tz_localize('Europe/Berlin')):
         df = pd.DataFrame(dict(user_id=[1,1,1], item_id=[1,2,3], timestamp=t))
-        assert clicks(df, valid_pct=0, half_life='30d', bs=1).train_ds.weights.sort().values.tolist()==pytest.approx([.25,.5,1])
+        assert clicks(df, valid_pct=0, half_life='30d', bs=1, n_neg=0).train_ds.weights.sort().values.tolist()==pytest.approx([.25,.5,1])
 
 @pytest.mark.parametrize('half_life,seconds', [('90d',90*DAY), ('90D',90*DAY), (' 12 hours ',12*3600), ('2w',14*DAY), ('1.5 h',5400), ('45min',2700), ('30s',30),
     (pd.Timedelta('36h'),129600), (np.timedelta64(2, 'D'),2*DAY)])
@@ -164,7 +164,7 @@ def test_a_sum_without_weights_counts():
 
 def test_the_last_repeat_weighs_for_itself():
     df = pd.DataFrame(dict(user_id=[1,1,1], item_id=[7,7,8], w=[5.,2.,1.], timestamp=[9,3,1]))
-    assert pairs(clicks(df, duplicates='last', weight_name='w', valid_pct=0, bs=1).train_ds)=={(1,7): 5, (1,8): 1}
+    assert pairs(clicks(df, duplicates='last', weight_name='w', valid_pct=0, bs=1, n_neg=0).train_ds)=={(1,7): 5, (1,8): 1}
 
 # events
 

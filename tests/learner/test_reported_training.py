@@ -4,10 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fastai.callback import tracker
 from fastai.callback.schedule import ParamScheduler  # noqa: F401, and with it lr_find
+from fastai.learner import load_learner
 from fastai.losses import BCEWithLogitsLossFlat
 from fastai.metrics import accuracy, error_rate, top_k_accuracy
 from torch import nn
@@ -16,13 +18,16 @@ from helpers import FRAME, fit, fit_one_cycle, learner, loaders
 from recfast.callbacks import RankingMetrics
 from recfast.compare import compare
 from recfast.bundle import load_bundle
-from recfast.core import BrokenModelError, RecfastError
+from recfast.core import BrokenModelError, RatingsError, RecfastError
 from recfast.data.loaders import CollabDataLoaders
+from recfast.data.split import leave_last_out
 from recfast.learner import collab_learner
-from recfast.losses import BCE, ClassLoss, MaskedCrossEntropy, MaskedMSE, RMSELoss
+from recfast.losses import BCE, BPRLoss, ClassLoss, CosineContrastiveLoss, MaskedCrossEntropy, MaskedMSE, RMSELoss
+from recfast.losses import SampledSoftmaxLoss, SoftmaxLoss
 from recfast.metrics import rmse
 from recfast.models.autorec import AutoRec
 from recfast.models.base import evaluating
+from recfast.models.dot import DotProduct
 from recfast.models.linear import EASE
 from recfast.models.ncf import GMF, MLP, NeuMF
 from recfast.models.sequence import NextItem, SASRec
@@ -299,3 +304,136 @@ def test_a_tracker_of_fastai_that_keeps_the_worst_is_named(tmp_path, name):
         fit(learn, 1, 1e-2, cbs=cls(monitor='valid_loss'))
         fit(learn, 1, 1e-2, cbs=cls(monitor='rmse', comp=np.less))
         fit(learn, 1, 1e-2, cbs=[RankingMetrics('ndcg@5'),cls(monitor='ndcg@5')])
+
+
+# what stands in the table is said when the loaders are built, in ids
+
+FULL = pd.DataFrame([(f'u{u}',f'i{(u+j)%10}',j) for u in range(40) for j in range(10 if u==0 else 4)],
+    columns=['user_id','item_id','timestamp'])
+build = CollabDataLoaders.implicit_from_df
+
+@pytest.mark.parametrize('kw', [dict(splits=leave_last_out), dict(valid_pct=0), dict(valid_pct=0, alpha=1.), dict(splits=leave_last_out, vocab='all')])
+def test_somebody_who_has_everything_is_named(kw):
+    with pytest.raises(RatingsError, match=r"have all 10 items: 'u0'. There is no negative.*keep_positives=True or n_neg=0"):
+        build(FULL, n_neg=2, bs=16, seed=0, **kw)
+
+def test_repeats_are_no_other_items():
+    twice = pd.concat([FULL[FULL.user_id!='u0'], *[FULL[FULL.user_id=='u1']]*5])
+    fit(collab_learner(build(twice, n_neg=2, bs=16, seed=0), 5, loss_func=BPRLoss()), 1)
+
+@pytest.mark.parametrize('kw', [dict(keep_positives=True), dict(n_neg=0)])
+def test_the_two_ways_out_and_the_third(kw):
+    assert len(build(FULL, bs=16, seed=0, splits=leave_last_out, **kw).train)
+    fit(collab_learner(build(FULL[FULL.user_id!='u0'], bs=16, seed=0, splits=leave_last_out), 5, loss_func=BPRLoss()), 2)
+
+@pytest.mark.parametrize('bs', [1,64])
+def test_nobody_with_two_rows_has_nothing_that_comes_next(bs):
+    one = FULL.groupby('user_id').head(2)
+    with pytest.raises(RatingsError, match='no user has two training rows.*hold_out=False'):
+        CollabDataLoaders.sequences_from_df(one, bs=bs)
+    assert CollabDataLoaders.sequences_from_df(one, bs=1, hold_out=False).report['n_windows']==40
+
+@pytest.mark.parametrize('builder', ['from_df','implicit_from_df','rows_from_df'])
+def test_an_empty_training_part(builder):
+    with pytest.raises(RatingsError, match='no training rows: the split leaves none'):
+        getattr(CollabDataLoaders, builder)(FRAME, splits=([],range(len(FRAME))))
+
+def test_the_order_of_rows_has_a_word_where_times_are_there():
+    df = FULL.rename(columns={'timestamp': 'date'})
+    with pytest.warns(UserWarning, match="column 'date' is not read: pass time_name='date'"):
+        dls = CollabDataLoaders.sequences_from_df(df, bs=8)
+    assert dls.report['order']=='rows'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert CollabDataLoaders.sequences_from_df(df, bs=8, time_name='date').report['order']=='date'
+        CollabDataLoaders.sequences_from_df(FULL.drop(columns='timestamp').assign(update=1), bs=8)
+
+
+# rows that say no
+
+SAID_NO = FRAME.assign(rating=lambda d: (d.rating>=3)*1)
+NO = r"column 'rating' has \d+ ratings of 0 or below, and every row counts as an event"
+
+@pytest.mark.parametrize('df', [SAID_NO, SAID_NO.assign(rating=SAID_NO.rating*2-1), SAID_NO.assign(rating=SAID_NO.rating>0),
+    SAID_NO.astype({'rating': 'Int64'}), SAID_NO.assign(rating=SAID_NO.rating-.5)], ids=['0/1','-1/1','bool','Int64','floats'])
+@pytest.mark.parametrize('builder', ['implicit_from_df','sequences_from_df'])
+def test_rows_of_0_and_below_are_warned_of(df, builder):
+    with pytest.warns(UserWarning, match=NO): getattr(CollabDataLoaders, builder)(df, bs=16)
+
+def test_stars_as_events_are_the_documented_use():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        build(FRAME, bs=16)
+        build(FRAME.drop(columns='rating'), bs=16)
+        build(SAID_NO, label_name='rating', bs=16)
+        build(SAID_NO.assign(rating='none'), bs=16)
+
+@pytest.mark.parametrize('name', ['rating','stars'])
+def test_a_threshold_counts_likes_and_knows_the_others_as_seen(name):
+    df = FRAME.rename(columns={'rating': name})
+    high = df[name]>=3
+    dls = build(df, threshold=3, rating_name=None if name=='rating' else name, bs=64, seed=1, n_neg=0)
+    assert len(dls.train_ds)+len(dls.valid_ds)==high.sum() and dls.random_split
+    assert len(dls.interactions('all'))==len(df) and not dls.rated
+    want = build(df[high], bs=64, seed=1, n_neg=0)
+    assert dls.train_ds.frame()[['user_id','item_id']].equals(want.train_ds.frame()[['user_id','item_id']])
+    learn = fit(collab_learner(dls, arch=EASE), 1)
+    met = df[df.user_id==1].item_id
+    assert not learn.recommend(1, k=40).item_id.isin(met).any()
+
+def test_positions_count_in_the_frame_as_given():
+    at = np.arange(len(FRAME))
+    dls = build(FRAME, threshold=3, splits=(at[:600],at[600:800]), bs=64, n_neg=0)
+    for part,rows in ((dls.train_ds,FRAME[:600]),(dls.valid_ds,FRAME[600:800])):
+        assert part.frame()[['user_id','item_id']].values.tolist()==rows[rows.rating>=3][['user_id','item_id']].values.tolist()
+    last = build(FRAME.assign(timestamp=at), threshold=3, splits=leave_last_out, bs=64)
+    assert len(last.valid_ds)==FRAME[FRAME.rating>=3].user_id.nunique()
+
+def test_what_a_threshold_needs():
+    with pytest.raises(RatingsError, match='reaches threshold=9'): build(FRAME, threshold=9)
+    with pytest.raises(RatingsError, match="no column 'rating'"): build(FULL, threshold=3)
+    with pytest.raises(TypeError, match='threshold= goes without it'): build(SAID_NO, threshold=1, label_name='rating')
+    with pytest.raises(TypeError, match='blocks=True needs label_name='): build(FRAME, blocks=True)
+    assert len(CollabDataLoaders.sequences_from_df(FRAME, threshold=3, bs=8, hold_out=False).train_ds)==(FRAME.rating>=3).sum()
+
+@pytest.mark.parametrize('loss', [BPRLoss(),SampledSoftmaxLoss(),SoftmaxLoss(),CosineContrastiveLoss()])
+def test_given_negatives_train_ranking_losses(loss):
+    df = SAID_NO.copy()
+    df.loc[df.user_id==1,'rating'] = 1 # nothing was given, so something is drawn
+    dls = build(df, n_neg=3, label_name='rating', blocks=True, bs=32, seed=0)
+    zero = set(df[df.rating==0][['user_id','item_id']].itertuples(index=False, name=None))
+    one = set(df[df.rating==1][['user_id','item_id']].itertuples(index=False, name=None))
+    for dl in dls:
+        rows = dl.items
+        yes,no = (set(o.iloc[:,:2].itertuples(index=False, name=None)) for _,o in sorted(rows.groupby(rows.columns[2]), reverse=True))
+        assert yes<=one and {o for o in no if o[0]!=1}<=zero and not {o for o in no if o[0]==1}&yes
+        assert len(rows)==4*len(dl.dataset)
+    config = dict(cosine=True) if isinstance(loss, CosineContrastiveLoss) else {}
+    learn = fit(collab_learner(dls, 5, arch=DotProduct, config=config, loss_func=loss), 3, 1e-2)
+    losses = [o[0] for o in learn.recorder.values]
+    assert losses[-1]<losses[0] and np.isfinite(losses).all() and len(learn.recommend(2, k=3))==3
+
+def test_the_shares_of_given_negatives_are_those_of_the_draws():
+    dls = build(SAID_NO, n_neg=3, label_name='rating', blocks=True, bs=32, seed=0)
+    shares,left = dls.train.sampler.log_shares(dls.n_users, dls.n_items)
+    given = dls.train.given.counts('user')
+    assert torch.allclose((shares[1]-left)[given>0].exp(), 1/torch.from_numpy(given[given>0]).float())
+
+
+# loaders without rows, or of another library
+
+def test_an_exported_learner_says_what_it_lacks(tmp_path):
+    learn = fit(learner(loaders(path=tmp_path)), 1, 1e-2)
+    learn.export()
+    again = load_learner(tmp_path/'export.pkl')
+    with pytest.raises(RecfastError, match='an exported Learner keeps none'): fit(again, 1)
+    with pytest.raises(RecfastError, match='an exported Learner keeps none'): again.fit_one_cycle(1)
+    with pytest.raises(RecfastError, match='an exported Learner keeps none'): again.evaluate(FRAME[:50])
+    again.dls = learn.dls
+    assert np.isfinite(fit(again, 1, 1e-2).recorder.values[-1][:2]).all()
+
+@pytest.mark.parametrize('kw', [{}, dict(use_nn=True), dict(arch=EASE)])
+def test_fastai_s_loaders_are_named(kw):
+    from fastai.collab import CollabDataLoaders as Theirs
+    with pytest.raises(TypeError, match='fastai.*DataLoaders, which has no interactions: build the loaders with CollabDataLoaders.from_df of recfast'):
+        collab_learner(Theirs.from_df(FRAME, bs=64), 5, **kw)
