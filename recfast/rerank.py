@@ -13,8 +13,7 @@ __all__ = ['mmr', 'calibrate', 'miscalibration', 'blend']
 
 # %% ../nbs/54_rerank.ipynb #d8e43dc3
 import numpy as np,pandas as pd
-from .core import RatingsError,first_few
-from .lists import Lists,check_recs,choose_greedily,rows_by_item
+from .lists import Lists,category_shares,check_recs,choose_greedily,rows_by_item,tastes,to_one
 
 # %% ../nbs/54_rerank.ipynb #8f8fba48
 def _check_unit(name, v):
@@ -60,44 +59,6 @@ def _mmr(rel, v, k, diversity):
         return (1-diversity)*rel - diversity*near
     return choose_greedily(rel, k, gain)
 
-# %% ../nbs/54_rerank.ipynb #9bcd3281
-def _to_one(x):
-    "Rows over the last axis divided by their sum, as they are where it is 0"
-    total = x.sum(-1, keepdims=True)
-    return x/np.where(total>0, total, 1)
-
-# %% ../nbs/54_rerank.ipynb #4bd9a9d2
-def _shares(categories):
-    "Category flags (or 'Comedy|Drama' texts) as a frame of shares [.,G], each row summing to 1, or to 0 without one"
-    if isinstance(categories, pd.Series):
-        flags = categories.str.get_dummies('|')
-        categories = flags.drop(columns='', errors='ignore')
-    x = categories.to_numpy(float)
-    if not (x>=0).all():
-        raise RatingsError("categories has missing or negative numbers, expected flags or weights by item id")
-    return pd.DataFrame(_to_one(x), categories.index, categories.columns)
-
-# %% ../nbs/54_rerank.ipynb #bff84d5f
-def _check_history(history, *names):
-    "Raise `RatingsError` for a frame without the named columns"
-    lost = [c for c in names if c not in history]
-    if not lost: return
-    raise RatingsError(f"history has columns {list(history.columns)}, {first_few(lost)} missing: "
-                       "name yours by user_name=, item_name=")
-
-# %% ../nbs/54_rerank.ipynb #8d2a1769
-def _tastes(users, history, shares, user_name, item_name):
-    "[U,G] mean shares of the items in each user's history, 0 without a history"
-    _check_history(history, user_name, item_name)
-    of_user = pd.Index(history[user_name])
-    user = pd.Index(users).get_indexer(of_user)
-    ours = user>=0
-    rows = rows_by_item(shares, history[item_name][ours], 'categories')
-    parts = shares.to_numpy()[rows]
-    total = np.zeros((len(users),shares.shape[1]))
-    np.add.at(total, user[ours], parts)
-    return _to_one(total)
-
 # %% ../nbs/54_rerank.ipynb #d91d060c
 def _kl(p, q, alpha):
     "KL(p || (1-alpha) q + alpha p) over the last axis"
@@ -129,8 +90,8 @@ def calibrate(
     _check_alpha(alpha)
     lists = Lists(recs)
     rel = lists.relevance()
-    shares = _shares(categories)
-    p = _tastes(lists.users, history, shares, user_name, item_name)
+    shares = category_shares(categories)
+    p = tastes(lists.users, history, shares, user_name, item_name)
     rows = rows_by_item(shares, recs.item_id, 'categories')
     x = shares.to_numpy()[rows]
     def places(at):
@@ -145,7 +106,7 @@ def _calibrate(rel, x, p, k, weight, alpha):
     users = np.arange(len(p))
     def gain(last):
         if last is not None: total[:] += x[users,last]
-        q = _to_one(total[:,None]+x)
+        q = to_one(total[:,None]+x)
         kl = _kl(p[:,None], q, alpha)
         return (1-weight)*rel - weight*kl
     return choose_greedily(rel, k, gain)
@@ -161,9 +122,9 @@ def miscalibration(
     "How far each list is from the shares of the user's history, as KL divergence in nats"
     _check_alpha(alpha)
     lists = Lists(recs)
-    shares = _shares(categories)
-    p = _tastes(lists.users, history, shares, user_name, item_name)
-    q = _tastes(lists.users, recs, shares, 'user_id', 'item_id')
+    shares = category_shares(categories)
+    p = tastes(lists.users, history, shares, user_name, item_name)
+    q = tastes(lists.users, recs, shares, 'user_id', 'item_id')
     users = pd.Index(lists.users, name='user_id')
     return pd.Series(_kl(p, q, alpha), users, name='miscalibration')
 
