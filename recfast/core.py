@@ -49,6 +49,7 @@ def check_numbers(
     bad = 'NaN' if values.isnan().any() else 'infinity'
     raise BrokenModelError(f"{what} {bad}: its weights are broken (look at the loss of the last epochs)")
 
+# %% ../nbs/00_core.ipynb #27a11483
 def check_weights(model): # its buffers count
     "Raise `BrokenModelError` where a weight is no number"
     for name,o in model.state_dict().items(): check_numbers(o, f'{name} of this {type(model).__name__} holds')

@@ -26,6 +26,7 @@ from .split import resolve_splits
 # %% ../../nbs/17_data.implicit.ipynb #ee1cbbc9
 class ImplicitDL(RatingDL):
     "Batches of positives, each followed by negatives that are drawn anew each epoch"
+    given = None # what older pickles have not
     def __init__(self,
         dataset:Interactions, # the positives
         bs:int=64, # B, positives in a batch
@@ -51,8 +52,7 @@ def new(self:ImplicitDL, dataset=None, cls=None, **kwargs):
     "A loader like this one; over other rows a plain `RatingDL`, which shows the rows it is given and nothing else"
     if dataset is not None and dataset is not self.dataset:
         return RatingDL.new(self, dataset, RatingDL, **kwargs)
-    mine = {n: getattr(self, n) for n in ('n_neg','alpha','keep_positives','by_user','known')}
-    mine['given'] = getattr(self, 'given', None) # which older pickles have not
+    mine = {n: getattr(self, n) for n in ('n_neg','alpha','keep_positives','by_user','known','given')}
     return RatingDL.new(self, dataset, cls, **{**mine, **kwargs})
 
 # %% ../../nbs/17_data.implicit.ipynb #9e88fe0c
@@ -76,9 +76,8 @@ def _new_sampler(self:ImplicitDL, dev):
     pairs = [o.known().pairs() for o in self.known]
     users,items = torch.cat(pairs).T
     known = PairSet(users, items, len(counts), device=dev)
-    given = getattr(self, 'given', None)
-    if given is None: return NegativeSampler(counts, known, self.alpha, dev)
-    return GivenNegatives(counts, known, *given.pairs().T, self.dataset.n_users, dev)
+    if self.given is None: return NegativeSampler(counts, known, self.alpha, dev)
+    return GivenNegatives(counts, known, *self.given.pairs().T, self.dataset.n_users, dev)
 
 # %% ../../nbs/17_data.implicit.ipynb #3e10ab0f
 @patch
@@ -87,8 +86,7 @@ def check_left(self:ImplicitDL):
     free = self.known[0].trained('item')
     rows = sum(self.known[1:], self.known[0])
     few = self.dataset.trained('user')&(rows.counts('user')>=free.sum())
-    given = getattr(self, 'given', None)
-    if given is not None: few &= ~given.trained('user')
+    if self.given is not None: few &= ~self.given.trained('user')
     if self.keep_positives or not self.n_neg or not few.any(): return
     rows = rows[few[rows.rows_of('user')]&free[rows.rows_of('item')]]
     full = few&(np.diff(rows.csr().indptr)==free.sum())
