@@ -145,15 +145,22 @@ _FILES = { # route -> file and kind
 }
 
 # %% ../nbs/65_serve.ipynb #f9e240fe
+def _words_for(rec):
+    "What the column of items is called without its id, in the singular and the plural: ('title','titles')"
+    word = re.sub('[ _-]?[iI][dD]$', '', str(rec.train.columns.item)).replace('_', ' ')
+    if not re.match(r'[^\W\d]', word): word = 'item'
+    return word,re.sub('(?<=[^aeiou])y$', 'ie', word).removesuffix('s')+'s'
+
 def _page_facts(rec, can):
     "What the pages say of a recommender"
     low,high = rec.rating_range or (1.,1.)
+    word,words = _words_for(rec)
     return dict(
         model=type(rec.model).__name__,
         users=f'{rec.n_users-1:,}', items=f'{rec.n_items-1:,}',
-        low=f'{low:g}', high=f'{high:g}',
+        low=f'{low:g}', high=f'{high:g}', rated='1' if getattr(rec, 'rated', False) else '',
         can=' '.join(k for k,v in can.items() if v),
-        version=recfast.__version__,
+        version=recfast.__version__, word=word, words=words,
     )
 
 # %% ../nbs/65_serve.ipynb #3aee52cb

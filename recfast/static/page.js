@@ -1,7 +1,7 @@
 'use strict'
 // Text from the server is only ever set as text, never as markup.
 const $ = id => document.getElementById(id), low = +document.body.dataset.low, high = +document.body.dataset.high
-const can = document.body.dataset.can.split(' ')
+const can = document.body.dataset.can.split(' '), {word, words, rated: areRatings} = document.body.dataset
 const rated = new Map()   // JSON of an id -> {id, rating}
 let token = null, asked = 0
 
@@ -36,7 +36,7 @@ function show(rows) {
     li.addEventListener('click', () => take(j))
     return li
   }))
-  if (!rows.length && $('q').value.trim()) $('found').append(make('li', {className: 'none'}, 'No title has these words.'))
+  if (!rows.length && $('q').value.trim()) $('found').append(make('li', {className: 'none'}, 'No ' + word + ' has these words.'))
   open(!!$('found').children.length)
 }
 function open(yes) {
@@ -96,14 +96,25 @@ function rate(id) {
   rated.set(key, {id, rating: high})
   const away = make('button', {type: 'button', className: 'plain', title: 'Remove', aria: {label: 'Remove ' + id}}, '×')
   const li = make('li', {}, make('div', {className: 'row'}, make('span', {className: 'title'}, String(id)), control(key, id), away))
-  away.addEventListener('click', () => { rated.delete(key); li.remove(); $('hint').hidden = rated.size > 0; $('q').focus(); recommend() })
+  away.addEventListener('click', () => { rated.delete(key); li.remove(); hints(); $('q').focus(); recommend() })
   $('rated').prepend(li)
-  $('hint').hidden = true
+  hints()
   recommend()
   return li
 }
 
+// what to begin with: the most rated
+function hints() { $('hint').hidden = rated.size > 0; $('start').hidden = rated.size > 0 || !$('start').lastElementChild.children.length }
+async function begin() {
+  try {
+    const rows = await ask('items?limit=12')
+    $('start').lastElementChild.replaceChildren(...rows.map(o => make('li', {}, knows(o.item_id, String(o.item_id)))))
+    hints()
+  } catch (e) { if ($('door').hidden) say(e.message, true) }
+}
+
 // the list, and why
+const shown = score => (areRatings ? Math.min(high, Math.max(low, score)) : score).toFixed(2)   // no star above the scale
 async function because(history, rows) {
   return can.includes('explain') && rows.length ? ask('explain', {history, item_ids: rows.map(o => o.item_id)}) : []   // not every model can say
 }
@@ -114,7 +125,7 @@ function reasons(why, item) {
   return [good.length && 'because you liked ' + good.join(', '), bad.length && (good.length ? '' : 'because you ') + 'did not like ' + bad.join(', ')].filter(Boolean).join(', and ')
 }
 function likeness(id, li) {
-  const b = make('button', {type: 'button', aria: {expanded: false, label: 'Titles similar to ' + id}}, 'Similar')
+  const b = make('button', {type: 'button', aria: {expanded: false, label: words[0].toUpperCase() + words.slice(1) + ' similar to ' + id}}, 'Similar')
   b.addEventListener('click', async () => {
     const old = li.querySelector('.near')
     b.setAttribute('aria-expanded', !old)
@@ -123,7 +134,7 @@ function likeness(id, li) {
     li.append(box)
     try {
       const rows = await ask('similar', {item_ids: id, k: 6})
-      box.append(make('p', {className: 'quiet'}, 'Nearest titles, to rate if you know them:'), make('ul', {}, ...rows.map(o => make('li', {}, knows(o.item_id, String(o.item_id))))))
+      box.append(make('p', {className: 'quiet'}, 'Nearest ' + words + ', to rate if you know them:'), make('ul', {}, ...rows.map(o => make('li', {}, knows(o.item_id, String(o.item_id))))))
     } catch (e) { box.append(make('p', {className: 'wrong'}, e.message)) }
   })
   return b
@@ -135,7 +146,7 @@ function knows(id, text) {
 }
 function card(o, why) {
   const li = make('li', {})
-  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, o.score === null ? '' : o.score.toFixed(2))))
+  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, o.score === null ? '' : shown(o.score))))
   const text = reasons(why, o.item_id)
   if (text) li.append(make('p', {className: 'why'}, text))
   li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, 'I know it')))
@@ -143,17 +154,18 @@ function card(o, why) {
 }
 async function list() {
   const turn = ++asked, history = [...rated.values()].map(o => ({item_id: o.id, rating: o.rating}))
-  if (!history.length) { $('recs').replaceChildren(); return say('Nothing yet: rate a title first.') }
+  if (!history.length) { $('recs').replaceChildren(); return say('Nothing yet: rate something first.') }
   try {
     const rows = await ask('recommend', {history, k: 10}), why = await because(history, rows)
     if (turn != asked) return   // a newer question is on its way
     $('recs').replaceChildren(...rows.map(o => card(o, why)))
-    say(rows.length + ' titles, from ' + history.length + (history.length == 1 ? ' rating' : ' ratings') + '; on the right, the score of the model')
+    say(rows.length + ' ' + words + ', from ' + history.length + (history.length == 1 ? ' rating' : ' ratings') + '; on the right, ' + (areRatings ? 'the rating the model expects' : 'the score of the model'))
   } catch (e) { if (turn == asked) say(e.message, true) }
 }
 const recommend = later(list, 150)
 
-if (!can.includes('history')) say('This model knows only the people it was trained on: it has no list for you.', true)
+if (can.includes('history')) begin()
+else say('This model knows only the people it was trained on: it has no list for you.', true)
 
 $('door').addEventListener('submit', e => {
   e.preventDefault()
@@ -163,4 +175,5 @@ $('door').addEventListener('submit', e => {
   $('q').focus()
   say('')
   if (rated.size) recommend()
+  else if (can.includes('history')) begin()
 })

@@ -2,14 +2,18 @@
 import re
 
 import pytest
+import torch
 
 pytest.importorskip('fastapi')
 pytest.importorskip('playwright')
 from playwright.sync_api import expect
 
-from helpers import DESKTOP, PHONE, needs_browser, served, thread_server
+from helpers import DESKTOP, PHONE, fit, needs_browser, served, thread_server
 from recfast.data.datasets import movie_night
-from recfast.serve import make_app
+from recfast.data.loaders import CollabDataLoaders
+from recfast.learner import collab_learner
+from recfast.models.linear import EASE
+from recfast.serve import _words_for, make_app
 
 pytestmark = [needs_browser, pytest.mark.slow]
 @pytest.fixture(scope='module')
@@ -126,3 +130,46 @@ def test_the_description_can_be_tried(visit, url, learn):
     page.get_by_text('200 OK').wait_for()
     assert learn.recommend(7, k=1).item_id[0] in page.locator('pre').first.inner_text()
     assert page.evaluate('document.documentElement.scrollWidth<=innerWidth')
+
+def test_there_is_something_to_begin_with(visit, url, learn):
+    page = visit(url)
+    counts = learn.recommender.train.frame().title.value_counts()
+    buttons = page.locator('#start button')
+    expect(buttons).to_have_count(12)
+    assert set(buttons.all_inner_texts())<=set(counts.index[counts>=counts.iloc[11]])
+    film = buttons.first.inner_text()
+    buttons.first.click()
+    shown(page, 10)
+    assert titles(page, '#rated')==[film] and titles(page)==wanted(learn, {film: 5}) and page.locator('#start').is_hidden()
+    page.get_by_role('button', name=f'Remove {film}').click()
+    page.locator('#start').wait_for(state='visible')
+
+def test_stars_stay_within_the_scale(visit):
+    learn = served(movie_night(), item_name='title', y_range=(0,7))
+    with torch.no_grad(): learn.model.i_bias.weight += 6
+    film = liked(learn, 1)[0]
+    top = learn.recommend(history={film: 5}, k=1).score[0]
+    with thread_server(make_app(learn.recommender)) as at:
+        page = visit(at)
+        pick(page, film)
+        shown(page, 10)
+        assert top>5.5 and {o for o in page.locator('#recs .score').all_inner_texts()}=={'5.00'}
+        expect(page.locator('#status')).to_contain_text('the rating the model expects')
+
+@pytest.mark.parametrize('column,words', [('movie_id',('movie','movies')), ('sku',('sku','skus')), ('itemId',('item','items')), ('id',('item','items')),
+    ('category',('category','categories')), ('series',('series','series')), ('7',('item','items'))])
+def test_items_go_by_the_name_of_their_column(column, words):
+    learn = served(movie_night()[:4000].rename(columns=dict(title=column)), item_name=column)
+    assert _words_for(learn.recommender)==words
+
+def test_a_shop_speaks_of_its_own_things(visit):
+    clicks = CollabDataLoaders.implicit_from_df(movie_night().rename(columns=dict(title='product_id')), item_name='product_id', bs=512, seed=1)
+    learn = fit(collab_learner(clicks, arch=EASE), 1)
+    film = clicks.train_ds.frame().product_id.value_counts().index[0]
+    with thread_server(make_app(learn.recommender)) as at:
+        page = visit(at)
+        assert 'Search by product' in page.locator('label').all_inner_texts() and 'products' in page.locator('header p').inner_text()
+        pick(page, film)
+        expect(page.locator('#status')).to_contain_text('10 products, from 1 rating; on the right, the score of the model')
+        score = learn.recommend(history=[film], k=1).score[0]
+        expect(page.locator('#recs .score').first).to_have_text(f'{score:.2f}')
