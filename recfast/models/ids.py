@@ -31,6 +31,7 @@ def rows_in(
     "Where ids are now"
     return new.encode(old.index, 'zero')
 
+# %% ../../nbs/21_models.ids.ipynb #c10360db
 def same_ids(
     a:Vocab, # of one side
     b:Vocab, # of the same side, elsewhere
@@ -102,6 +103,7 @@ def check_ids(
             raise _other_ids('the model', side, old, new, where)
     if not ids_of(model): _check_sizes(model, classes, where)
 
+# %% ../../nbs/21_models.ids.ipynb #e95bf73a
 def check_dl(
     model, # any module
     dl, # a loader; one without ids passes
