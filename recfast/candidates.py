@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np,pandas as pd
 from fastcore.basics import patch,store_attr
 from .core import RatingsError
+from .data.frames import as_frame,as_ids
 from .data.columns import Columns
 from .data.interactions import Interactions
 from .ranking import cells_of
@@ -34,8 +35,7 @@ class Candidates:
 # %% ../nbs/44_candidates.ipynb #37be882c
 def _item_rows(item_ids, vocab):
     "Rows of ids, 0 for unknown ones; raises where there are none, or none is known"
-    if not hasattr(item_ids, 'dtype'): item_ids = list(item_ids)
-    ids = pd.Series(item_ids)
+    ids = as_ids(item_ids)
     if not len(ids): raise RatingsError("candidates is empty: there is nothing to rank")
     rows = vocab.encode(ids, 'drop', 'item')
     if not rows.any(): vocab.encode(ids, 'raise', 'item')
@@ -198,6 +198,7 @@ def find_candidates(
     t:Truth, # what is to be found
 )->Candidates: # a mask for everybody, or lists
     "Which items are ranked for whom; raises `RatingsError` for what it cannot read"
+    candidates = as_frame(candidates)
     if isinstance(candidates, dict): return _drawn_candidates(candidates, train, test, t)
     if isinstance(candidates, pd.DataFrame): return _given_lists(candidates, train, t)
     if not isinstance(candidates, str): return _some_items(candidates, train, t)

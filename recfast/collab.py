@@ -23,6 +23,7 @@ from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
 from .callbacks import check_fit,of_classes
+from .data.frames import as_frame,check_to
 from .core import RecfastError,add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
@@ -238,10 +239,13 @@ def evaluate(self:CollabLearner,
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
     baseline:bool=True, # measure popularity on the same users and candidates: `ev.baseline`
     exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
+    to:str=None, # 'polars' or 'arrow': what `ev.per_user` and `ev.by` are; None: pandas
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
     "Rating and ranking metrics with their protocol; of what was seen only training rows are left out; warns of leakage"
+    check_to(to)
     _need_rows(self.dls, 'measure against')
+    test = as_frame(test)
     train = self.dls.interactions('train')
     note = self._note(test)
     rows = self.dls.interactions('valid') if test is None else test
@@ -253,7 +257,7 @@ def evaluate(self:CollabLearner,
         baseline=baseline, exclude_seen=exclude_seen, **kwargs)
     _evaluate.warn_of_leakage([ev])
     self.last_evaluation = ev
-    return ev
+    return ev.as_kind(to)
 
 # %% ../nbs/56_collab.ipynb #eac2ff1a
 def _finite(figures):

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt,numpy as np,pandas as pd
 from pathlib import Path
 from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
+from .data.frames import as_frame
 from .core import LeakageWarning,RatingsError
 from .evaluation import Evaluation,boot_means,holm,markdown_table,sign_flip_p,warn_of_leakage
 from .given_lists import evaluate_lists
@@ -182,7 +183,7 @@ def _evaluate_all(seeds, test, baseline, kwargs, train=None):
         evs[name] = []
         for o in many:
             if not isinstance(o, Evaluation): o = _measure(o, lists_on, test, dict(kwargs, baseline=baseline))
-            evs[name].append(o)
+            evs[name].append(o.as_kind())
             baseline = baseline and o.baseline is None
     return evs
 
@@ -291,7 +292,9 @@ def compare(
     **kwargs # of `learn.evaluate`: candidates, relevant, clip ...
 )->Comparison: # best first: mean, low, high, diff, diff_low, diff_high
     "Measure several models on the same users; raises `RatingsError` when the users are not the same"
-    named = {name: list(o) if isinstance(o, (list,tuple,L)) else [o] for name,o in _named_by_model(learners).items()}
+    test,train = as_frame(test),as_frame(train)
+    named = {name: o if isinstance(o, (list,tuple,L)) else [o] for name,o in _named_by_model(learners).items()}
+    named = {name: [as_frame(o) for o in many] for name,many in named.items()}
     if not any(named.values()): raise RatingsError("nothing to compare: expected learners or evaluations")
     evs = _evaluate_all(named, test, baseline, {**_what_to_measure(metric, k), **kwargs}, train)
     _check_same_users(evs)

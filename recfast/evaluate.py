@@ -20,6 +20,7 @@ import numpy as np,pandas as pd
 from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .candidates import find_candidates
+from .data.frames import as_frame
 from .core import RatingsError,offer
 from .evaluation import Evaluation,best_gains,count_protocol,describe_protocol,gains_of_lists,warn_of_leakage
 from .ranked import hit_lists,rank_lists
@@ -273,7 +274,8 @@ def _protocol_of(train, rows, t, cand, ranked, relevant, clip, note):
 def _test_rows(test, train, time_name, model=None):
     "`as_interactions`; raises `RatingsError` where there is nothing to measure on, and for a model of other ids"
     check_ids(model, train.classes, 'these interactions')
-    if len(test): return as_interactions(test, train, time_name)
+    rows = [] if isinstance(test, pd.DataFrame) and test.empty else as_interactions(test, train, time_name)
+    if len(rows): return rows
     raise RatingsError("no test rows to evaluate on: build the loaders with valid_pct above 0 or with splits=, "
                        "or pass test=")
 
@@ -291,12 +293,12 @@ def evaluate_recommender(
     note:str='', # ends the protocol
     rated:bool=True, # the values are ratings: measure RMSE and MAE; of clicks they would say nothing
     time_name:str=None, # column of times in the test frame; None: that of training, or 'timestamp'
-    memory:int=2**28, # as in `rank_items`
-    progress:bool=True, # as in `rank_items`
+    memory:int=2**28, progress:bool=True, # as in `rank_items`
     baseline:bool=True, # measure popularity on the same users and candidates
     exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
+    test = as_frame(test)
     rows = _test_rows(test, train, time_name, model)
     wanted,most = wanted_metrics(metrics, k)
     groups = None if by is None else find_groups(by, train, test)

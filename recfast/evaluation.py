@@ -13,9 +13,11 @@ __all__ = ['Evaluation', 'markdown_table', 'boot_means', 'sign_flip_p', 'holm', 
 
 # %% ../nbs/46_evaluation.ipynb #3c8599eb
 import warnings
+from copy import copy
 from functools import cached_property
 import numpy as np,pandas as pd
 from fastcore.basics import patch,store_attr
+from .data.frames import as_frame,frame_to
 from .core import LeakageWarning,RatingsError,first_few
 from .metrics import METRICS,RANKING_METRICS
 
@@ -170,10 +172,25 @@ def of_users(self:Evaluation,
     metric:str, # 'ndcg@10'
 )->np.ndarray: # [U], in the order of `per_user`
     "The values of a metric; raises `RatingsError` for one that has none per user"
-    known = list(self.per_user.columns[2:])
+    per_user = as_frame(self.per_user)
+    known = list(per_user.columns[2:])
     if metric not in known:
         raise RatingsError(f"{metric!r} has no value per user here; there are {first_few(known, 30)}")
-    return self.per_user[metric].to_numpy(float)
+    return per_user[metric].to_numpy(float)
+
+# %% ../nbs/46_evaluation.ipynb #527fc157
+@patch
+def as_kind(self:Evaluation,
+    to:str=None, # 'polars' or 'arrow'; None: pandas
+)->Evaluation: # itself where it is pandas
+    "The same with `per_user`, `by` and those of the baseline as another kind of frame"
+    is_pandas = isinstance(self.per_user, pd.DataFrame)
+    if to in (None,'pandas') and is_pandas: return self
+    other = copy(self)
+    other.per_user = frame_to(as_frame(self.per_user), to)
+    if self.by is not None: other.by = frame_to(as_frame(self.by), to)
+    if self.baseline is not None: other.baseline = self.baseline.as_kind(to)
+    return other
 
 # %% ../nbs/46_evaluation.ipynb #9bdcb363
 @patch

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from .core import check_numbers
+from .data.frames import as_pandas,frame_to
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
@@ -128,9 +129,11 @@ def explain(self:Recommender,
     k:int=10, # how many recommended items to explain
     top:int=None, # keep the strongest contributions of each item; None: all
     on_unknown:str='raise', # 'raise'; 'warn', 'drop' and 'fallback': unknown items are left out
-)->pd.DataFrame: # item_id, because_item_id (missing: all else), contribution (in score units); strongest first
+    to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
+): # a frame: item_id, because_item_id (missing: all else), contribution (in score units); strongest first
     "What each item of the history adds to a score, in rows that sum to it; raises `NotImplementedError`"
     if (user_id is None)==(history is None): raise TypeError("pass user_id or history=, one of the two")
+    history = as_pandas(history)
     if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
     if item_ids is None:
         item_ids = self.recommend(user_id, k, history=history, on_unknown=on_unknown).item_id
@@ -144,7 +147,7 @@ def explain(self:Recommender,
     df = self._because(targets, rows, parts, scores, top)
     ids = self.items.decode(targets.numpy()).tolist()
     df.attrs['rest'] = dict(zip(ids, (scores-given).tolist()))
-    return df
+    return frame_to(df, to)
 
 # %% ../nbs/52_explain.ipynb #fa5a8a36
 def short_name(

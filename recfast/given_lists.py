@@ -11,6 +11,7 @@ __all__ = ['evaluate_lists']
 from dataclasses import replace
 import numpy as np,pandas as pd
 from .candidates import Candidates
+from .data.frames import as_frame
 from .core import RatingsError,first_few
 from .data.columns import Columns
 from .data.interactions import BY,Interactions
@@ -177,6 +178,7 @@ def evaluate_lists(
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Ranking metrics of lists, whoever made them; raises `RatingsError`, and `UnknownIdError` for ids of another type"
     check_seen(exclude_seen)
+    lists,test,train = (as_frame(o) for o in (lists,test,train))
     wanted,most = _measurable(metrics, k, train)
     rows,test_rows,train_rows = _as_rows(lists, test, train)
     t = _truth(train_rows, test_rows, relevant, exclude_seen)

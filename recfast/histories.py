@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from .core import RatingsError,first_few,offer
+from .data.frames import as_ids,as_pandas
 from .data.columns import OWN,Columns,check_ids,parse_times,uncategorised
 
 # %% ../nbs/50_histories.ipynb #8fe11073
@@ -109,8 +110,9 @@ def _ids_and_ratings(h, rows, labels=False):
     if isinstance(h, pd.DataFrame): return _of_one(h, rows, labels)
     if _is_named(h, rows): h = h.to_dict()
     if isinstance(h, Mapping): return list(h),h.values()
-    if isinstance(h, str) or not isinstance(h, Iterable): raise RatingsError(_no_form(h))
-    return list(h),None
+    odd = isinstance(h, str) or not isinstance(h, Iterable) or getattr(h, 'ndim', 1)!=1
+    if odd: raise RatingsError(_no_form(h))
+    return as_ids(h).tolist(),None
 
 def _no_form(h):
     "The message for what is no history"
@@ -153,6 +155,8 @@ def _best(ids, rows): return [rows.best_rating]*len(ids)
 # %% ../nbs/50_histories.ipynb #bc95c50b
 def _told(rows, history, labels=False):
     "The same of one history or several, in any form"
+    history = as_pandas(history)
+    if isinstance(history, (list,tuple)): history = [as_pandas(o) for o in history]
     if not isinstance(history, pd.DataFrame):
         return _of_several(rows, history if _are_several(history) else [history], labels)
     people,at,ids,ratings = _of_people(history, rows, labels)
@@ -188,7 +192,7 @@ def encode_history(
     labels:bool=False, # as in `encode_people`
 )->tuple: # (item rows [n] int64, ratings [n] float64), tensors
     "One history as rows of the model; raises `UnknownIdError`, and `RatingsError` on what is no history"
-    return _encode(rows, _of_several(rows, [h], labels), on_unknown, labels)[1][0]
+    return _encode(rows, _of_several(rows, [as_pandas(h)], labels), on_unknown, labels)[1][0]
 
 def encode_histories(
     rows, # `Interactions` of training

@@ -11,10 +11,10 @@ __all__ = ['Recommender', 'id_array']
 
 # %% ../nbs/51_recommend.ipynb #9f96bbbe
 import warnings
-from collections.abc import Iterable
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .core import RatingsError,add_later,check_numbers,check_on_unknown,first_few
+from .data.frames import as_ids,check_to,frame_to,is_many
 from .histories import encode_people
 from .models.base import score_items,score_pairs
 from .ranking import check_seen,mask_scores,pair_matrix,rank_items,seen_csr,top_k
@@ -42,14 +42,11 @@ class Recommender(Scorer):
         return f"Recommender({name}, {self.n_users-1} users, {self.n_items-1} items, {len(self.seen)} ratings seen)"
 
 # %% ../nbs/51_recommend.ipynb #a51a9b3a
-def _many(ids): return isinstance(ids, Iterable) and not isinstance(ids, (str,bytes))
-
 def id_array(
     ids, # one or many
 )->np.ndarray: # [n] of their own type
     "One id or many as an array"
-    if hasattr(ids, 'dtype'): return pd.Series(ids).to_numpy()
-    return pd.Series(list(ids) if _many(ids) else [ids]).to_numpy()
+    return as_ids(ids).to_numpy()
 
 # %% ../nbs/51_recommend.ipynb #aad4af78
 @patch
@@ -67,7 +64,7 @@ def predict(self:Recommender,
     on_unknown:str='raise', # 'raise'; 'warn' and 'fallback': the mean user's score, or the mean rating; 'drop': NaN
 ): # float, or float array in the given order
     "The model's score of each pair; raises `UnknownIdError`"
-    one = not (_many(user_ids) or _many(item_ids))
+    one = not (is_many(user_ids) or is_many(item_ids))
     users = self.users.encode(id_array(user_ids), on_unknown, 'user', self.new_user_hint)
     items = self.items.encode(id_array(item_ids), on_unknown, 'item')
     pairs = np.stack(np.broadcast_arrays(users, items), 1)
@@ -143,21 +140,23 @@ def recommend(self:Recommender,
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
     memory:int=2**28, # bytes for a chunk of scores
     progress:bool=True, # show a bar when there are many chunks
-)->pd.DataFrame: # user_id, item_id, score, rank (from 1)
+    to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
+): # a frame: user_id, item_id, score, rank (from 1)
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
+    check_to(to)
     check_seen(exclude_seen)
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown)
     if history is not None:
         if user_ids is not None: raise TypeError(_BOTH)
-        return self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress)
+        return frame_to(self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress), to)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.known_ids() if user_ids is None else id_array(user_ids)
     users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
     left = users>0 if on_unknown=='drop' else slice(None)
     best = self.lists(users[left], k, ok, exclude_seen, memory, progress)
-    return self._list_frame(ids[left], *best)
+    return frame_to(self._list_frame(ids[left], *best), to)
 
 # %% ../nbs/51_recommend.ipynb #f3993a9c
 @patch
@@ -184,7 +183,8 @@ def similar_items(self:Recommender,
     item_ids, # one id or many
     k:int=5, # neighbours of each
     on_unknown:str='raise', # 'raise', or 'warn' / 'drop' / 'fallback': unknown ids are left out
-)->pd.DataFrame: # query_id, item_id, score (cosine, or the model's own), rank (from 1)
+    to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
+): # a frame: query_id, item_id, score (cosine, or the model's own), rank (from 1)
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ids = id_array(item_ids)
@@ -193,7 +193,7 @@ def similar_items(self:Recommender,
     sims = self.similarities(torch.from_numpy(rows))
     itself = torch.arange(len(rows)),torch.from_numpy(rows)
     scores = mask_scores(sims, self.trained_items(), itself).masked_fill(sims==-torch.inf, -torch.inf)
-    return self._list_frame(ids, *top_k(scores, k)).rename(columns={'user_id': 'query_id'})
+    return frame_to(self._list_frame(ids, *top_k(scores, k)).rename(columns={'user_id': 'query_id'}), to)
 
 # %% ../nbs/51_recommend.ipynb #e7622633
 @patch

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np,pandas as pd
 from scipy.sparse import csr_matrix
 from .core import RatingsError,first_few,kept
+from .data.frames import as_frame
 from .data.columns import Columns
 from .data.interactions import BY,Interactions
 from .data.ratings import parse_times,validate_ratings
@@ -58,6 +59,7 @@ def as_interactions(
         like = test.columns
         test = test.timed_frame()
         time_name = None
+    test = as_frame(test)
     if not isinstance(test, pd.DataFrame):
         raise RatingsError(f"test={test!r:.60}, expected a frame of your own ids or Interactions")
     columns = Columns.find(test, like, time_name=time_name)

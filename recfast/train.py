@@ -22,6 +22,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from .collab import CollabLearner
 from .core import RecfastError,first_few
+from .data.frames import as_frame
 from .data.columns import Columns,parse_times
 from .data.loaders import CollabDataLoaders
 from .data.ratings import validate_ratings
@@ -151,7 +152,7 @@ def table_learner(
     "A learner that suits a table; raises `ArgumentError`, and `RatingsError` for a table that cannot be used"
     cls = _registered(arch) if isinstance(arch, str) else arch or DotProductBias
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
-    df,columns = _checked_table(df, **names)
+    df,columns = _checked_table(as_frame(df), **names)
     if columns.rating is None: _note_clicks(df, y_range)
     reads,config = _what_it_reads(cls),config or {}
     share = _share_held_out(df, columns, split, valid_pct)
@@ -264,6 +265,7 @@ def side_by_side(
     k:int=10, # rows
 )->pd.DataFrame: # rank, recommended, score, liked, rating
     "The best `k` for a user beside what the user rated highest"
+    ratings = as_frame(ratings)
     columns = Columns.find(ratings, like=learn.dls.interactions('train').columns, need=('user','item','rating'))
     own = ratings[ratings[columns.user]==user]
     liked = own.sort_values(columns.rating, ascending=False, kind='stable')[:k].reset_index(drop=True)
