@@ -56,9 +56,7 @@ def as_interactions(
     like = train.columns
     if isinstance(test, Interactions):
         if _same_ids(test, train): return test
-        like = test.columns
-        test = test.timed_frame()
-        time_name = None
+        like,test,time_name = test.columns,test.timed_frame(),None
     test = as_frame(test)
     if not isinstance(test, pd.DataFrame):
         raise RatingsError(f"test={test!r:.60}, expected a frame of your own ids or Interactions")
