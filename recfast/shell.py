@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated
-import pandas as pd
-import typer
+import pandas as pd,typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -102,6 +101,7 @@ def _cell(v, is_id=False):
     if is_id or not isinstance(v, float) or v.is_integer() and abs(v)<2**53: return Text(shown_id(v))
     return Text(f'{v:g}')
 
+# %% ../nbs/69_shell.ipynb #c7c06f84
 def show_table(
     df:pd.DataFrame, # to print
     title:str, # above it

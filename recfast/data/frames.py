@@ -56,6 +56,7 @@ def as_frame(
     found = _arrow(table)
     return arrow_frame(found) if isinstance(found, pa.Table) else table
 
+# %% ../../nbs/01_data.frames.ipynb #c19eb019
 def as_pandas(
     o, # a frame or a column of any kind; anything
 ): # a DataFrame or a Series; what is neither as it came
@@ -71,6 +72,7 @@ _WAYS = { # what a thing has -> what to do with it
     'shape': "Name the columns of an array: pd.DataFrame(a, columns=['user_id','item_id','rating']). ",
 }
 
+# %% ../../nbs/01_data.frames.ipynb #0d77db59
 def no_frame(
     o, # what came
     what:str='ratings', # what it should have been
