@@ -33,9 +33,7 @@ class History:
 
     def trained(self)->torch.Tensor: # [I] bool
         "The items with a training row"
-        known = self.counts>0
-        known[:1] = False
-        return known
+        return (self.counts>0)&(torch.arange(len(self.counts))>0)
 
     def negatives(self)->tuple: # (item rows [m], shares of the draws [m], float64)
         "What could have been drawn"
@@ -44,6 +42,12 @@ class History:
         rows = free.nonzero()[:,0]
         weight = self.counts[rows].double()**self.alpha
         return rows,weight/weight.sum()
+
+# %% ../nbs/20_likelihood.ipynb #51ffa7e3
+def _gram(v, w):
+    "The sum of `w[j]*outer(v[j], v[j])`, of many numbers in single precision"
+    if v.numel()>2**15: v,w = v.float(),w.float()
+    return (v.T@(w[:,None]*v)).double()
 
 # %% ../nbs/20_likelihood.ipynb #7f7b28a1
 class Pointwise:
@@ -74,7 +78,7 @@ def expand(self:Pointwise,
 )->tuple: # (gradient [D], curvature [D,D])
     "How the cost changes with the user"
     _,slope,bend = self.shape(s, self.targets)
-    return (self.weights*slope)@J,J.T@((self.weights*bend)[:,None]*J)
+    return (self.weights*slope)@J,_gram(J, self.weights*bend)
 
 @patch
 def parts(self:Pointwise,
@@ -85,17 +89,14 @@ def parts(self:Pointwise,
     "What each thing told asks for: its negative gradient plus its own curvature times `d`"
     _,slope,bend = self.shape(s, self.targets)
     pull = self.weights*(bend*(J@d)-slope)
-    shared = pull[self.n:]@J[self.n:]/max(1, self.n)
-    return pull[:self.n,None]*J[:self.n] + shared
+    return pull[:self.n,None]*J[:self.n] + pull[self.n:]@J[self.n:]/max(1, self.n)
 
 # %% ../nbs/20_likelihood.ipynb #e43728ed
 def squared(
     noise:float, # sigma squared
 ): # the shape of a `Pointwise`
     "Squared error, in units of its noise"
-    def shape(s, y):
-        off = s-y
-        return off**2/(2*noise),off/noise,torch.full_like(s, 1/noise)
+    def shape(s, y): return (s-y)**2/(2*noise),(s-y)/noise,torch.full_like(s, 1/noise)
     return shape
 
 # %% ../nbs/20_likelihood.ipynb #ddf2f52a
@@ -114,12 +115,12 @@ def probable(
     "The same of probabilities; the curvature is the expected one"
     p = p.clamp(1e-7, 1-1e-7)
     fisher = 1/(p*(1-p))
-    cost = -torch.xlogy(y, p)-torch.xlogy(1-y, 1-p)
-    return cost,(p-y)*fisher,fisher
+    return -torch.xlogy(y, p)-torch.xlogy(1-y, 1-p),(p-y)*fisher,fisher
 
 # %% ../nbs/20_likelihood.ipynb #be079ebb
 class Pairwise:
     "A likelihood of differences: each item of a history above those it could have been drawn with"
+    last = None,None # scores, and the tables they gave
     def __init__(self,
         items:torch.Tensor, # [n] item rows that were chosen
         rows:torch.Tensor, # [m] item rows they stand against
@@ -130,48 +131,61 @@ class Pairwise:
         self.rows = torch.cat([items,rows])
         self.step = max(1, cells//max(1, len(rows)))
 
-    def _won(self, s):
-        "Slices of [n,m]: the probability that each item is preferred to each other one"
-        mine,others = s.tensor_split([self.n])
-        for part in mine.split(self.step): yield torch.sigmoid(part[:,None]-others)
+    def _tables(self, s):
+        "Slices of exp(own)+exp(other) [n,m], beside exp(other) [m]; single precision for many numbers of a size"
+        if self.last[0] is not s:
+            middle = (s.max()+s.min())/2 if len(s) else 0.
+            many = self.n*len(self.shares)>2**14 and s.max()-middle<20
+            e = (s-middle).clamp(-700, 700).to(torch.float32 if many else s.dtype).exp()
+            mine,others = e.tensor_split([self.n])
+            self.last = s,[(part[:,None]+others,others) for part in mine.split(self.step)]
+        return self.last[1]
 
-    def cost(self,
-        s:torch.Tensor, # [n+m] scores of `rows`
-    )->torch.Tensor: # a number
-        "What the scores cost"
-        return -sum((won.clamp(min=1e-300).log()@self.shares).sum() for won in self._won(s))
+# %% ../nbs/20_likelihood.ipynb #f6d6060d
+def _log_sum(total, shares):
+    "The logarithms of a table [n,m] times `shares` [m], summed; of equal shares one logarithm for four numbers"
+    if total.dtype!=torch.float32 or (shares!=shares[0]).any(): return (total.log()@shares.to(total.dtype)).sum()
+    four,rest = total.tensor_split([total.shape[1]//4*4], 1)
+    a,b,c,d = four.chunk(4, 1)
+    return ((a*b*c*d).log().double().sum()+rest.log().sum())*shares[0]
+
+@patch
+def cost(self:Pairwise,
+    s:torch.Tensor, # [n+m] scores of `rows`
+)->torch.Tensor: # a number
+    "What the scores cost"
+    logs = sum(_log_sum(total, self.shares) for total,_ in self._tables(s))
+    return logs-(s[:self.n]-(s.max()+s.min())/2).sum()*self.shares.sum()
 
 # %% ../nbs/20_likelihood.ipynb #bb81a4c8
 @patch
 def expand(self:Pairwise,
-    s:torch.Tensor, # [n+m] scores
-    J:torch.Tensor, # [n+m,D] their derivatives
+    s, J, # as for `Pointwise`
 )->tuple: # (gradient [D], curvature [D,D])
     "How the cost changes with the user"
     own,other = J.tensor_split([self.n])
     grad,curve,w_others = 0.,0.,0.
-    for won,V in zip(self._won(s), own.split(self.step)):
-        lost = (1-won)*self.shares
-        w = lost*won
-        across = V.T@(w@other)
-        grad = grad + lost.sum(0)@other - lost.sum(1)@V
-        curve = curve + V.T@(w.sum(1)[:,None]*V) - across - across.T
-        w_others = w_others + w.sum(0)
-    return grad,curve+other.T@(w_others[:,None]*other)
+    for (total,e),V in zip(self._tables(s), own.split(self.step)):
+        rate = e/total # sigmoid(other-own)
+        lost = rate*self.shares.to(e)
+        w = torch.addcmul(lost, lost, rate, value=-1)
+        across = V.T@(w@other.to(e)).double()
+        grad = grad + lost.sum(0).double()@other - lost.sum(1).double()@V
+        curve = curve + V.T@(w.sum(1).double()[:,None]*V) - across - across.T
+        w_others = w_others + w.sum(0).double()
+    return grad,curve+_gram(other, w_others)
 
 # %% ../nbs/20_likelihood.ipynb #2da03ba6
 @patch
 def parts(self:Pairwise,
-    s:torch.Tensor, # [n+m] scores
-    J:torch.Tensor, # [n+m,D] their derivatives
-    d:torch.Tensor, # [D] how far the user is from the average one
+    s, J, d, # as for `Pointwise`
 )->torch.Tensor: # [n,D]
     "What each item asks for: its negative gradient plus its own curvature times `d`"
     own,other = J.tensor_split([self.n])
     out = []
-    for won,V in zip(self._won(s), own.split(self.step)):
-        apart = (V@d)[:,None]-other@d
-        pull = (1-won)*self.shares*(1+won*apart)
+    for (total,e),V in zip(self._tables(s), own.split(self.step)):
+        lost = (e/total).double()
+        pull = lost*self.shares*(1+(1-lost)*((V@d)[:,None]-other@d))
         out.append(pull.sum(1)[:,None]*V-pull@other)
     return torch.cat(out)
 
@@ -202,7 +216,7 @@ class Choice:
         gap,p = self._gaps(s)
         own,other = (J/self.temperature).tensor_split([self.n])
         mean = p@other
-        cov = other.T@(p[:,None]*other)-mean.outer(mean)
+        cov = _gram(other, p)-mean.outer(mean)
         return torch.sigmoid(gap).masked_fill(self.among, 1.),mean-own,cov
 
 # %% ../nbs/20_likelihood.ipynb #6b5105dd
@@ -216,8 +230,7 @@ def cost(self:Choice,
 
 @patch
 def expand(self:Choice,
-    s:torch.Tensor, # [n+m] scores
-    J:torch.Tensor, # [n+m,D] their derivatives
+    s, J, # as for `Pointwise`
 )->tuple: # (gradient [D], curvature [D,D])
     "How the cost changes with the user"
     other,away,cov = self._moments(s, J)
@@ -227,9 +240,7 @@ def expand(self:Choice,
 # %% ../nbs/20_likelihood.ipynb #0c6b1144
 @patch
 def parts(self:Choice,
-    s:torch.Tensor, # [n+m] scores
-    J:torch.Tensor, # [n+m,D] their derivatives
-    d:torch.Tensor, # [D] how far the user is from the average one
+    s, J, d, # as for `Pointwise`
 )->torch.Tensor: # [n,D]
     "What each item asks for: its negative gradient plus its own curvature times `d`"
     other,away,cov = self._moments(s, J)
@@ -301,8 +312,7 @@ class Classes(Pointwise):
 # %% ../nbs/20_likelihood.ipynb #62031601
 @patch
 def expand(self:Classes,
-    s:torch.Tensor, # [m,C] outputs
-    J:torch.Tensor, # [m,C,D] their derivatives
+    s, J, # as for `Pointwise`, of outputs: [m,C] and [m,C,D]
 )->tuple: # (gradient [D], curvature [D,D])
     "How the cost changes with the user"
     p,off,mean = self._moments(s, J)
@@ -311,9 +321,7 @@ def expand(self:Classes,
 
 @patch
 def parts(self:Classes,
-    s:torch.Tensor, # [m,C] outputs
-    J:torch.Tensor, # [m,C,D] their derivatives
-    d:torch.Tensor, # [D] how far the user is from the average one
+    s, J, d, # as for `Pointwise`, of outputs: [m,C] and [m,C,D]
 )->torch.Tensor: # [n,D]
     "What each thing told asks for: its negative gradient plus its own curvature times `d`"
     p,off,mean = self._moments(s, J)

@@ -109,13 +109,13 @@ def fold_in(
         now,s,J = look(u)
         for _ in range(n_iter):
             grad,curve = likelihood.expand(s, J)
-            step = torch.linalg.solve(curve+prior.precision, grad+prior.precision@(u-prior.mean))
+            grad = grad+prior.precision@(u-prior.mean)
+            step = torch.linalg.solve(curve+prior.precision, grad)
+            if grad@step<2e-4*now.abs(): return u-step
             found = _shorten(look, u, step, now)
             if found is None: break
-            was = now
             step,(now,s,J) = found
             u = u-step
-            if was-now<1e-4*was: break
     return u
 
 # %% ../../nbs/22_models.foldin.ipynb #7f828097

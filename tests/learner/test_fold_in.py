@@ -388,3 +388,31 @@ def test_new_people_on_movielens(ml100k_dir):
     pop = quality({u: [i for i in popular if i not in set(given[u])][:10] for u in users})
     assert folded.mean()>=.93*trained.mean() and (folded-pop).mean()>3*(folded-pop).std()/len(pop)**.5
     for item in popular[:20]: assert cold.explain(history=[item], item_ids=[item]).contribution.iloc[0]>0
+
+
+# many numbers: single precision, one logarithm for four
+
+@pytest.mark.parametrize('alpha', [0.,.5])
+@pytest.mark.parametrize('loss', ['bpr','softmax','sampled','bce'])
+def test_a_long_history_against_a_large_catalogue_by_hand(loss, alpha):
+    g = torch.Generator().manual_seed(0)
+    counts = torch.randint(1, 50, (2003,), generator=g)
+    likelihood = LOSSES[loss].likelihood(History(torch.arange(1, 61), torch.ones(60), counts=counts, n_neg=3, alpha=alpha))
+    J,u = torch.randn(len(likelihood.rows), 20, generator=g).double(),torch.randn(20, generator=g).double()
+    s,q = J@u,counts[61:].double()**alpha
+    by_pairs = lambda u: -(F.logsigmoid((J@u)[:60,None]-(J@u)[None,60:])@(q/q.sum())).sum()
+    cost = by_pairs if loss=='bpr' else lambda u: likelihood.cost(J@u)
+    grad,curve = likelihood.expand(s, J)
+    slope,bend = (o(cost, u) for o in (torch.autograd.functional.jacobian,torch.autograd.functional.hessian))
+    assert likelihood.cost(s).item()==pytest.approx(cost(u).item(), rel=1e-5)
+    torch.testing.assert_close(grad, slope, rtol=1e-4, atol=1e-5*float(slope.abs().max()))
+    torch.testing.assert_close(curve, bend, rtol=1e-4, atol=1e-5*float(bend.abs().max()))
+
+@pytest.mark.parametrize('spread', [1.,30.,500.,1e4])
+def test_scores_of_any_size(spread):
+    "Differences of hundreds neither overflow nor vanish"
+    s = spread*torch.linspace(-1, 1, 400).double()
+    likelihood = BPRLoss().likelihood(History(torch.arange(1, 101), torch.ones(100), counts=torch.ones(401)))
+    want = -F.logsigmoid(s[:100,None]-s[None,100:]).mean(1).sum()
+    if spread<1e4: assert likelihood.cost(s).item()==pytest.approx(want.item(), rel=1e-5)
+    assert all(o.isfinite().all() for o in likelihood.expand(s, torch.ones(400, 2).double()))
