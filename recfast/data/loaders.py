@@ -152,12 +152,12 @@ def _of_loaders(cls:CollabDataLoaders, train, valid, seed, path, device, duplica
 # %% ../../nbs/16_data.loaders.ipynb #47b45cbb
 @patch(cls_method=True)
 def _from_dsets(cls:CollabDataLoaders, dsets, random_split, duplicates, seed, verbose,
-                path, device, bs, val_bs, pin_memory, **train_only):
+                path, device, bs, val_bs, pin_memory, val_shuffle=False, dl_kwargs=({},{}), **train_only):
     "Wrap training rows, validation rows and the rest"
     train,valid,rest = dsets
     how = dict(seed=seed_or_drawn(seed), pin_memory=pin_memory)
-    train_dl = RatingDL(train, bs=bs, **how, **train_only)
-    valid_dl = RatingDL(valid, bs=val_bs or bs, **how)
+    train_dl = RatingDL(train, **{'bs': bs, **how, **train_only, **dl_kwargs[0]})
+    valid_dl = RatingDL(valid, **{'bs': val_bs or bs, 'shuffle': val_shuffle, **how, **dl_kwargs[1]})
     self = cls._of_loaders(train_dl, valid_dl, seed, path, device, duplicates)
     self.random_split = random_split
     self.time_name = train.time_name
@@ -204,6 +204,13 @@ def _from_table(cls:CollabDataLoaders, ratings, columns, how, duplicates, splits
     repeats = count_duplicates(ratings, *columns[:2])
     return cls._from_dsets(dsets, splits is None, repeats, seed, verbose, bs=bs, val_bs=val_bs, **others)
 
+# %% ../../nbs/16_data.loaders.ipynb #962eb98f
+def _passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs):
+    "How loaders pass over their rows, from fastai's words for it"
+    if shuffle_train is not None: shuffle = shuffle_train
+    own = list(dl_kwargs or [{},{}])
+    return dict(shuffle=shuffle, drop_last=bool(drop_last), val_shuffle=val_shuffle, dl_kwargs=own)
+
 # %% ../../nbs/16_data.loaders.ipynb #090ed3aa
 @patch(cls_method=True)
 def from_df(cls:CollabDataLoaders,
@@ -212,8 +219,7 @@ def from_df(cls:CollabDataLoaders,
     user_name:str=None, # column of user ids; None: 'user_id', else the first column
     item_name:str=None, # column of item ids; None: 'item_id', else the second
     rating_name:str=None, # column of ratings; None: 'rating', else the third
-    seed:int=None, # of the split and of every epoch's order
-    path='.', # where the Learner keeps models
+    seed:int=None, path='.', # of the split and of every epoch's order; where the Learner keeps models
     *, time_name:str=None, # column of times; None: 'timestamp' where there is one
     splits=None, # (train, valid) positions, a function (`global_time_split`, a fastai splitter) or a boolean column
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row; every training id needs one
@@ -223,9 +229,9 @@ def from_df(cls:CollabDataLoaders,
     half_life=None, # '90d': a row that is so much older than the latest of training weighs half
     bs:int=64, val_bs:int=None, # batch size; of validation, None: `bs`
     shuffle:bool=True, drop_last:bool=False, # permute training rows each epoch; drop an incomplete last batch of them
-    device=None, # None: fastai's default device
+    val_shuffle:bool=False, shuffle_train:bool=None, dl_kwargs:list=None, # fastai's: validation too; `shuffle`; of each
     num_workers:int=0, pin_memory:bool=False, # accepted: the rows are tensors, on the device already
-    verbose:bool=False, # print the report
+    device=None, verbose:bool=False, # None: fastai's default device; print the report
     **kwargs
 ):
     "Build from a frame; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
@@ -233,8 +239,9 @@ def from_df(cls:CollabDataLoaders,
     ratings = as_frame(ratings)
     columns = find_columns(ratings, user_name, item_name, rating_name, time_name, weight_name, event_name)
     how = Weighing(weight_name, event_name, event_weights, half_life, duplicates=='sum')
+    more = _passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs)
     return cls._from_table(ratings, columns, how, duplicates, splits, valid_pct, seed, vocab, verbose, path=path,
-        device=device, bs=bs, val_bs=val_bs, shuffle=shuffle, drop_last=drop_last, pin_memory=pin_memory)
+        device=device, bs=bs, val_bs=val_bs, pin_memory=pin_memory, **more)
 
 # %% ../../nbs/16_data.loaders.ipynb #4679226b
 def _with_times(ratings, **kwargs):

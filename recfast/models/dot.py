@@ -138,10 +138,10 @@ def weight(self:DotProduct,
 def bias(self:DotProductBias,
     arr, # [N] ids
     is_item:bool=True, # of items, else of users
-)->torch.Tensor: # [N] a copy on the CPU
+)->torch.Tensor: # [N] a copy on the CPU; of one id a number, as fastai has it
     "Biases of the ids in `arr`; raises `UnknownIdError`"
     table = self.i_bias if is_item else self.u_bias
-    return table.weight.detach().cpu()[self._rows(arr, is_item),0]
+    return table.weight.detach().cpu()[self._rows(arr, is_item),0].squeeze()
 
 # %% ../../nbs/23_models.dot.ipynb #a8182a1f
 @patch(cls_method=True)

@@ -55,7 +55,7 @@ def named():
 def test_read_outs_are_in_the_order_asked_for():
     model = named()
     assert torch.equal(model.weight(['Heat','Fargo']), model.i_weight.weight[[2,1]])
-    assert torch.equal(model.bias(['Heat']), model.i_bias.weight[[2],0])
+    assert torch.equal(model.bias(['Heat']), model.i_bias.weight[2,0])
     assert torch.equal(model.weight([9], is_item=False), model.u_weight.weight[[3]])
     assert torch.equal(model.bias([9,7], False), model.u_bias.weight[[3,1],0])
 
