@@ -266,9 +266,9 @@ def _assemble(config, files, model, loss):
     rating_name,time_name = _names(config)
     how = _weighing_of(config.get('weighing'))
     seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, how)
-    seen.time_name = time_name
     n_train = config['n_train']
     train = seen if n_train==len(seen) else seen[:n_train]
+    for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
     if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)

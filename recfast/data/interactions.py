@@ -251,7 +251,7 @@ def leaks(self:Interactions,
     test:Interactions, # what is tested on
 )->tuple: # (earlier than some row here, earlier than one of the same user here); None where one of the two has no times
     "How many rows of `test` are earlier than what is known here"
-    if self.times is None or test.times is None: return None
+    if self.times is None or test.times is None or getattr(self, 'only_order', False): return None # of a bundle: ranks
     (times,users),(test_times,test_users) = map(_timed, (self,test))
     return tuple(int(leaking_rows(times, test_times, *by).sum()) for by in ((), (users,test_users)))
 

@@ -15,6 +15,7 @@ from recfast.bundle import SCHEMA, _signed, bundle_config, load_bundle
 from recfast.cli import app, describe_bundle
 from recfast.core import BundleError
 from recfast.data.loaders import CollabDataLoaders
+from recfast.evaluate import evaluate_recommender
 from recfast.learner import collab_learner
 from recfast.losses import (BCE, BPRLoss, ClassLoss, CosineContrastiveLoss, MaskedCrossEntropy, MaskedMSE, MultinomialLoss, NextItemLoss, RMSELoss,
                             SampledSoftmaxLoss, SoftmaxLoss, loss_spec, make_loss)
@@ -196,3 +197,19 @@ def test_a_model_from_a_bundle_goes_on_with_its_ids(tmp_path):
     rec = load_bundle(learn.save_bundle(tmp_path/'b'))
     more = fit(without_progress(collab_learner(learn.dls, arch=rec.model)), 1, 1e-2)
     assert np.isfinite(more.predict(1, 2)) and set(MODELS)>=set(RATED)
+
+@pytest.mark.parametrize('unit', [None,'s','min'])
+def test_an_order_is_not_compared_with_times(unit, tmp_path):
+    "A bundle keeps the order of times only: a test with times is measured, and nothing is said of leakage"
+    timed = SHOP.assign(at=SHOP['at'] if unit is None else pd.to_datetime(SHOP['at'], unit='s').dt.floor(unit))
+    dls = CollabDataLoaders.from_df(timed[::2].reset_index(drop=True), rating_name='stars', **NAMES, bs=32, seed=1)
+    learn = fit(without_progress(collab_learner(dls, 4, y_range=(0,5.5))), 1)
+    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
+    test = timed[1::2].reset_index(drop=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        then = learn.evaluate(test, k=5)
+    now = evaluate_recommender(rec.model, rec.train, test, k=5)
+    assert now['ndcg@5']==pytest.approx(then['ndcg@5']) and 'leakage' in then.protocol and 'leakage' not in now.protocol
+    early = test.assign(at=range(len(test)))
+    assert 'leakage' not in evaluate_recommender(rec.model, rec.train, early, k=5).protocol
