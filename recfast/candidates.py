@@ -17,7 +17,7 @@ from .core import RatingsError
 from .data.frames import as_frame,as_ids
 from .data.columns import Columns
 from .data.interactions import Interactions
-from .ranking import cells_of
+from .ranking import cells_of,seen_words
 from .relevance import Truth,encoded_rows
 
 # %% ../nbs/44_candidates.ipynb #5ae5e372
@@ -185,7 +185,7 @@ def _drawn_candidates(how, train, test, t):
         raise RatingsError(f"candidates={how}, expected {{'sampled': 99, 'seed': 0}}")
     lists = _DrawnLists(train, test, t, n, seed)
     words = (f"SAMPLED, each user's relevant items among {n} drawn (seed {seed}) from the trained items "
-             f"the user has {'in neither part' if t.seen.nnz else 'not to find'}: "
+             f"the user has {'in neither part' if t.masked==seen_words() else f'not to find, {t.masked}'}: "
              "much higher than full ranking, and no safe order of models")
     step = max(1, 2**19//(n+1))
     return Candidates(t.users, words, len(lists.cols), 0, lists=lists, step=step)

@@ -238,7 +238,7 @@ def evaluate(self:CollabLearner,
     metrics=None, # names such as 'ndcg@10', 'auc'; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
     baseline:bool=True, # measure popularity on the same users and candidates: `ev.baseline`
-    exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
+    exclude_seen=True, # leave out the user's training rows; False: they may be found; {'buy'}: those of these events
     to:str=None, # 'polars' or 'arrow': what `ev.per_user` and `ev.by` are; None: pandas
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):

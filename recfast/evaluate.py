@@ -295,7 +295,7 @@ def evaluate_recommender(
     time_name:str=None, # column of times in the test frame; None: that of training, or 'timestamp'
     memory:int=2**28, progress:bool=True, # as in `rank_items`
     baseline:bool=True, # measure popularity on the same users and candidates
-    exclude_seen=True, # leave out the user's own training rows; False: they are candidates, and may be found
+    exclude_seen=True, # leave out the user's training rows; False: they may be found; {'buy'}: those of these events
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
     test = as_frame(test)

@@ -18,7 +18,8 @@ from scipy.sparse import csr_matrix
 from torch.nn.functional import pad
 from fastcore.basics import patch,store_attr
 from fastprogress.fastprogress import progress_bar
-from .core import check_numbers
+from .core import RatingsError,check_numbers,first_few
+from .data import weights # noqa: F401 (rows find their events)
 
 # %% ../nbs/40_ranking.ipynb #fad7965a
 def check_nan(scores:torch.Tensor): # of any shape
@@ -71,18 +72,22 @@ def seen_pairs(
 
 # %% ../nbs/40_ranking.ipynb #c9cb9991
 def check_seen(
-    exclude_seen, # True or False
+    exclude_seen, # True, False or kinds of events
+    told:bool=False, # of histories, which name no events
 ):
-    "Raise `TypeError` for what does not say which pairs are seen"
-    if not isinstance(exclude_seen, (bool,np.bool_)):
-        raise TypeError(f"exclude_seen={exclude_seen!r:.60}, expected True or False")
+    "Raise `TypeError` for what does not say which pairs are seen, `RatingsError` for events of histories"
+    if isinstance(exclude_seen, (bool,np.bool_)): return
+    if told: raise RatingsError(f"exclude_seen={exclude_seen!r:.60}: a history names no events, pass True or False")
+    if isinstance(exclude_seen, (str,set,frozenset,list,tuple)) and exclude_seen: return
+    raise TypeError(f"exclude_seen={exclude_seen!r:.60}, expected True, False or kinds of events such as {{'buy'}}")
 
 def seen_csr(
     rows, # `Interactions`
-    exclude_seen=True, # leave out their pairs; False: leave out nothing
+    exclude_seen=True, # leave out their pairs; False: leave out nothing; kinds of events: those of these rows
 )->csr_matrix: # [U,I] float32, 1 for a pair
-    "The pairs that lists leave out; raises `TypeError` as `check_seen` does"
+    "The pairs that lists leave out; raises `TypeError` as `check_seen` does, `RatingsError` for kinds not there"
     check_seen(exclude_seen)
+    if not isinstance(exclude_seen, (bool,np.bool_)): return rows.of_events(exclude_seen).csr()
     if exclude_seen: return rows.csr()
     return csr_matrix((rows.n_users,rows.n_items), dtype=np.float32)
 
@@ -91,7 +96,10 @@ def seen_words(
     exclude_seen=True, # as in `seen_csr`
 )->str: # the end of a sentence
     "Which training rows a list is without"
-    return "less the user's own training rows" if exclude_seen else "the user's own training rows among them"
+    if isinstance(exclude_seen, (bool,np.bool_)):
+        return "less the user's own training rows" if exclude_seen else "the user's own training rows among them"
+    kinds = [exclude_seen] if isinstance(exclude_seen, str) else sorted(exclude_seen, key=str)
+    return f"less the user's own training rows of {first_few(kinds)}"
 
 # %% ../nbs/40_ranking.ipynb #7cd9b415
 def pair_matrix(

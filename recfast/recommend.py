@@ -116,7 +116,7 @@ def lists(self:Recommender,
     users:np.ndarray, # [U] user rows
     k:int=10, # list length
     candidates:torch.Tensor=None, # [I] bool; None: every trained item
-    exclude_seen:bool=True, # leave out what the user has rated
+    exclude_seen=True, # as in `recommend`
     memory:int=2**28, # bytes for a chunk of scores
     progress:bool=False, # show a bar when there are many chunks
 )->tuple: # (scores [U,k] falling, item rows [U,k]); score -inf where no candidate was left
@@ -134,7 +134,7 @@ def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every trained user
     k:int=10, # list length
     *, history=None, # {item: rating}, liked items, a frame (of several people, if it has users), or a list of several
-    exclude_seen:bool=True, # leave out what the user has rated
+    exclude_seen=True, # leave out what the user has rated; kinds of events such as {'buy'}: only what was bought
     item_ids=None, # allow list, of which unknown ones are counted in a warning; None: every trained item
     exclude_item_ids=None, # deny list, unknown ones are no matter
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
@@ -145,7 +145,7 @@ def recommend(self:Recommender,
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
     check_to(to)
-    check_seen(exclude_seen)
+    check_seen(exclude_seen, history is not None)
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown)
     if history is not None:

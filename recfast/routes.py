@@ -48,7 +48,7 @@ def _recommend_request(Ids, Items, History, K):
         user_ids: Ids|None = None
         k: K = 10
         history: History|None = None
-        exclude_seen: bool = True
+        exclude_seen: bool|list[str] = True
         item_ids: Items|None = None
         exclude_item_ids: Items|None = None
         on_unknown: OnUnknown = 'raise'
@@ -153,10 +153,10 @@ _ONE_OF_TWO = ('pass user_ids or history, one of the two (lists for every user: 
 @patch
 async def recommend(self:Answers, q): # q: a `Recommend` request
     "Rows of `rec.recommend`"
-    if (q.user_ids is None)==(q.history is None):
-        raise RequestError(_ONE_OF_TWO)
-    usual = q.history is None and q.item_ids is None and q.exclude_item_ids is None and q.on_unknown=='raise'
-    if usual: return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)
+    if (q.user_ids is None)==(q.history is None): raise RequestError(_ONE_OF_TWO)
+    asked = q.history,q.item_ids,q.exclude_item_ids,q.on_unknown,type(q.exclude_seen)
+    if asked==(None,None,None,'raise',bool):
+        return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)
     history = None if q.history is None else self.history(q.history)
     items = dict(item_ids=self.items(q.item_ids), exclude_item_ids=self.items(q.exclude_item_ids))
     asked = dict(items, history=history, exclude_seen=q.exclude_seen, on_unknown=q.on_unknown)

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from recfast.bundle import load_bundle
@@ -12,10 +13,12 @@ from recfast.cli import app
 from recfast.data.loaders import CollabDataLoaders
 from recfast.evaluate import compare, evaluate_recommender, hit_lists
 from recfast.learner import collab_learner
+from recfast.core import RatingsError
 from recfast.models.ials import IALS
 from recfast.models.knn import ItemKNN
 from recfast.models.linear import EASE, Popularity
 from recfast.models.sequence import SASRec
+from recfast.serve import make_app
 from recfast.testing import synth_ratings
 from recfast.tune import tune
 
@@ -120,7 +123,7 @@ def test_stars_are_no_different():
     ev = learn.evaluate(k=5, exclude_seen=False)
     assert ev['rmse']==learn.evaluate(k=5)['rmse'] and [ev['hit@5'],ev['recall@5']]==pytest.approx(hand(learn, 5, True))
 
-@pytest.mark.parametrize('what', ['no', 0, None, 'train'])
+@pytest.mark.parametrize('what', ['', 0, None, [], {'buy': True}])
 def test_what_says_nothing_is_refused_at_every_door(play_loaders, what):
     learn = fitted(play_loaders, EASE)
     doors = [lambda: learn.evaluate(exclude_seen=what), lambda: learn.recommend('u01', exclude_seen=what),
@@ -148,3 +151,70 @@ def test_the_shell(play_loaders, tmp_path):
     rec,got = load_bundle(tmp_path/'b'),json.loads((tmp_path/'m.json').read_text(encoding='utf-8'))
     want = evaluate_recommender(rec.model, rec.train, test, k=3, rated=False, exclude_seen=False)
     assert got['metrics']==want.summary and 'among them' in got['protocol']
+
+
+# events
+
+def shop(seed=0):
+    "Views and purchases of 40 people"
+    df = plays(seed=seed)
+    return df.assign(kind=np.where(np.random.RandomState(seed).rand(len(df))<.3, 'buy', 'view'))
+
+@pytest.fixture(scope='module')
+def shop_learn():
+    return fitted(CollabDataLoaders.implicit_from_df(shop(), n_neg=0, bs=64, seed=0, event_name='kind'), EASE)
+
+def of_kind(learn, part, kinds):
+    rows = learn.dls.interactions(part)
+    return (rows if kinds is None else rows.of_events(kinds)).frame().groupby('user_id').item_id.agg(set).to_dict()
+
+@pytest.mark.parametrize('kinds', [{'buy'}, 'buy', ['view'], ('view','buy')])
+def test_only_these_events_count_as_seen(shop_learn, kinds):
+    seen = of_kind(shop_learn, 'all', kinds)
+    full = shop_learn.recommend(k=99, exclude_seen=False).groupby('user_id').item_id.agg(list)
+    got = shop_learn.recommend(k=99, exclude_seen=kinds).groupby('user_id').item_id.agg(list)
+    for u,items in full.items(): assert got.get(u, [])==[i for i in items if i not in seen.get(u, ())]
+
+@pytest.mark.parametrize('kinds', [{'buy'}, ['view']])
+def test_the_measurement_leaves_out_the_same(shop_learn, kinds):
+    seen,want = of_kind(shop_learn, 'train', kinds),of_kind(shop_learn, 'valid', None)
+    full = shop_learn.recommend(k=99, exclude_seen=False).groupby('user_id').item_id.agg(list)
+    recall = {u: len({i for i in full[u] if i not in seen.get(u, ())} & set([i for i in full[u] if i not in seen.get(u, ())][:3]) & (w-seen.get(u, set())))
+        /len(w-seen.get(u, set())) for u,w in want.items() if w-seen.get(u, set())}
+    ev = shop_learn.evaluate(k=3, metrics='recall', exclude_seen=kinds)
+    assert ev.per_user.set_index('user_id')['recall@3'].to_dict()==pytest.approx(recall)
+    assert f"less the user's own training rows of {[*kinds][0]!r}" in ev.protocol
+    assert compare(shop_learn, k=3, metric='recall@3', exclude_seen=kinds).table['mean'].iloc[0]==pytest.approx(ev['recall@3'])
+    pop = fitted(shop_learn.dls, Popularity).evaluate(k=3, metrics='recall', exclude_seen=kinds)
+    assert ev.baseline.summary==pop.summary
+
+def test_every_kind_of_candidates_takes_events(shop_learn):
+    for c in CANDIDATES.values(): assert 'in neither part' not in shop_learn.evaluate(candidates=c, k=2, exclude_seen={'buy'}).protocol
+
+def test_ranking_metrics_take_events(shop_learn):
+    learn = collab_learner(shop_learn.dls, arch=EASE, cbs=RankingMetrics('recall@3', exclude_seen={'buy'}))
+    with learn.quiet(): learn.fit(1)
+    assert learn.ranking_metrics.vals['recall@3']==shop_learn.evaluate(k=3, metrics='recall', exclude_seen={'buy'})['recall@3']
+
+def test_kinds_that_are_not_there(shop_learn, play_loaders):
+    for ask in (lambda: shop_learn.recommend('u01', exclude_seen={'wish'}), lambda: shop_learn.evaluate(exclude_seen={'wish'})):
+        with pytest.raises(RatingsError, match="no events of kind 'wish'; there are 'buy', 'view'"): ask()
+    with pytest.raises(RatingsError, match='event_name='): fitted(play_loaders, EASE).recommend('u01', exclude_seen={'buy'})
+    with pytest.raises(RatingsError, match='a history names no events'): shop_learn.recommend(history=['s1'], exclude_seen={'buy'})
+    with pytest.raises(TypeError, match='exclude_seen='): shop_learn.recommend('u01', exclude_seen=set())
+
+def test_events_in_bundle_shell_and_service(shop_learn, tmp_path):
+    shop_learn.save_bundle(tmp_path/'b')
+    want = shop_learn.recommend('u01', k=3, exclude_seen={'buy'})
+    assert load_bundle(tmp_path/'b').recommend('u01', k=3, exclude_seen={'buy'}).item_id.tolist()==want.item_id.tolist()
+    run = lambda *args: CliRunner().invoke(app, [*map(str, args)])
+    res = run('recommend', tmp_path/'b', '--user', 'u01', '-k', 3, '--seen-event', 'buy', '--out', '-')
+    assert [o.split(',')[1] for o in res.stdout.splitlines()[1:]]==want.item_id.tolist(), res.output
+    shop(9)[:200].to_csv(tmp_path/'t.csv', index=False)
+    res = run('evaluate', tmp_path/'b', tmp_path/'t.csv', '--seen-event', 'buy')
+    assert res.exit_code==0 and "rows of 'buy'" in ' '.join(res.stdout.split()), res.output
+    assert run('recommend', tmp_path/'b', '--user', 'u01', '--seen-event', 'buy', '--include-seen').exit_code==2
+    with TestClient(make_app(tmp_path/'b')) as web:
+        rows = web.post('/recommend', json=dict(user_ids=['u01'], k=3, exclude_seen=['buy'])).json()
+        assert [o['item_id'] for o in (rows if isinstance(rows, list) else rows['rows'])]==want.item_id.tolist()
+        assert web.post('/recommend', json=dict(user_ids=['u01'], exclude_seen=['wish'])).status_code in (400,422)
