@@ -23,10 +23,10 @@ from fastcore.meta import delegates
 from .collab import CollabLearner
 from .core import RecfastError,first_few
 from .data.frames import as_frame
-from .data.columns import Columns,parse_times
+from .data.columns import Columns
 from .data.loaders import CollabDataLoaders
 from .data.ratings import validate_ratings
-from .data.split import global_time_split,leave_last_out
+from .data.split import global_time_split,leave_last_out,readable_times
 from .evaluate import Evaluation
 from .learner import collab_learner
 from .models.base import offers
@@ -54,10 +54,11 @@ def _what_it_reads(cls): # of models
     return 'pairs'
 
 # %% ../nbs/59_train.ipynb #f2d0912a
-def _checked_table(df, **names):
-    "The table with times that can be ordered, and its columns; raises `RatingsError`"
-    columns = Columns.find(df, **names)
-    if columns.time is not None: df = parse_times(df, columns.time)
+def _checked_table(df, asked, **names):
+    "The table with times that can be ordered, or without where nothing asks for them, and its columns"
+    found = Columns.find(df, **names)
+    df,columns = readable_times(df, found, asked)
+    if columns.time!=found.time: df = df.drop(columns=found.time)
     return validate_ratings(df, *columns[:4]),columns
 
 # %% ../nbs/59_train.ipynb #776d97ee
@@ -152,9 +153,10 @@ def table_learner(
     "A learner that suits a table; raises `ArgumentError`, and `RatingsError` for a table that cannot be used"
     cls = _registered(arch) if isinstance(arch, str) else arch or DotProductBias
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
-    df,columns = _checked_table(as_frame(df), **names)
-    if columns.rating is None: _note_clicks(df, y_range)
     reads,config = _what_it_reads(cls),config or {}
+    asked = time_name is not None or split!='random' or reads=='sequences' or weighing.get('half_life') is not None
+    df,columns = _checked_table(as_frame(df), asked, **names)
+    if columns.rating is None: _note_clicks(df, y_range)
     share = _share_held_out(df, columns, split, valid_pct)
     if bs is None: bs = _batch_size(df, columns, reads, config.get('by', 'item'), share)
     dls = _loaders(df, columns, reads, split, valid_pct, config, bs=bs, seed=seed, **weighing)

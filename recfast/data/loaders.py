@@ -20,11 +20,10 @@ from fastcore.foundation import L
 from ..core import Kept,RatingsError,add_later,check_kwargs,first_few,kept
 from .frames import as_frame,no_frame
 from .batches import RatingDL,epoch_seed
-from .columns import parse_times
 from .columns import OWN,Columns,find_columns
 from .interactions import BY,Interactions
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
-from .split import resolve_splits,seed_or_drawn
+from .split import readable_times,resolve_splits,seed_or_drawn
 from .vocab import Vocab,check_vocab
 from .weights import Weighing,age,summed,weigh
 from ..tables import read_csv,read_parquet
@@ -192,9 +191,11 @@ def rows_by_vocab(
 # %% ../../nbs/16_data.loaders.ipynb #ec44c8d7
 @patch(cls_method=True)
 def _from_table(cls:CollabDataLoaders, ratings, columns, how, duplicates, splits, valid_pct, seed, vocab, verbose,
-                bs, val_bs, **others):
+                bs, val_bs, asked, **others):
     "Loaders of a table, `columns` of it and `how` its rows are weighed"
     _check_duplicates(duplicates, how)
+    asked = asked or callable(splits) or duplicates=='last' or how.half_life is not None
+    ratings,columns = readable_times(ratings, columns, asked)
     table,columns,how = weigh(ratings, columns, how)
     parts = _parts(table, columns, duplicates, splits, valid_pct, seed, how)
     trained = parts[0] if columns.weight is None else parts[0][parts[0][columns.weight]>0]
@@ -241,14 +242,7 @@ def from_df(cls:CollabDataLoaders,
     how = Weighing(weight_name, event_name, event_weights, half_life, duplicates=='sum')
     more = _passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs)
     return cls._from_table(ratings, columns, how, duplicates, splits, valid_pct, seed, vocab, verbose, path=path,
-        device=device, bs=bs, val_bs=val_bs, pin_memory=pin_memory, **more)
-
-# %% ../../nbs/16_data.loaders.ipynb #4679226b
-def _with_times(ratings, **kwargs):
-    "The table of a file with its text times as datetimes"
-    names = {k: v for k,v in kwargs.items() if k.endswith('_name')}
-    time = Columns.find(ratings, need=(), **names).time
-    return ratings if time is None else parse_times(ratings, time)
+        device=device, bs=bs, val_bs=val_bs, pin_memory=pin_memory, asked=time_name is not None, **more)
 
 # %% ../../nbs/16_data.loaders.ipynb #4006b6e7
 @patch(cls_method=True)
@@ -257,16 +251,15 @@ def from_csv(cls:CollabDataLoaders,
     **kwargs # passed to `from_df`
 ):
     "Build from a csv file"
-    return cls.from_df(_with_times(read_csv(csv), **kwargs), **kwargs)
+    return cls.from_df(read_csv(csv), **kwargs)
 
-# %% ../../nbs/16_data.loaders.ipynb #15bc193c
 @patch(cls_method=True)
 def from_parquet(cls:CollabDataLoaders,
     file, # path or buffer
     **kwargs # passed to `from_df`
 ):
     "Build from a parquet file"
-    return cls.from_df(_with_times(read_parquet(file), **kwargs), **kwargs)
+    return cls.from_df(read_parquet(file), **kwargs)
 
 # %% ../../nbs/16_data.loaders.ipynb #d1b7539f
 @patch(cls_method=True)
@@ -279,10 +272,9 @@ def from_wide(cls:CollabDataLoaders,
     frame = as_frame(wide)
     if not isinstance(frame, pd.DataFrame): raise RatingsError(no_frame(wide, 'wide', 'a row per user'))
     if frame is not wide and frame.index.name is None: frame = frame.set_index(frame.columns[0])
-    user = frame.index.name or OWN.user
-    item = frame.columns.name or OWN.item
-    ratings = wide_to_long(frame, user, item, rating_name)
-    return cls.from_df(ratings, user_name=user, item_name=item, rating_name=rating_name, **kwargs)
+    names = dict(user_name=frame.index.name or OWN.user, item_name=frame.columns.name or OWN.item)
+    rows = wide_to_long(frame, *names.values(), rating_name)
+    return cls.from_df(rows, **names, rating_name=rating_name, **kwargs)
 
 # %% ../../nbs/16_data.loaders.ipynb #05d7d4ee
 def _rows_as_frame(rows, names):

@@ -79,7 +79,9 @@ def _check_columns(ratings, user_name, item_name, rating_name, time_name, rating
         vals,replace = rating_numbers(ratings, rating_name)
         if rating_range is not None: check_range(ratings, rating_name, vals, rating_range)
         if replace: ratings = ratings.assign(**{rating_name: vals})
-    if time_name is not None: check_time(ratings, time_name)
+    if time_name is not None:
+        ratings = parse_times(ratings, time_name)
+        check_time(ratings, time_name)
     return ratings,vals
 
 # %% ../../nbs/11_data.ratings.ipynb #35a3eb62
@@ -270,7 +272,7 @@ def time_column(
     name = Columns.find(ratings, need=(), time_name=time_name).time
     if name is None and needed: name = OWN.time
     if name is None: return None
-    check_frame(ratings, time_name=name)
+    ratings = parse_times(ratings, name)
     check_time(ratings, name)
     return ratings[name]
 

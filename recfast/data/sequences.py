@@ -22,7 +22,7 @@ from .implicit import note_dislikes
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs,make_vocabs,rows_by_vocab
 from .ratings import count_duplicates,last_rows,time_order,to_implicit,validate_ratings
-from .split import seed_or_drawn
+from .split import readable_times,seed_or_drawn
 
 # %% ../../nbs/19_data.sequences.ipynb #7df3ab8c
 class Histories:
@@ -223,7 +223,7 @@ def _note_order(ratings, columns):
 # %% ../../nbs/19_data.sequences.ipynb #8b26e389
 def _events(ratings, threshold, **names):
     "The rows that count, and their columns"
-    columns = Columns.find(ratings, **names)
+    ratings,columns = readable_times(ratings, Columns.find(ratings, **names), True)
     if threshold is not None: ratings = to_implicit(ratings, threshold, columns.rating or OWN.rating)
     else: note_dislikes(ratings, columns.rating, "pass threshold=, or leave those rows out")
     _note_order(ratings, columns)

@@ -8,15 +8,16 @@ Docs: https://recfast.github.io/recfast/data.split.html.md"""
 
 # %% auto #0
 __all__ = ['random_split', 'seed_or_drawn', 'user_split', 'item_split', 'k_fold', 'leave_last_out', 'global_time_split',
-           'held_out_users', 'stratified_split', 'resolve_splits', 'last_rows', 'leakage', 'leaking_rows', 'time_order']
+           'held_out_users', 'stratified_split', 'resolve_splits', 'readable_times', 'last_rows', 'leakage',
+           'leaking_rows', 'time_order']
 
 # %% ../../nbs/12_data.split.ipynb #324a0dc7
-import inspect
+import inspect,warnings
 from functools import partial
 import numpy as np,pandas as pd,torch
 from ..core import RatingsError,first_few
 from .frames import as_frame
-from .columns import Columns,check_frame,check_ids
+from .columns import Columns,check_frame,check_ids,check_time,parse_times
 from .ratings import cut_groups,grouped,last_rows,leakage,leaking_rows,time_column,time_order
 
 # %% ../../nbs/12_data.split.ipynb #fc2c4974
@@ -301,6 +302,23 @@ def resolve_splits(
     if isinstance(splits, str): return _marked(ratings, splits)
     if callable(splits): splits = splits(ratings, **_asked(splits, names))
     return _checked_pair(splits, len(ratings))
+
+# %% ../../nbs/12_data.split.ipynb #4679226b
+def readable_times(
+    ratings:pd.DataFrame, # a table; not changed
+    columns:Columns, # of it
+    asked:bool, # does anything read the times?
+)->tuple: # (the table with its text times as datetimes, its columns: without times where they were left out)
+    "Times of a table in an order; raises `RatingsError` for times that are asked for and cannot be read"
+    if columns.time is None: return ratings,columns
+    try:
+        table = parse_times(ratings, columns.time)
+        check_time(table, columns.time)
+        return table,columns
+    except RatingsError as e:
+        if asked: raise
+        warnings.warn(f"times are left out: {e} Nothing reads them here; time_name= asks for them.", stacklevel=3)
+        return ratings,columns._replace(time=None)
 
 # %% ../../nbs/12_data.split.ipynb #370ad387
 _all_ = ['last_rows', 'leakage', 'leaking_rows', 'time_order'] # moved; still offered here

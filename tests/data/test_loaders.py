@@ -359,11 +359,31 @@ def test_text_times_of_a_file_are_read(tmp_path, name, form):
     getattr(df, f'to_{form}')(tmp_path/'r', index=False)
     dls = getattr(CollabDataLoaders, f'from_{form}')(tmp_path/'r', valid_pct=0, bs=2, time_name=name)
     assert sorted(pd.Series(dls.train_ds.times).dt.day)==[2,5,5,6,9]
-    with pytest.raises(RatingsError, match='Expected seconds or datetimes'): loaders(df, time_name=name)
+    assert sorted(loaders(df, time_name=name, valid_pct=0, bs=2).train_ds.times)==sorted(dls.train_ds.times)
 
-def test_text_times_of_a_file_that_cannot_be_read(tmp_path):
-    FEW.assign(timestamp='yesterday').to_csv(tmp_path/'r.csv', index=False)
-    with pytest.raises(RatingsError, match="column 'timestamp' has times that cannot be read: 'yesterday'"): CollabDataLoaders.from_csv(tmp_path/'r.csv')
+ISO = FRAME.assign(timestamp=(pd.Timestamp('2024-05-01')+pd.to_timedelta(FRAME.timestamp-FRAME.timestamp.min(), unit='h')).dt.strftime('%Y-%m-%dT%H:%M'))
+
+@pytest.mark.parametrize('build', [loaders, CollabDataLoaders.implicit_from_df, CollabDataLoaders.rows_from_df, CollabDataLoaders.sequences_from_df], ids=lambda o: o.__name__)
+def test_text_times_are_read_by_every_builder(build):
+    from recfast.data import implicit,rows,sequences # noqa: F401
+    times = [build(o, bs=16, seed=1).interactions().times for o in (ISO, ISO.assign(timestamp=pd.to_datetime(ISO.timestamp)))]
+    assert (times[0]==times[1]).all() and times[0].dtype.kind=='M'
+
+@pytest.mark.parametrize('split', [global_time_split, leave_last_out])
+def test_text_times_are_read_by_splits(split):
+    want = split(ISO.assign(timestamp=pd.to_datetime(ISO.timestamp)))
+    assert all(np.array_equal(a, b) for a,b in zip(split(ISO), want)) and ISO.timestamp.dtype.kind not in 'M'
+
+@pytest.mark.parametrize('times', [lambda n: ['17/05/2024 18:30']*n, lambda n: ['yesterday']*n, lambda n: [None,*range(n-1)], lambda n: [float('inf'),*range(n-1)]], ids=['day first','word','hole','no number'])
+def test_times_nobody_asked_for_are_left_out_and_said(tmp_path, times):
+    df = FRAME.assign(timestamp=times(len(FRAME)))
+    with pytest.warns(UserWarning, match="times are left out: column 'timestamp' .* time_name= asks for them"): dls = loaders(df)
+    assert dls.interactions().times is None and len(dls.train_ds)==len(loaders(FRAME).train_ds)
+    df.to_csv(tmp_path/'r.csv', index=False)
+    with pytest.warns(UserWarning, match='times are left out'): CollabDataLoaders.from_csv(tmp_path/'r.csv')
+    for asked in (dict(time_name='timestamp'), dict(splits=global_time_split), dict(duplicates='last')):
+        with pytest.raises(RatingsError, match="column 'timestamp'"): loaders(df, **asked)
+    with pytest.raises(RatingsError, match="column 'timestamp'"): CollabDataLoaders.sequences_from_df(df)
 
 def test_ids_of_a_file_may_look_like_times():
     csv = io.StringIO('timestamp,who,rating\nmonday,1,3\ntuesday,1,4\n')

@@ -209,7 +209,7 @@ def test_a_time_that_is_missing(split, hole):
     (lambda: leave_last_out(DF, time_name='when'), "no column 'when'"),
     (lambda: user_split(DF, user_name='user'), "Did you mean user_name='user_id'"),
     (lambda: leave_last_out(DF, 0), 'n=0, expected 1 or more'),
-    (lambda: global_time_split(DF.assign(timestamp=list('123'))), 'Expected seconds or datetimes'),
+    (lambda: global_time_split(DF.assign(timestamp=list('123'))), 'Expected numbers or text such as 2024-05-17'),
     (lambda: global_time_split(DF.assign(timestamp=7)), "all 3 rows of column 'timestamp' have the time 7"),
     (lambda: global_time_split(DF, cutoff=1), 'leaves no training rows.*goes from 1 to 3'),
     (lambda: global_time_split(DF, cutoff='1998-04-01'), "cutoff='1998-04-01' cannot be compared with column 'timestamp'"),

@@ -145,8 +145,10 @@ def test_text_times_are_read(ratings, tmp_path):
     df.to_csv(tmp_path/'t.csv', index=False)
     assert train(tmp_path/'t.csv', tmp_path/'b', '--arch', 'nextitem').exit_code==0
     df.assign(timestamp='yesterday').to_csv(tmp_path/'t.csv', index=False)
-    res = train(tmp_path/'t.csv', tmp_path/'b')
+    res = train(tmp_path/'t.csv', tmp_path/'b', '--split', 'time')
     says(res, "recfast train: column 'timestamp' has times that cannot be read: 'yesterday'")
+    res = train(tmp_path/'t.csv', tmp_path/'b')
+    assert res.exit_code==0 and res.stderr.count('Note: times are left out')==1 and '--time-name asks for them' in res.stderr
 
 def test_a_file_is_read_as_from_csv_reads_it(tmp_path):
     df = synth_ratings().assign(item_id=lambda d: d.item_id.map({1: 'NA', 2: 'null'}).fillna(d.item_id.astype(str)), timestamp=lambda d: pd.to_datetime(d.timestamp, unit='s').astype(str))
