@@ -83,8 +83,7 @@ class Fast:
         ran:bool, # did it?
         why:str='', # why not
     ):
-        self.ran = ran
-        self.why = why
+        self.ran,self.why = ran,why
 
     def __bool__(self): return self.ran
     def __repr__(self):
@@ -288,8 +287,7 @@ def flush(self:_BatchLog):
 def _fast_measure(self:FastLoop, rec):
     "Loss and metrics of the predictions there are"
     self.loss = self.loss_grad = self._batch_loss()
-    if rec:
-        for m in rec._valid_mets: m.accumulate(self)
+    for m in rec._valid_mets if rec else (): m.accumulate(self)
 
 @patch
 def _fast_valid(self:FastLoop):
@@ -297,8 +295,9 @@ def _fast_valid(self:FastLoop):
     rec = getattr(self, 'recorder', None)
     bar = getattr(self, 'progress', None)
     due = time.perf_counter()
+    n = 2 if self.dl.weighs else 9 # parts of a batch before its weights
     for self.iter,b in enumerate(self.dl):
-        self._split(b)
+        self.xb,self.yb,self.wb = b[:1],b[1:n],b[n:]
         self.pred = self.model(*self.xb)
         if self.yb: self._fast_measure(rec)
         if bar and time.perf_counter()>due:
@@ -313,10 +312,11 @@ def _fast_train(self:FastLoop):
     h = self.opt.hypers[0]
     opt = FusedAdam(self.opt)
     log = _BatchLog(self)
+    n = 2 if self.dl.weighs else 9 # parts of a batch before its weights
     per_batch = 1./(self.n_iter*self.n_epoch)
     try:
         for self.iter,b in enumerate(self.dl):
-            self._split(b)
+            self.xb,self.yb,self.wb = b[:1],b[1:n],b[n:]
             self._schedule(schedules, h)
             self.pred = self.model(*self.xb)
             if self.yb: self._fast_step(opt, clips)
