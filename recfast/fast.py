@@ -112,9 +112,9 @@ def _set_device(self:FastLoop, b):
 @patch
 def _split(self:FastLoop, b):
     "Input and target of a batch, and what its rows weigh"
-    weighs = getattr(self.dl or self.dls.train, 'weighs', False)
-    Learner._split(self, b[:2] if weighs else b)
-    self.wb = b[2:] if weighs else ()
+    n = 2 if getattr(self.dl, 'weighs', getattr(self.dls.train, 'weighs', False)) else 9 # a list of batches does not say
+    Learner._split(self, b[:n])
+    self.wb = b[n:]
 
 # %% ../nbs/55_fast.ipynb #8f487e6f
 @patch

@@ -80,7 +80,7 @@ class RowDL(RatingDL):
         check_by(by)
         super().__init__(dataset, **kwargs)
         self.inputs = dataset if inputs is None else inputs
-        self.by = by
+        self.by,self.at = by,None # a pass goes over rows, whatever their cells weigh
         self.rows = torch.from_numpy(np.unique(dataset.known().rows_of(by))).long() # those with something to predict
         self.n = len(self.rows)
 

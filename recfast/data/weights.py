@@ -169,6 +169,7 @@ def age(
     "The weights as of the latest training row; raises `RatingsError` where no training row weighs anything"
     if columns.weight is None: return table
     if how.half_life is not None and len(train):
+        _check_holes(table, columns.time, 'times')
         times = table[columns.time]
         faded = decay(times, how.half_life, times.iloc[train].max())
         table = table.assign(**{columns.weight: table[columns.weight]*faded})

@@ -223,6 +223,15 @@ def test_whole_rows_weigh_by_cell():
     assert w.shape==y.shape and ((w>0)==known).all()
     torch.testing.assert_close(got, mean_by_hand((pred-y)[known]**2, w[known]))
 
+@pytest.mark.parametrize('by', ['user','item'])
+@pytest.mark.parametrize('n_classes', [None,5])
+def test_a_pass_over_whole_rows_has_each_once(by, n_classes):
+    dls = CollabDataLoaders.rows_from_df(LOG, by, bs=4, seed=0, weight_name='w')
+    n = [len(x) for x,y,w in dls.train]
+    assert sum(n)==LOG[f'{by}_id'].nunique() and all(((w>0)<=~y.isnan()).all() for _,y,w in dls.train)
+    learn = fit(collab_learner(dls, 4, arch=AutoRec, config=dict(n_classes=n_classes) if n_classes else None), 1)
+    assert np.isfinite(list(learn.recorder.values[-1])).all()
+
 def test_a_multinomial_counts_a_click_by_its_weight():
     df = ONCE.assign(w=ONCE.w+.1, rating=1.)
     dls = CollabDataLoaders.rows_from_df(df, 'user', bs=8, seed=0, weight_name='w', valid_pct=0)
@@ -375,6 +384,8 @@ def test_the_shell_weighs_as_python_does(tmp_path):
     args += ['--event-weights', 'view=0,cart=3,buy=8', '--half-life', '5d']
     res = CliRunner().invoke(app, [str(o) for o in args])
     assert res.exit_code==0 and 'rows weighed by w, by kind (view 0, cart 3, buy 8), half-life 5d' in ' '.join(res.output.split())
+    told = CliRunner().invoke(app, ['info', str(tmp_path/'b')]).output
+    assert 'rows weighed by w' in ' '.join(told.split())
     own = clicks(dated, seed=42, event_name='kind', event_weights=WORTH, half_life='5d')
     assert load_bundle(tmp_path/'b').train.weights.tolist()==own.train_ds.weights.tolist()
     for flag,said in (('view=1','without a weight'), ('view','expected kind=weight'), ('view=1,view=2','each once')):
