@@ -126,3 +126,13 @@ def test_the_stored_service_under_load_made_no_error_and_did_not_grow():
 def test_the_stored_lists_for_everybody_stay_under_two_gigabytes():
     r = load('batch_all.json')[0]
     assert (r['users'],r['items'],r['lists_rows'])==(160_000,59_000,1_600_000) and r['peak_memory_mb']<2000
+
+def test_weights_of_rows_find_more_purchases_than_rows_that_count_alike():
+    shop = load('shop_weights.json')[0]
+    assert [r['seed'] for r in shop['runs']]==[0,1,2]
+    for run in shop['runs']:
+        assert set(run['models'])=={'EASE','ItemKNN','IALS','softmax'}
+        for o in run['models'].values():
+            for how in ('weights','weights and half-life'):
+                mean_gain,low,high = o[how]['gain']
+                assert 0<low<mean_gain<high and o[how]['ndcg@10']-o['plain']['ndcg@10']==pytest.approx(mean_gain, abs=1e-9)
