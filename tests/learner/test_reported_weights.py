@@ -3,12 +3,14 @@ import io
 import pickle
 import warnings
 from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from fastai.callback.tracker import SaveModelCallback as FastaiSaves
+from fastai.data.core import DataLoaders
 from fastai.interpret import Interpretation
 from fastai.learner import Learner, load_learner
 from fastai.losses import MSELossFlat
@@ -51,9 +53,15 @@ OTHERS = { # what may have happened to the table since
     'ids as text': FRAME.astype({'user_id': str, 'item_id': str}),
     'users and items exchanged': FRAME.rename(columns=dict(user_id='item_id', item_id='user_id')),
 }
-other = pytest.mark.parametrize('df', OTHERS.values(), ids=list(OTHERS))
+other = pytest.mark.parametrize('df', OTHERS)
 
-def loaders(df=FRAME, **kwargs): return CollabDataLoaders.from_df(df, **{'bs': 32, 'seed': 1, 'valid_pct': .1, **kwargs})
+@cache
+def changed(name): return loaders(OTHERS[name])
+
+def loaders(df=FRAME, **kwargs):
+    "Loaders of a frame, or of one of `OTHERS` by its name"
+    if isinstance(df, str): return changed(df)
+    return CollabDataLoaders.from_df(df, **{'bs': 32, 'seed': 1, 'valid_pct': .1, **kwargs})
 def learner(df=FRAME, n_factors=4, **kwargs):
     dls = df if isinstance(df, CollabDataLoaders) else loaders(df)
     return without_progress(collab_learner(dls, n_factors, y_range=(0,5.5), **kwargs))
@@ -88,6 +96,7 @@ def test_a_built_model_is_not_put_on_other_ids(df): untouched(OLD, lambda: learn
 def test_other_loaders_are_no_loaders_of_a_learner(df):
     dls = OLD.dls
     untouched(OLD, lambda: setattr(OLD, 'dls', loaders(df)))
+    untouched(OLD, lambda: setattr(OLD, 'dls', DataLoaders(*loaders(df).loaders)))
     assert OLD.dls is dls and OLD.predict(1, 2)==OLD.predict(1, 2)
 
 @other
@@ -103,7 +112,7 @@ def test_a_loader_of_other_ids_is_not_predicted(df):
     untouched(OLD, lambda: OLD.get_preds(dl=dls.valid))
     untouched(OLD, lambda: OLD.validate(dl=dls.valid))
     untouched(OLD, lambda: OLD.show_results(dl=dls.valid))
-    untouched(OLD, lambda: OLD.get_preds(dl=dls.test_dl(df[:3])))
+    untouched(OLD, lambda: OLD.get_preds(dl=dls.test_dl(dls.valid_ds.frame()[:3])))
     untouched(OLD, lambda: Interpretation.from_learner(OLD, dl=dls.valid))
 
 @other
