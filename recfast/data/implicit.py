@@ -255,11 +255,12 @@ def from_csr(cls:CollabDataLoaders,
     m, # [U,I] a sparse matrix of scipy
     user_ids=None, # [U] ids of its rows; None: 0, 1, ...
     item_ids=None, # [I] ids of its columns; None: 0, 1, ...
-    rated:bool=False, # are the values ratings?
+    rated:bool=False, # are the values ratings? Else they are not read, or, with weight_name='rating', weights
     **kwargs # of `from_df` where they are, else of `implicit_from_df`
 ):
     "Build from a sparse matrix; raises `RatingsError` for what is none"
     ratings = matrix_frame(m, user_ids, item_ids)
     if rated: return cls.from_df(ratings, **kwargs)
     if (ratings.rating<0).any(): raise RatingsError("m has values below 0, which are no events: pass rated=True")
-    return cls.implicit_from_df(ratings[ratings.rating!=0].drop(columns='rating'), **kwargs)
+    unread = [] if kwargs.get('weight_name')=='rating' else ['rating']
+    return cls.implicit_from_df(ratings[ratings.rating!=0].drop(columns=unread), **kwargs)

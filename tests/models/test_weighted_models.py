@@ -372,6 +372,55 @@ def test_somebody_new_is_answered_by_what_was_learned(arch):
     lists = [learn.recommend(history=h, k=5) for h in ([1,2],pd.DataFrame(dict(item_id=[1,2])),{1: 1, 2: 1})]
     assert all(o.score.tolist()==lists[0].score.tolist() and np.isfinite(o.score).all() for o in lists)
 
+# neighbours
+
+def test_counts_of_a_sparse_matrix_are_weights_when_asked():
+    import scipy.sparse as sp
+    m = sp.random(30, 20, density=.4, format='csr', random_state=0)
+    m.data = np.ceil(m.data*9)
+    rows = CollabDataLoaders.from_csr(m, weight_name='rating', valid_pct=0, bs=16).train_ds
+    assert rows.weights.sum()==m.sum() and set(rows.values.tolist())=={1.}
+    assert CollabDataLoaders.from_csr(m, valid_pct=0, bs=16).train_ds.weights is None
+
+@pytest.mark.parametrize('n_neg', [0,2])
+def test_labels_have_weights(n_neg):
+    df = ONCE.assign(y=(ONCE.index%2)*1., w=ONCE.w+.1)
+    blocks = dict(blocks=True, n_neg=n_neg) if n_neg else {}
+    dls = CollabDataLoaders.implicit_from_df(df, label_name='y', weight_name='w', valid_pct=0, seed=0, bs=16, **blocks)
+    of = {tuple(o): w for o,w in zip(dls.interactions('all').pairs().tolist(), dls.interactions('all').weights.tolist())}
+    for x,y,w in dls.train:
+        for pair,label,weight in zip(x.tolist(), y.view(-1).tolist(), w.view(-1).tolist()):
+            if label: assert of[tuple(pair)]==weight
+    assert np.isfinite(list(fit(collab_learner(dls, 4), 1).recorder.values[-1])[0])
+
+def test_ratings_below_a_threshold_are_seen_and_weigh_nothing_in_training():
+    dls = clicks(ONCE.assign(w=ONCE.w+.1), threshold=4, valid_pct=0)
+    assert len(dls.train_ds)==(ONCE.rating>=4).sum() and len(dls.interactions())==len(ONCE)
+    assert dls.train_ds.weights.sum()==pytest.approx((ONCE.w+.1)[ONCE.rating>=4].sum(), rel=1e-5)
+
+def test_only_some_kinds_count_as_seen():
+    learn = fit(collab_learner(clicks(event_name='kind', event_weights=dict(view=1, cart=3, buy=8), valid_pct=0), arch=EASE), 1)
+    user = LOG.user_id[0]
+    own = LOG[LOG.user_id==user]
+    bought,met = set(own[own.kind=='buy'].item_id),set(own.item_id)
+    listed = set(learn.recommend(user, k=15, exclude_seen={'buy'}).item_id)
+    assert not listed & bought and listed & (met-bought)
+
+@pytest.mark.parametrize('frame', ['polars','pyarrow'])
+def test_frames_of_others(frame):
+    other = pytest.importorskip(frame)
+    df = other.from_pandas(LOG) if frame=='polars' else other.Table.from_pandas(LOG)
+    args = dict(event_name='kind', event_weights=WORTH, duplicates='sum')
+    assert clicks(df, **args).train_ds.weights.tolist()==clicks(**args).train_ds.weights.tolist()
+
+def test_fastai_asks_for_results_rates_and_losses():
+    from fastai.interpret import Interpretation
+    learn = fit(collab_learner(stars(), 4, y_range=(0,5.5)), 1)
+    learn.show_results(max_n=2)
+    with learn.no_bar():
+        learn.lr_find(show_plot=False)
+        assert len(Interpretation.from_learner(learn).top_losses(3)[0])==3
+
 # the shell
 
 def test_the_shell_weighs_as_python_does(tmp_path):
