@@ -51,7 +51,6 @@ Modules:
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
 - `recfast.histories`: One history of someone, from any form it comes in
-- `recfast.history_files`: Histories from a command line and from files
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
 - `recfast.likelihood`: How likely what somebody told is, as each loss of training has it

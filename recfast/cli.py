@@ -27,8 +27,7 @@ from .core import RecfastError
 from .data.vocab import cast_ids
 from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
-from .files import file_interactions,write_lists
-from .history_files import history_frame,parse_history
+from .files import file_interactions,history_frame,parse_history,write_lists
 from .models.zoo import named_model
 from .report import run_quickstart,run_train,write_report
 from .tables import table_kind,write_text

@@ -163,7 +163,7 @@ MOVED = { # module -> {name: the module that has it now}
     },
     'recfast.flat_losses': {'NextItemLoss': 'recfast.losses'},
     'recfast.evaluate': {'Comparison': 'recfast.compare', 'compare': 'recfast.compare'},
-    'recfast.histories': {'parse_history': 'recfast.history_files', 'read_histories': 'recfast.history_files'},
+    'recfast.histories': {'parse_history': 'recfast.files', 'read_histories': 'recfast.files'},
     'recfast.models.base': {
         'UserPrior': 'recfast.models.foldin',
         'fold_in': 'recfast.models.foldin',
