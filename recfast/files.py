@@ -12,6 +12,7 @@ __all__ = ['file_interactions', 'parse_history', 'history_frame', 'read_historie
 
 # %% ../nbs/66_files.ipynb #f87f7c7e
 import numpy as np,pandas as pd
+from .data.frames import as_ids
 from .data.columns import Columns
 from .data.interactions import Interactions
 from .data.ratings import validate_ratings
@@ -123,7 +124,7 @@ def write_lists(
     **kwargs # of `Recommender.recommend`
 )->int: # rows
     "The lists of many users to a file, in bounded memory"
-    ids = rec.known_ids() if user_ids is None else pd.Series(user_ids).to_numpy()
+    ids = rec.known_ids() if user_ids is None else as_ids(user_ids).to_numpy()
     return write_frames(path, _list_frames(rec, ids, users, progress, k=k, **kwargs))
 
 # %% ../nbs/66_files.ipynb #3e4c9ad8

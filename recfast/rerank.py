@@ -13,6 +13,7 @@ __all__ = ['mmr', 'calibrate', 'miscalibration', 'blend']
 
 # %% ../nbs/54_rerank.ipynb #d8e43dc3
 import numpy as np,pandas as pd
+from .data.frames import as_frame
 from .lists import Lists,category_shares,check_recs,choose_greedily,rows_by_item,tastes,to_one
 
 # %% ../nbs/54_rerank.ipynb #8f8fba48
@@ -35,6 +36,7 @@ def mmr(
     "Choose `k` of each list by maximal marginal relevance; raises `UnknownIdError` for an item without a vector"
     _check_k(k)
     _check_unit('diversity', diversity)
+    recs = as_frame(recs)
     lists = Lists(recs)
     rel = lists.relevance()
     rows = rows_by_item(vectors, recs.item_id, 'vectors')
@@ -88,6 +90,7 @@ def calibrate(
     _check_k(k)
     _check_unit('weight', weight)
     _check_alpha(alpha)
+    recs,history = as_frame(recs),as_frame(history)
     lists = Lists(recs)
     rel = lists.relevance()
     shares = category_shares(categories)
@@ -121,6 +124,7 @@ def miscalibration(
 )->pd.Series: # by user id; 0 is balanced
     "How far each list is from the shares of the user's history, as KL divergence in nats"
     _check_alpha(alpha)
+    recs,history = as_frame(recs),as_frame(history)
     lists = Lists(recs)
     shares = category_shares(categories)
     p = tastes(lists.users, history, shares, user_name, item_name)
@@ -183,6 +187,7 @@ def blend(
     "One list for each user out of several recommenders' lists"
     _check_k(k)
     weights = _weights(recs, weights)
+    recs = [as_frame(o) for o in recs]
     if how not in _SCALES: raise ValueError(f"how={how!r}, expected one of {list(_SCALES)}")
     for r in recs: check_recs(r)
     parts = [_scaled(r, how) for r in recs]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd,pyarrow as pa
 from pyarrow import parquet
 from .core import RatingsError,first_few
-from .data.frames import arrow_frame,without_points
+from .data.frames import arrow_frame,as_frame,without_points
 
 # %% ../nbs/02_tables.ipynb #261d19de
 def _reader(csv, sep):
@@ -193,6 +193,7 @@ def write_frames(
     "Append frames to a file, which is there when all are written and not before"
     kind = table_kind(path)
     n = 0
+    frames = map(as_frame, frames)
     with whole_file(path) as tmp:
         parts = _parquet_frames(tmp, frames) if kind=='parquet' else _csv_frames(tmp, frames, kind)
         for rows in parts:

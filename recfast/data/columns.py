@@ -40,7 +40,7 @@ def _astray(df, names):
     levels = [o for o in df.index.names if o is not None and o in names]
     if levels: return f" The index has {first_few(levels)}: pass the frame with .reset_index()."
     if not any(map(_is_number, df.columns)): return ''
-    return " The labels look like a row of data: read such a file by pd.read_csv(..., header=None, names=[...])."
+    return " The labels look like a row of data: give the file a first line with names, such as user_id,item_id,rating."
 
 # %% ../../nbs/10_data.columns.ipynb #a3a9e5cf
 def missing_column(

@@ -21,10 +21,13 @@ from recfast.data.loaders import CollabDataLoaders
 from recfast.data.ratings import count_duplicates, full_grid, k_core, leakage, to_implicit, validate_ratings, wide_to_long
 from recfast.data.split import global_time_split, held_out_users, item_split, k_fold, leave_last_out, random_split, user_split
 from recfast.compare import compare
+from recfast.files import write_lists
 from recfast.learner import collab_learner
 from recfast.losses import SoftmaxLoss
 from recfast.models.dot import DotProduct
 from recfast.models.linear import EASE
+from recfast.rerank import blend, calibrate, mmr
+from recfast.tables import read_csv, write_frames
 from recfast.train import side_by_side, table_learner
 
 FRAME = movie_night()[:4000]
@@ -236,3 +239,17 @@ def test_verbs_tell_what_is_no_frame(o, learn):
 
 def test_a_type_that_arrow_cannot_pass_is_told():
     with pytest.raises(RatingsError, match='cannot be read through Arrow'): CollabDataLoaders.from_df(pl.DataFrame(dict(user_id=pl.Series([2**70,1], dtype=pl.Int128))))
+
+def test_lists_of_any_kind_are_reranked_and_written(learn, tmp_path):
+    users = FRAME.user_id.unique()[:4]
+    recs = {to: learn.recommend(users, k=8, to=to) for to in (None,'polars','arrow')}
+    vectors = learn.item_factors()
+    kinds = pd.Series(['even' if k%2 else 'odd' for k in range(len(vectors))], vectors.index)
+    for to in ('polars','arrow'):
+        assert mmr(recs[to], vectors, k=3).equals(mmr(recs[None], vectors, k=3))
+        assert calibrate(recs[to], as_kind(FRAME, to), kinds, k=3, item_name='title').equals(calibrate(recs[None], FRAME, kinds, k=3, item_name='title'))
+        assert blend([recs[to],recs[None]], k=3).equals(blend([recs[None]]*2, k=3))
+        assert write_frames(tmp_path/'lists.csv', [recs[to]])==len(recs[None]) and len(read_csv(tmp_path/'lists.csv'))==len(recs[None])
+        assert write_lists(learn.recommender, tmp_path/'all.parquet', as_ids(users) if to=='arrow' else pl.Series(users.tolist()), k=2)==8
+
+def as_kind(df, to): return pl.from_pandas(df) if to=='polars' else arrow(df)
