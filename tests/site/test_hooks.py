@@ -28,8 +28,9 @@ def test_an_unknown_hook_is_an_error():
 def test_what_a_model_offers_has_the_form_the_table_says(name):
     cls,caps = MODELS[name]
     for hook in [o for o in HOOKS if offers(cls, o)]:
-        bools = hook in ('pairs','by_epoch','rated')
-        assert isinstance(getattr(cls, hook), bool) if bools else callable(getattr(cls, hook)), hook
+        form,value = HOOKS[hook].form,getattr(cls, hook)
+        kind = {'a bool': bool, 'a number': (int,float)}.get(form)
+        assert isinstance(value, kind) if kind else callable(value), hook
     assert caps['reads'] in ('pairs','rows','sequences','histories')
 
 def test_every_hook_is_offered_by_some_model_or_asked_of_anybody():
