@@ -35,7 +35,7 @@ class RankingMetrics(Callback):
         every:int=1, # epochs from one measurement to the next; NaN between them, the last epoch is always measured
         n_users:int=None, # measure on a fixed sample of so many users; None: all
         seed:int=0, # of the sample
-        **kwargs # of `evaluate_recommender`: candidates, relevant, memory
+        **kwargs # of `evaluate_recommender`: candidates, relevant, exclude_seen, memory
     ):
         store_attr('every,n_users,seed', eval_args=kwargs)
         self.names = [metric_name(o) for o in L(metrics)]

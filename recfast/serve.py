@@ -25,6 +25,7 @@ from .routes import Answers,Because,Found,Health,Id,Listed,Near,OnUnknown,Proble
 from .routes import add_handlers,add_looks,add_verbs,example_bodies,request_models
 from .bundle import load_bundle
 from .core import RecfastError
+from .evaluation import leading_metric
 from .recommend import Recommender
 from .worker import RequestError,TitleSearch,Worker,abilities,json_rows,log,read_ids
 
@@ -144,6 +145,14 @@ _FILES = { # route -> file and kind
     '/icon.svg': ('icon.svg','image/svg+xml'),
 }
 
+# %% ../nbs/65_serve.ipynb #93f14790
+def _measured(rec):
+    "The leading metric of the training and that of popularity, for the end of a line; '' where they are not known"
+    facts = getattr(rec, 'info', {}).get('training', {})
+    metrics,popular = facts.get('metrics') or {},facts.get('baseline') or {}
+    name = leading_metric([o for o in popular if None not in (popular[o],metrics.get(o))])
+    return '' if name is None else f' · {name} {metrics[name]:.3f}, popularity {popular[name]:.3f}'
+
 # %% ../nbs/65_serve.ipynb #f9e240fe
 def _words_for(rec):
     "What the column of items is called without its id, in the singular and the plural: ('title','titles')"
@@ -160,7 +169,7 @@ def _page_facts(rec, can):
         users=f'{rec.n_users-1:,}', items=f'{rec.n_items-1:,}',
         low=f'{low:g}', high=f'{high:g}', rated='1' if getattr(rec, 'rated', False) else '',
         can=' '.join(k for k,v in can.items() if v),
-        version=recfast.__version__, word=word, words=words,
+        version=recfast.__version__, word=word, words=words, measured=_measured(rec),
     )
 
 # %% ../nbs/65_serve.ipynb #3aee52cb

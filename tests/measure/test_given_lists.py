@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.loaders import CollabDataLoaders
+from recfast.evaluate import compare
 from recfast.given_lists import evaluate_lists
 from recfast.learner import collab_learner
 from recfast.models.linear import EASE, Popularity
@@ -163,3 +164,17 @@ def test_a_list_backwards_is_another_list(learn):
     lists = ease.recommend(k=99, exclude_seen=False)
     a,b = (evaluate_lists(lists.assign(rank=lists['rank']*o), test, train)['ndcg@10'] for o in (1,-1))
     assert a==pytest.approx(ease.evaluate(k=10)['ndcg@10'])!=b
+
+@pytest.mark.parametrize('kind', ['polars','pyarrow'])
+def test_frames_of_other_kinds(kind):
+    if kind=='polars':
+        pl = pytest.importorskip('polars')
+        other = pl.from_pandas
+    else:
+        pa = pytest.importorskip('pyarrow')
+        other = pa.Table.from_pandas
+    want = evaluate_lists(LISTS, TEST, TEST.assign(item_id=list('vwvwv')))
+    got = evaluate_lists(other(LISTS), other(TEST), other(TEST.assign(item_id=list('vwvwv'))))
+    assert got.summary==want.summary and got.per_user.user_id.tolist()==want.per_user.user_id.tolist()
+    c = compare({'mine': other(LISTS), 'half': other(LISTS[:3])}, TEST)
+    assert c['mine']['mean']==pytest.approx(evaluate_lists(LISTS, TEST)['ndcg@10'])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import recfast.ranked as evaluate_module
@@ -17,6 +18,7 @@ from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
 from recfast.evaluate import Evaluation, compare, evaluate_recommender
 from recfast.learner import collab_learner
 from recfast.models.linear import Popularity
+from recfast.serve import make_app
 from recfast.tune import tune
 
 pytestmark = pytest.mark.filterwarnings('ignore::recfast.core.LeakageWarning', 'ignore:.*solved in closed form')
@@ -230,6 +232,15 @@ def test_a_bundle_keeps_it_and_info_shows_it(trained, tmp_path):
     shown = describe_bundle(path).set_index('what').value
     assert shown['ndcg@10']==f"{facts['metrics']['ndcg@10']:.4f} (popularity {facts['baseline']['ndcg@10']:.4f})"
     assert shown['rmse']==f"{facts['metrics']['rmse']:.4f}" and 'baseline' not in shown.index
+
+def test_the_page_of_the_service_shows_it(trained, tmp_path):
+    facts = load_bundle(trained[0]/'b').info['training']
+    with TestClient(make_app(trained[0]/'b')) as web: page = web.get('/').text
+    assert f"ndcg@10 {facts['metrics']['ndcg@10']:.3f}, popularity {facts['baseline']['ndcg@10']:.3f}" in page
+    old = {k: v for k,v in facts.items() if k!='baseline'}
+    for training in (old,None):
+        with TestClient(make_app(save_bundle(load_bundle(trained[0]/'b'), tmp_path/'old', training))) as web:
+            assert 'popularity' not in web.get('/').text and '{measured}' not in web.get('/').text
 
 def test_a_bundle_without_it_is_read(trained, tmp_path):
     rec = load_bundle(trained[0]/'b')
