@@ -22,9 +22,9 @@ from fastcore.meta import delegates
 from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
-from .callbacks import check_fit,of_classes
+from .callbacks import check_fit,need_rows,of_classes
 from .data.frames import as_frame,check_to
-from .core import RecfastError,add_later,kept,quiet
+from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
 from .fast import Fast,FastLoop
@@ -33,7 +33,7 @@ from .models.base import offers,scores_ratings
 from .models.ids import Met,check_dl,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
 from .recommend import Recommender
 from .scorer import draws_of
-from .trackers import last_values
+from .trackers import last_values,refuse
 
 # %% ../nbs/56_collab.ipynb #6f409703
 @add_later
@@ -79,12 +79,6 @@ def _note_unused(self:CollabLearner, **given):
     warnings.warn(f"{name} is solved in closed form: {' and '.join(given)} not used", stacklevel=4)
 
 # %% ../nbs/56_collab.ipynb #b0c1cf43
-def _need_rows(dls, what):
-    "Raise `RecfastError` for loaders whose table was left behind"
-    if hasattr(dls, 'interactions') and not len(dls.interactions('train')):
-        raise RecfastError(f"these loaders have no rows (an exported Learner keeps none): "
-                           f"set learn.dls to some to {what}")
-
 @patch
 def _do_fit(self:CollabLearner):
     check_fit(self)
@@ -102,7 +96,8 @@ def fit(self:CollabLearner,
     *, fast:bool=None, # False forces fastai's plain loop
 ):
     "fastai's fit; raises `RecfastError` on loaders without rows"
-    _need_rows(self.dls, 'train on')
+    need_rows(self.dls, 'train on')
+    refuse([*self.cbs, *L(cbs)], offers(self.model, 'solve'))
     self._base_epoch = max(self.n_trained-start_epoch, 0)
     self.last_evaluation = None
     self._note_unused(lr=lr, wd=wd)
@@ -244,7 +239,7 @@ def evaluate(self:CollabLearner,
 ):
     "Rating and ranking metrics with their protocol; of what was seen only training rows are left out; warns of leakage"
     check_to(to)
-    _need_rows(self.dls, 'measure against')
+    if test is not None: need_rows(self.dls, 'measure against')
     test = as_frame(test)
     train = self.dls.interactions('train')
     note = self._note(test)

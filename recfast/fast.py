@@ -112,7 +112,7 @@ def _set_device(self:FastLoop, b):
 @patch
 def _split(self:FastLoop, b):
     "Input and target of a batch, and what its rows weigh"
-    n = 2 if getattr(self.dl, 'weighs', getattr(self.dls.train, 'weighs', False)) else 9 # lists do not say
+    n = 2 if getattr(vars(self).get('dl'), 'weighs', getattr(self.dls.train, 'weighs', False)) else 9 # lists do not say
     Learner._split(self, b[:n])
     self.wb = b[n:]
 

@@ -187,7 +187,8 @@ def show_batch(self:RatingDL, b=None, max_n:int=9, ctxs=None, show:bool=True, un
 def show_results(self:RatingDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **kwargs):
     "Display `max_n` rows of a batch beside the predictions `out`"
     if isinstance(out, (tuple,list)): out = out[0]
-    df = self._pre_show_batch(b, max_n)[0]
+    given = self._pre_show_batch(b, max_n)[0]
+    df = given.copy()
     name = f'{self.dataset.rating_name}_pred'
     df[name] = _first_column(out[:max_n], len(df))
-    return display_df(df) if show else (df,None,None)
+    return display_df(df) if show else (given,df,None,None)

@@ -137,12 +137,12 @@ def show_results(self:RowDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **k
     "Display `max_n` rows of a batch beside the mean of their targets and of the predictions `out` for them"
     if isinstance(out, (tuple,list)): out = out[0]
     few = tuple(o[:max_n] for o in b)
-    df = self.decode(few)
-    y = few[1].detach().cpu()
+    given,y = self.decode(few),few[1].detach().cpu()
+    df = given.copy()
     out = out[:max_n].detach().cpu()
     df['mean'] = y.nanmean(1).numpy()
     df['mean_pred'] = torch.where(y.isnan(), y, out).nanmean(1).numpy()
-    return display_df(df) if show else (df,None,None)
+    return display_df(df) if show else (given,df,None,None)
 
 # %% ../../nbs/18_data.rows.ipynb #2ffcc4cf
 @patch(cls_method=True)

@@ -160,11 +160,12 @@ def decode(self:SequenceDL, b)->pd.DataFrame: # one row per window, the caller's
 @patch
 def show_results(self:SequenceDL, b, out, max_n:int=9, ctxs=None, show:bool=True, **kwargs):
     "Display `max_n` windows with the item that scores best after each"
-    df = self._pre_show_batch(b, max_n)[0]
+    given = self._pre_show_batch(b, max_n)[0]
+    df = given.copy()
     scores = out[:max_n].detach().cpu()[:,-1,1:] # row 0 is no item
     best = scores.argmax(-1)+1
     df['next_pred'] = self.dataset.item_vocab.decode(best.numpy())
-    return display_df(df) if show else (df,None,None)
+    return display_df(df) if show else (given,df,None,None)
 
 # %% ../../nbs/19_data.sequences.ipynb #2ef6573a
 def _held_out(ratings, columns, hold_out):

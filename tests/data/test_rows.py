@@ -140,7 +140,7 @@ def test_shown_batches_and_results_name_ids():
     df = dl.show_batch(show=False)[0]
     assert df.input.tolist()==['1: 5, 2: 4','1: 3, 3: 2','3: 1'] and df.n_rating.tolist()==[2,2,1]
     x,y = dl.one_batch()
-    assert dl.show_results((x,y), (x+1,), show=False)[0].mean_pred.tolist()==[5.5,3.5,2.]
+    assert dl.show_results((x,y), (x+1,), show=False)[1].mean_pred.tolist()==[5.5,3.5,2.]
 
 def test_sparse_rows_in_any_order_and_none():
     df = small()

@@ -151,7 +151,7 @@ def test_show_results(learn, capsys):
     learn.show_results(max_n=3)
     assert capsys.readouterr().out.count('HTML')==1
     b = learn.dls.valid.one_batch()
-    df = learn.dls.valid.show_results(b, (by_hand(learn, learn.dls.valid_ds),), max_n=2, show=False)[0]
+    df = learn.dls.valid.show_results(b, (by_hand(learn, learn.dls.valid_ds),), max_n=2, show=False)[1]
     assert df.rating_pred.tolist()==pytest.approx(learn.predict(df.user_id, df.item_id).tolist(), rel=1e-5)
 
 # reading the Learner

@@ -216,7 +216,7 @@ def test_results_are_shown_as_rows(kind):
     learn = autorec(kind)
     b = learn.dls.valid.one_batch()
     with learn.no_bar(): learn.show_results(max_n=2); preds = learn.get_preds(dl=[b])[0]
-    df = learn.dls.valid.show_results(b, (preds,), max_n=2, show=False)[0]
+    df = learn.dls.valid.show_results(b, (preds,), max_n=2, show=False)[1]
     assert len(df)==2 and df.mean_pred.between(0, 5.5).all()
 
 def test_validation_loss_is_the_error_of_evaluate():
