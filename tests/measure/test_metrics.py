@@ -237,8 +237,12 @@ def test_two_learners_do_not_share_what_they_accumulate():
 def test_errors_are_better_when_lower(name): assert metric_comp(name) is np.less
 
 @pytest.mark.parametrize('name', ['accuracy','ndcg@10','recall@10','precision@5','hit@10','map@10','mrr@10','auc','coverage@10','novelty@5',
-    'diversity@10','f1_score','remaerk','glossy'])
-def test_anything_else_is_better_when_higher(name): assert metric_comp(name) is np.greater
+    'diversity@10','f1_score'])
+def test_these_are_better_when_higher(name): assert metric_comp(name) is np.greater
+
+@pytest.mark.parametrize('name', ['remaerk','glossy'])
+def test_of_anything_else_the_direction_is_asked_for(name):
+    with pytest.raises(ValueError, match='Pass comp=np.less where lower is better'): metric_comp(name)
 
 def test_a_metric_may_say_otherwise():
     up = RMSE(); up.comp = np.greater
