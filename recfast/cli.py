@@ -27,7 +27,7 @@ from .core import RecfastError
 from .data.vocab import cast_ids
 from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
-from .files import file_interactions,history_frame,parse_history,write_lists
+from .files import file_interactions,history_frame,item_list,parse_history,write_lists
 from .models.zoo import named_model
 from .report import run_quickstart,run_train,write_report
 from .tables import table_kind,write_text
@@ -153,8 +153,8 @@ _Bundle = Annotated[Path, typer.Argument(help='From `recfast train` or `learn.sa
 _Users = option(list[str], 'User id; several.')
 _History = option(list[str], "'item:rating' or 'item' of someone new; several. Or a csv, tsv or parquet file.")
 _All = option(bool, 'Every user; needs --out.', '--all')
-_Only = option(list[str], 'Recommend only these; several.')
-_Without = option(list[str], 'Leave these out; several.')
+_Only = option(list[str], 'Recommend only these; several, or files: a table, or one id in a line.')
+_Without = option(list[str], 'Leave these out; several, or files. Ids that the model does not know are no matter.')
 _Length = option(int, 'List length.', '-k', min=1)
 _Out = option(Path, 'A file (.parquet, .csv, .tsv), or - for csv on the standard output.')
 _Model = option(str, "package.module:Class of a model of your own, or a function that makes it.", '--model')
@@ -183,8 +183,8 @@ def recommend(
                                                         "all that a known user did, old and new, is a --history")
     rec = _read(bundle, model)
     kwargs = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event, rec.seen))
-    if item: kwargs['item_ids'] = cast_ids(rec.items, item, 'item')
-    if exclude_item: kwargs['exclude_item_ids'] = cast_ids(rec.items, exclude_item, 'item')
+    if item: kwargs['item_ids'] = item_list(rec, item)
+    if exclude_item: kwargs['exclude_item_ids'] = item_list(rec, exclude_item)
     if all_: return _write_all(rec, out, **kwargs)
     lists = _lists_of_histories(rec, history, **kwargs) if history else _lists_of_users(rec, user, **kwargs)
     show_or_write(lists, out, 'Recommended')

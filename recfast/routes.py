@@ -133,7 +133,7 @@ class Answers:
         self.worker = worker
 
     def users(self, ids): return read_ids(self.rec.users, ids, 'user')
-    def items(self, ids): return read_ids(self.rec.items, ids, 'item')
+    def items(self, ids, strict=True): return read_ids(self.rec.items, ids, 'item', strict)
 
 @patch
 def history(self:Answers,
@@ -158,7 +158,7 @@ async def recommend(self:Answers, q): # q: a `Recommend` request
     if asked==(None,None,None,'raise',bool):
         return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)
     history = None if q.history is None else self.history(q.history)
-    items = dict(item_ids=self.items(q.item_ids), exclude_item_ids=self.items(q.exclude_item_ids))
+    items = dict(item_ids=self.items(q.item_ids, False), exclude_item_ids=self.items(q.exclude_item_ids, False))
     asked = dict(items, history=history, exclude_seen=q.exclude_seen, on_unknown=q.on_unknown)
     df = await self.worker.run(self.rec.recommend, self.users(q.user_ids), q.k, **asked)
     whose = {} if history is not None else dict(user_id=self.rec.users)

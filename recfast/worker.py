@@ -30,14 +30,14 @@ class RequestError(RecfastError, ValueError):
 def read_ids(
     vocab, # `Vocab` of the ids
     ids, # one JSON value or a list; None stays None
-    what:str='id', # 'user' or 'item', for the message
+    what:str='id', strict:bool=True, # as in `cast_ids`
 )->list: # ids of the vocabulary's type
     "JSON values as ids; raises `UnknownIdError` for those that are of another type"
     if ids is None: return None
-    ids = ids if isinstance(ids, list) else [ids]
+    if not isinstance(ids, list): ids = [ids]
     if any(isinstance(o, str) and re.search('[\ud800-\udfff]', o) for o in ids):
         raise RequestError(f'a {what} id is no text (half a surrogate pair)')
-    return cast_ids(vocab, ids, what)
+    return cast_ids(vocab, ids, what, strict)
 
 # %% ../nbs/63_worker.ipynb #3f1b9037
 def json_value(

@@ -243,6 +243,7 @@ def cast_ids(
     vocab:Vocab, # of the ids
     values, # one or many: text, numbers, dates
     what:str='id', # 'user' or 'item', for the message
+    strict:bool=True, # False: what cannot be read stays as it is
 )->list: # of values in the vocabulary's type; none is looked up yet
     "Ids read as the type of the vocabulary; raises `UnknownIdError` where one cannot be"
     read,types,words = _reader(vocab)
@@ -255,7 +256,8 @@ def cast_ids(
             if not isinstance(o, types) or (type(o) is bool and bool not in types): raise TypeError
             out.append(read(o, dtype))
         except (ValueError,TypeError,KeyError,ArithmeticError):
-            bad.append(o)
+            if not strict: out.append(o)
+            else: bad.append(o)
     if not bad: return out
     known = f"This cannot be read as {words}, which the {what} ids of this model are"
     such = f' (such as {vocab.items[1]})' if len(vocab)>1 else ''

@@ -249,3 +249,35 @@ def test_known_people_with_news():
     with TestClient(make_app(rec)) as web:
         answer = web.post('/recommend', json=dict(user_ids=[7], history=new.title.tolist()))
         assert answer.status_code==422 and 'a history of all of it' in answer.json()['detail']
+
+@pytest.fixture(scope='module')
+def numbers(tmp_path_factory):
+    "A bundle whose ids are numbers"
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user_id=rng.integers(0, 60, 900), item_id=rng.integers(100, 140, 900)))
+    learn = learner(CollabDataLoaders.implicit_from_df(df, n_neg=0, seed=1, valid_pct=0, bs=64), arch=EASE)
+    return load_bundle(learn.save_bundle(tmp_path_factory.mktemp('numbers')/'b')),tmp_path_factory.mktemp('lists')
+
+@pytest.mark.parametrize('name,text', [('deny.txt','101\nsold out\n\n102\n'), ('deny.csv','item_id,price\n101,3\n999,1\n102,2\n'), ('deny.csv','what\n101\n102\n'),
+    ('deny.tsv','item_id\tn\n102\t1\n101\t1\n')])
+def test_a_deny_list_from_a_file(numbers, name, text):
+    rec,home = numbers
+    (home/name).write_text(text, encoding='utf-8')
+    bundle = rec.save_bundle(home/'b')
+    want = rec.recommend([7], k=40, exclude_item_ids=[101,102])
+    asked = ['recommend', str(bundle), '--user', '7', '-k', '40', '--out', str(home/'out.csv')]
+    for more in (['--exclude-item', str(home/name)], ['--exclude-item', '101', '--exclude-item', 'abc', '--exclude-item', '102', '--exclude-item', '9999']):
+        ran = CliRunner().invoke(app, [*asked, *more])
+        assert ran.exit_code==0, ran.output
+        same(pd.read_csv(home/'out.csv'), want)
+    ran = CliRunner().invoke(app, [*asked, '--item', str(home/name)])
+    assert ran.exit_code==0, ran.output
+    same(pd.read_csv(home/'out.csv'), rec.recommend([7], k=40, item_ids=[101,102]))
+
+def test_lists_of_items_over_http(numbers):
+    rec,_ = numbers
+    with TestClient(make_app(rec)) as web:
+        def asked(**q): return web.post('/recommend', json=dict(user_ids=[7], k=40, **q))
+        same(pd.DataFrame(asked(exclude_item_ids=[101,'abc',12345]).json()), rec.recommend([7], k=40, exclude_item_ids=[101]))
+        same(pd.DataFrame(asked(item_ids=[101,103,'abc']).json()), rec.recommend([7], k=40, item_ids=[101,103]))
+        assert asked(item_ids=['abc']).status_code==404
