@@ -165,7 +165,7 @@ def check_to(to): # one of 'pandas', 'polars', 'arrow', or None
 def _arrow_column(col):
     "A column of a frame for Arrow; ids that it has no type for as text"
     try: return pa.array(col, from_pandas=True)
-    except (pa.ArrowInvalid,pa.ArrowTypeError,pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid,pa.ArrowTypeError,pa.ArrowNotImplementedError,OverflowError):
         return pa.array(col.map(str, na_action='ignore'), from_pandas=True)
 
 # %% ../../nbs/01_data.frames.ipynb #7c008b1e

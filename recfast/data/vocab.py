@@ -151,7 +151,7 @@ def check_vocab(
 ):
     "Raise `RatingsError` for ids that have lost digits; warn of a type that cannot be written to a bundle"
     ids = vocab.index
-    lost = inexact(pd.Series(ids))
+    lost = inexact(as_ids(list(ids)))
     if isinstance(ids.dtype, pd.StringDtype): lost = ids.str.fullmatch(_SHORTENED).astype(bool)
     if lost.any(): raise RatingsError(f"column {name!r} has ids that lost digits: {first_few(ids[lost])}. "
                                       "Export it again, with the ids as text or as whole numbers.")

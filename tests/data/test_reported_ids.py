@@ -180,3 +180,12 @@ def test_an_id_is_shown_with_all_its_digits(v, text): assert shown_id(v)==text
 def test_ids_of_any_column_are_ids():
     assert as_ids(pa.array([BIG,None])).tolist()[0]==BIG
     assert not inexact(as_ids([BIG,1.])).any()
+
+def test_ids_of_a_type_no_bundle_holds_are_answered_all_the_same():
+    with pytest.warns(UserWarning, match='ids of type tuple cannot be written'): learn = trained(table([(1,2),(3,4),(5,6)], [1,2,3]))
+    assert learn.recommend([(3,4)], k=1, exclude_seen=False).user_id.tolist()==[(3,4)]
+    with pytest.raises(BundleError, match='ids of type tuple'): learn.save_bundle('nowhere.recfast')
+
+def test_numbers_beyond_64_bits_go_out_as_text_through_arrow():
+    learn = trained(table([2**70,2**64,2**65], [1,2,3]))
+    assert learn.recommend([2**64], k=1, exclude_seen=False, to='arrow')['user_id'].to_pylist()==[str(2**64)]
