@@ -15,6 +15,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .core import RatingsError,add_later,check_numbers,check_on_unknown,first_few
 from .data.frames import as_ids,check_to,frame_to,is_many
+from .data.sequences import in_time
 from .histories import encode_people
 from .models.base import score_items,score_pairs
 from .ranking import check_seen,mask_scores,pair_matrix,rank_items,seen_csr,top_k
@@ -198,13 +199,12 @@ def similar_items(self:Recommender,
 # %% ../nbs/51_recommend.ipynb #e7622633
 @patch
 def fill_wide(self:Recommender)->pd.DataFrame: # [U-1,I-1], users by items
-    "Known ratings where there are any (the last, if several), scores elsewhere; raises `RatingsError` without ratings"
-    known = self.seen.known()
-    ratings = known.ratings()
+    "Known ratings where there are any (the latest, if several), scores elsewhere; raises `RatingsError` without"
+    ratings = (known := in_time(self.seen.known())).ratings()
     if ratings is None: raise RatingsError("these interactions have no ratings to fill a table with")
-    scores = check_numbers(score_items(self.model, torch.arange(1, self.n_users), self.n_items))
-    table = scores[:,1:].float().cpu().numpy().astype(float)
-    texts = ratings.astype(np.float32).astype(str) # 3.93, not the float32 nearest to it
-    table[known.rows_of('user')-1,known.rows_of('item')-1] = texts.astype(float)
+    scores = score_items(self.model, torch.arange(1, self.n_users), self.n_items)
+    table = check_numbers(scores)[:,1:].float().cpu().numpy().astype(float)
+    shown = ratings.astype(np.float32).astype(str).astype(float) # 3.93, not the float32 nearest to it
+    table[known.rows_of('user')-1,known.rows_of('item')-1] = shown
     index,columns = (v.index.rename(name) for name,v in self.seen.classes.items())
     return pd.DataFrame(table, index=index, columns=columns)

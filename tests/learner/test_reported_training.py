@@ -437,3 +437,20 @@ def test_fastai_s_loaders_are_named(kw):
     from fastai.collab import CollabDataLoaders as Theirs
     with pytest.raises(TypeError, match='fastai.*DataLoaders, which has no interactions: build the loaders with CollabDataLoaders.from_df of recfast'):
         collab_learner(Theirs.from_df(FRAME, bs=64), 5, **kw)
+
+
+# the last of several is the last in time, whatever the split
+
+TWICE = pd.DataFrame(dict(user_id=[1,1,1,2,2,3,3,1], item_id=list('aababbaa'), rating=[1.,2,3,4,5,3,2,5], timestamp=range(8)))
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('times', [range(8), pd.date_range('2024-05-01', periods=8), np.arange(8)/2], ids=['int','date','float'])
+@pytest.mark.parametrize('valid_pct', [0,.4])
+def test_a_filled_table_shows_the_latest_rating(seed, times, valid_pct):
+    df = TWICE.assign(timestamp=times)
+    learn = fit(collab_learner(CollabDataLoaders.from_df(df, valid_pct=valid_pct, seed=seed, bs=2, vocab='all'), 2, y_range=(0,6)), 1)
+    wide = learn.fill_wide()
+    for (user,item),want in df.groupby(['user_id','item_id']).rating.last().items(): assert wide.loc[user,item]==want
+    turned = df.iloc[::-1].reset_index(drop=True) # the latest row stands first
+    learn = fit(collab_learner(CollabDataLoaders.from_df(turned, valid_pct=valid_pct, seed=seed, bs=2, vocab='all'), 2, y_range=(0,6)), 1)
+    assert learn.fill_wide().loc[1,'a']==5
