@@ -116,12 +116,12 @@ def _work_out(train, test, relevant, exclude_seen):
     n_rel = np.diff(rel.indptr)+unnamed
     n_rel[~train.trained('user')] = 0
     users = np.flatnonzero(n_rel)
-    unknown = unknown_users(test)
+    unknown,cold = unknown_users(test),cold_rows(train, test, 'user')
     return Truth(users, n_rel[users], rel, seen, seen_words(exclude_seen), unnamed, n_rows=len(part),
         n_relevant_cold=int(cold_rows(train, part, 'user').sum()),
-        n_cold_users=int(cold_rows(train, test, 'user').sum()),
+        n_cold_users=int(cold.sum()),
         n_cold_items=int(cold_rows(train, test).sum()),
-        n_skipped=None if unknown is None else unknown+int((test.trained('user')&~train.trained('user')).sum()),
+        n_skipped=None if unknown is None else unknown+len(np.setdiff1d(test.rows_of('user')[cold], [0])),
         leaks=train.leaks(test))
 
 def truth(

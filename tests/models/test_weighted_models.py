@@ -340,6 +340,13 @@ def test_the_protocol_names_them():
     assert 'trained on rows weighed by w, by kind (view 0, cart 3, buy 8); test rows count alike' in ev.protocol
     assert 'weighed' not in fit(collab_learner(clicks(weight_name=None), arch=EASE), 1).evaluate(k=5).protocol
 
+def test_who_is_skipped_is_counted_whatever_test_rows_weigh():
+    "People whose rows weigh nothing anywhere are unknown, and their test rows are rows"
+    dls = clicks(LOG.assign(w=(LOG.user_id>4)*1.))
+    ev = fit(collab_learner(dls, arch=EASE), 1).evaluate(k=5)
+    rows = dls.valid_ds.frame()
+    assert ev.counts['skipped_users']==rows.user_id[rows.user_id<5].nunique()>0 and ev.counts['cold_user_rows']==(rows.user_id<5).sum()
+
 def test_the_popularity_beside_an_evaluation_is_that_of_the_model():
     dls = clicks()
     a = fit(collab_learner(dls, arch=EASE), 1).evaluate(k=5)
