@@ -60,6 +60,7 @@ _TimeName = option(str, "Column of times, numbers or text such as 2024-05-17; 't
 _WeightName = option(str, 'Column of what each row weighs in training; 0 is seen and not trained on.')
 _EventName = option(str, 'Column of kinds of events, such as view and buy.')
 _EventWeights = option(str, 'What they weigh: view=1,cart=3,buy=8.')
+_Threshold = option(float, 'Rows rated so much or more are likes, all else was only seen.')
 _HalfLife = option(str, 'Age at which a row weighs half, as of the latest training row: 90d.')
 
 # %% ../nbs/71_cli.ipynb #1308793d
@@ -100,7 +101,7 @@ def train(
     arch:_Arch='dotproductbias', # its name, in any case
     user_name:_UserName='user_id', item_name:_ItemName='item_id', # of the file
     rating_name:_RatingName=None, time_name:_TimeName=None, # of the file
-    weight_name:_WeightName=None, half_life:_HalfLife=None, # of the file; '90d'
+    weight_name:_WeightName=None, half_life:_HalfLife=None, threshold:_Threshold=None, # of the file; '90d'; 4
     event_name:_EventName=None, event_weights:_EventWeights=None, # of the file; 'view=1,buy=8'
     epochs:_Epochs=5, # of training
     lr:_Rate=None, # None: 5e-3
@@ -120,7 +121,7 @@ def train(
     measured = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event))
     model = dict(arch=arch, n_factors=n_factors, y_range=parse_range(y_range), config=parse_config(config))
     events = dict(event_name=event_name, event_weights=parse_event_weights(event_weights))
-    weighing = dict(weight_name=weight_name, half_life=half_life, **events)
+    weighing = dict(weight_name=weight_name, half_life=half_life, threshold=threshold, **events)
     run_train(file, out, report, **names, **weighing, **training, **measured, **model)
 
 # %% ../nbs/71_cli.ipynb #bf1bba48

@@ -117,6 +117,9 @@ def _loaders(df, columns, reads, split, valid_pct, config, **kwargs):
     held_out = _held_out(split, columns.time, valid_pct)
     kwargs = {k: v for k,v in kwargs.items() if v is not None}
     kwargs.update(user_name=columns.user, item_name=columns.item, time_name=columns.time)
+    if 'threshold' in kwargs:
+        if reads=='rows': raise ArgumentError('threshold: a model of whole rows reads ratings')
+        kwargs.update(rating_name=columns.rating)
     if reads=='sequences':
         _check_next_item(split, valid_pct)
         if 'seq_len' in config: kwargs['seq_len'] = config['seq_len']
@@ -124,7 +127,7 @@ def _loaders(df, columns, reads, split, valid_pct, config, **kwargs):
     kwargs.update(held_out)
     if reads=='rows':
         return CollabDataLoaders.rows_from_df(df, config.get('by', 'item'), rating_name=columns.rating, **kwargs)
-    if columns.rating is None: return CollabDataLoaders.implicit_from_df(df, **kwargs)
+    if columns.rating is None or 'threshold' in kwargs: return CollabDataLoaders.implicit_from_df(df, **kwargs)
     return CollabDataLoaders.from_df(df, rating_name=columns.rating, **kwargs)
 
 # %% ../nbs/59_train.ipynb #7432b9bd
@@ -148,7 +151,7 @@ def table_learner(
     y_range:tuple=None, # (low, high) of scores in rating units; None: a little more than the ratings span
     config:dict=None, # further arguments of the architecture; not changed
     seed:int=42, # of split, order and weights
-    **weighing # of `from_df`: weight_name, event_name, event_weights, half_life
+    **weighing # of the builder: weight_name, event_name, event_weights, half_life, threshold
 )->CollabLearner: # ready to fit
     "A learner that suits a table; raises `ArgumentError`, and `RatingsError` for a table that cannot be used"
     cls = _registered(arch) if isinstance(arch, str) else arch or DotProductBias
@@ -160,7 +163,7 @@ def table_learner(
     share = _share_held_out(df, columns, split, valid_pct)
     if bs is None: bs = _batch_size(df, columns, reads, config.get('by', 'item'), share)
     dls = _loaders(df, columns, reads, split, valid_pct, config, bs=bs, seed=seed, **weighing)
-    if y_range is None: y_range = _guess_range(df, columns.rating, reads)
+    if y_range is None and weighing.get('threshold') is None: y_range = _guess_range(df, columns.rating, reads)
     return _learner(dls, cls, config, n_factors=n_factors, y_range=y_range, seed=seed)
 
 # %% ../nbs/59_train.ipynb #e524046a

@@ -13,9 +13,11 @@ from fastai.learner import load_learner
 from fastai.losses import BCEWithLogitsLossFlat
 from fastai.metrics import accuracy, error_rate, top_k_accuracy
 from torch import nn
+from typer.testing import CliRunner
 
 from helpers import FRAME, fit, fit_one_cycle, learner, loaders
 from recfast.callbacks import RankingMetrics
+from recfast.cli import app
 from recfast.compare import compare
 from recfast.bundle import load_bundle
 from recfast.core import BrokenModelError, RatingsError, RecfastError
@@ -454,3 +456,13 @@ def test_a_filled_table_shows_the_latest_rating(seed, times, valid_pct):
     turned = df.iloc[::-1].reset_index(drop=True) # the latest row stands first
     learn = fit(collab_learner(CollabDataLoaders.from_df(turned, valid_pct=valid_pct, seed=seed, bs=2, vocab='all'), 2, y_range=(0,6)), 1)
     assert learn.fill_wide().loc[1,'a']==5
+
+@pytest.mark.parametrize('arch', ['popularity','dotproductbias','sasrec'])
+def test_a_threshold_in_the_shell(tmp_path, arch):
+    FRAME.assign(timestamp=range(len(FRAME))).to_csv(tmp_path/'r.csv', index=False)
+    args = ['train', str(tmp_path/'r.csv'), '--out', str(tmp_path/'b.recfast'), '--arch', arch, '--epochs', '1', '--threshold', '4']
+    res = CliRunner().invoke(app, args)
+    assert res.exit_code==0, res.output
+    rec = load_bundle(tmp_path/'b.recfast')
+    assert len(rec.train)<(FRAME.rating>=4).sum() and (arch=='sasrec' or set(rec.train.ratings().tolist())=={1.})
+    if arch=='popularity': assert rec.recommend(1, k=1).score.iloc[0]<=(FRAME.rating>=4).groupby(FRAME.item_id).sum().max()
