@@ -18,7 +18,7 @@ from recfast.learner import collab_learner
 from recfast.losses import BCE,BPRLoss,ClassLoss,CosineContrastiveLoss,SampledSoftmaxLoss,SoftmaxLoss
 from recfast.models.base import evaluating
 from recfast.models.dot import DotProduct,DotProductBias
-from recfast.models.foldin import fold_in,linearize
+from recfast.models.foldin import _read,fold_in,linearize
 from recfast.models.ncf import NeuMF
 from recfast.serve import make_app
 
@@ -70,7 +70,7 @@ def lowered(rec, items):
         likelihood = rec._likelihood(row[None], torch.tensor([rec.train.best_rating]).double(), noise)
         u = fold_in(rec.model, prior, row[None], None, likelihood=likelihood)
         with evaluating(rec.model): s = [linearize(rec.model, prior, o, row[None])[0].sum() for o in (prior.mean,u)]
-        with evaluating(rec.model): cost = [likelihood.cost(linearize(rec.model, prior, o, likelihood.rows)[0]) for o in (prior.mean,u)]
+        with evaluating(rec.model): cost = [likelihood.cost(_read(rec.model, prior, likelihood, o)[0]) for o in (prior.mean,u)]
         count += bool(cost[1]>cost[0] or s[1]<s[0] and type(likelihood).__name__=='Pointwise')
     return count
 

@@ -85,6 +85,19 @@ def test_the_stored_epoch_takes_a_fifth_of_fastais():
 def test_the_stored_fold_in_is_as_good_as_training_with_the_history():
     assert load('fold_in.json')[0]['above_retrained']<=0.03
 
+FOLDED = load('fold_in_losses.json')[0]['cases']
+
+@pytest.mark.parametrize('case', FOLDED)
+def test_somebody_new_is_served_as_those_who_were_trained(case):
+    "The share of their NDCG that is wanted, or within the paired interval of it"
+    runs,wanted = FOLDED[case]['runs'],FOLDED[case]['wanted']
+    assert all(o['lowered_of_200']==0 and o['same_in_bundle_and_service'] for o in runs)
+    if wanted is not None: assert mean(o['share'] for o in runs)+1.96*mean(o['share_error'] for o in runs)/len(runs)**.5>=wanted
+
+@pytest.mark.parametrize('case', ['softmax','sampled softmax','BPR','BCE','contrastive'])
+def test_somebody_new_gets_better_lists_than_the_most_popular(case):
+    assert all(o['above_popularity']>2 for o in FOLDED[case]['runs'])
+
 # ranking
 
 def ranking(system, dataset, metric): return [r['metrics'][metric] for r in load(f'ranking-{system}__{dataset}__seed*.json')]
