@@ -69,6 +69,13 @@ def _note_clicks(df, y_range):
     if y_range is not None and tuple(y_range)!=(0,1): raise ArgumentError(f'y_range: {said}')
     warnings.warn(said, ClicksWarning, stacklevel=3)
 
+def _note_stars(df, cls, columns, config, threshold):
+    "Say that a model that is solved counts rows and reads no ratings"
+    if columns.rating is None or threshold is not None or not offers(cls, 'solve') or config.get('use_ratings'): return
+    if df[columns.rating].nunique()<2: return
+    warnings.warn(f"{cls.__name__} reads no ratings: every row counts as a like. Pass threshold= to count those "
+                  "rated so much or more", ClicksWarning, stacklevel=3)
+
 # %% ../nbs/59_train.ipynb #22018961
 def _guess_range(df, rating, reads):
     "A little more than the ratings span; None where there are none, or all are the same"
@@ -160,6 +167,7 @@ def table_learner(
     asked = time_name is not None or split!='random' or reads=='sequences' or weighing.get('half_life') is not None
     df,columns = _checked_table(as_frame(df), asked, **names)
     if columns.rating is None: _note_clicks(df, y_range)
+    _note_stars(df, cls, columns, config, weighing.get('threshold'))
     share = _share_held_out(df, columns, split, valid_pct)
     if bs is None: bs = _batch_size(df, columns, reads, config.get('by', 'item'), share)
     dls = _loaders(df, columns, reads, split, valid_pct, config, bs=bs, seed=seed, **weighing)

@@ -33,6 +33,7 @@ from recfast.models.dot import DotProduct
 from recfast.models.linear import EASE
 from recfast.models.ncf import GMF, MLP, NeuMF
 from recfast.models.sequence import NextItem, SASRec
+from recfast.train import table_learner
 from recfast.tune import tune
 
 
@@ -466,3 +467,11 @@ def test_a_threshold_in_the_shell(tmp_path, arch):
     rec = load_bundle(tmp_path/'b.recfast')
     assert len(rec.train)<(FRAME.rating>=4).sum() and (arch=='sasrec' or set(rec.train.ratings().tolist())=={1.})
     if arch=='popularity': assert rec.recommend(1, k=1).score.iloc[0]<=(FRAME.rating>=4).groupby(FRAME.item_id).sum().max()
+
+def test_stars_that_a_solved_model_does_not_read_get_a_word():
+    with pytest.warns(UserWarning, match='Popularity reads no ratings.*Pass threshold='): table_learner(FRAME, 'popularity')
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '.*reads no ratings')
+        table_learner(FRAME, 'popularity', threshold=4)
+        table_learner(FRAME, 'ease', config=dict(use_ratings=True))
+        table_learner(FRAME)
