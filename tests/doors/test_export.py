@@ -59,6 +59,8 @@ def test_a_graph_gives_the_lists_of_recommend_for_any_number_of_users(name, expo
 @BOTH
 def test_several_outputs_are_one_score(export, run, tmp_path):
     rec = collab_learner(loaders(bs=32), n_factors=5, arch=MODELS['gmf'][0], config=dict(n_out=6)).recommender # its score_items walks over users, so the graph is traced pair by pair
+    torch.manual_seed(1)
+    for o in rec.model.parameters(): nn.init.normal_(o) # as it is made, scores differ by less than their rounding
     check(rec, [4,9], 5, *run(export(rec, tmp_path/'g', k=5), [4,9], padded(rec, [4,9])))
 
 @pytest.mark.parametrize('name', READ_HISTORIES)

@@ -130,13 +130,14 @@ def test_a_number_that_went_through_a_float_is_no_id_over_http(tmp_path):
             assert web.post('/recommend', content=body, headers={'content-type': 'application/json'}).status_code==404
 
 @pytest.mark.parametrize('kind', ['float','large','uuid','decimal'])
-def test_the_shell_shows_ids_as_they_are(kind, tmp_path):
+def test_the_shell_shows_ids_as_they_are(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr('recfast.shell.console.width', 200)
     ids = CASES[kind]
     learn = trained(pd.DataFrame(dict(user_id=column(ids, 60, 1, 'series'), item_id=column(ids, 60, 7, 'series'))))
     bundle,user = learn.save_bundle(tmp_path/'b.recfast'),shown_id(ids[0])
     for args in (['recommend', str(bundle), f'--user={user}', '-k', '3', '--include-seen'], ['similar', str(bundle), f'--item={user}', '-k', '2']):
         for out in ([], ['--out','-']):
-            said = CliRunner().invoke(app, [*args, *out], env={'COLUMNS': '200'})
+            said = CliRunner().invoke(app, [*args, *out])
             assert said.exit_code==0 and user in said.stdout and 'e+' not in said.stdout
             assert all(shown_id(o) in said.stdout for o in ids)
 

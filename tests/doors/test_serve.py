@@ -176,7 +176,7 @@ REFUSED = [
     rec_(404, "unknown item id: 'x'", history=[dict(item_id='x', rating=5)]), rec_(422, 'user_ids or history'),
     rec_(422, 'user_ids or history', user_ids=1, history=[]), rec_(422, 'at most 300', user_ids=[1]*301),
     rec_(422, 'at most 300', history=[[]]*301), rec_(422, 'k: ', user_ids=1, k=0), rec_(422, 'k: ', user_ids=1, k=101),
-    rec_(422, 'k: ', user_ids=1, k='ten'), rec_(422, 'user: ', user=1), rec_(422, 'on_unknown: ', user_ids=1, on_unknown='ignore'),
+    rec_(422, 'exclude_seen', user_ids=1, exclude_seen=[]), rec_(422, 'k: ', user_ids=1, k='ten'), rec_(422, 'user: ', user=1), rec_(422, 'on_unknown: ', user_ids=1, on_unknown='ignore'),
     rec_(422, 'history', history=[dict(rating=5)]), rec_(422, 'outside the training data', history=[dict(item_id='FILM', rating=50)]),
     rec_(422, 'rating: ', history=[dict(item_id='FILM', rating='good')]), rec_(422, 'history', history=['FILM',['FILM']]),
     ('recommend', [1], 422, ''), ('similar', {}, 422, 'item_ids: '), ('similar', dict(item_ids='x'), 404, 'unknown item id'),
