@@ -50,6 +50,7 @@ Modules:
 - `recfast.fast`: A batch loop without the overhead that dominates small models
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
+- `recfast.given_lists`: Lists from anywhere, measured like those of a model
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
