@@ -21,6 +21,7 @@ from .data.ratings import validate_ratings
 from .data.vocab import cast_ids,encode_column
 from .histories import _told
 from .recommend import Recommender
+from .relevance import encoded_rows
 from .tables import read_table,table_kind,write_frames,write_text
 
 # %% ../nbs/66_files.ipynb #45ffd462
@@ -42,7 +43,7 @@ def file_interactions(
     path, # a table
     user_name:str=None, item_name:str=None, rating_name:str=None, # its columns; None: as the bundle calls them
 )->Interactions: # with values where there is such a column
-    "A file of ratings or clicks as rows of `rec`; raises `RatingsError` for a wrong column"
+    "A file as rows of `rec`; raises `RatingsError` for a wrong column, `UnknownIdError` where all are unknown"
     trained = rec.seen.columns
     text = [user_name or trained.user, item_name or trained.item, 'user_id', 'item_id']
     df = read_table(path, text=text)
@@ -51,7 +52,7 @@ def file_interactions(
     users = _file_ids(rec.users, df[cols.user], 'user')
     items = _file_ids(rec.items, df[cols.item], 'item')
     df = df.assign(**{cols.user: users, cols.item: items})
-    return Interactions.from_frame(df, cols, rec.seen.classes, rating_name=trained.rating)
+    return encoded_rows(df, cols, rec.seen)
 
 # %% ../nbs/66_files.ipynb #3e19e425
 def _is_id(vocab, text):

@@ -229,6 +229,12 @@ def test_what_is_no_bundle_is_a_sentence_for_every_command(bundle, ratings, tmp_
 def test_an_evaluation_names_the_columns_there_are(bundle, ratings):
     says(run('evaluate', str(bundle), str(ratings/'r.csv'), '--item-name', 'film'), "no column 'film'", "'movieId'")
 
+@pytest.mark.parametrize('name,what', [('userId','user'),('movieId','item')])
+def test_an_evaluation_on_strangers_says_so(bundle, ratings, tmp_path, name, what):
+    df = read_table(ratings/'r.csv')
+    df.assign(**{name: df[name]+10**6}).to_csv(tmp_path/'strangers.csv', index=False)
+    says(run('evaluate', str(bundle), str(tmp_path/'strangers.csv')), f'unknown {what} ids: 10000')
+
 def test_serving_without_its_packages_says_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, 'recfast.serve', None)
     says(run('serve', str(bundle)), 'pip install recfast[serve]')
