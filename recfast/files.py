@@ -19,7 +19,7 @@ from .data.columns import Columns,missing_column
 from .data.interactions import Interactions
 from .data.ratings import validate_ratings
 from .data.vocab import cast_ids,encode_column
-from .histories import _told
+from .histories import told_histories
 from .recommend import Recommender
 from .relevance import encoded_rows
 from .tables import read_table,table_kind,write_frames,write_text
@@ -104,7 +104,7 @@ def read_histories(
     path, # as in `history_frame`
 )->tuple: # (user ids as in the file, [0] for one history; list of {item id: rating})
     "Histories from a file; raises `RatingsError` for a wrong column"
-    people,at,ids,ratings = _told(_training_rows(rec), history_frame(rec, path))
+    people,at,ids,ratings = told_histories(_training_rows(rec), history_frame(rec, path))
     histories = [{} for _ in people]
     for person,item,rating in zip(at, ids, ratings): histories[person][item] = rating
     return people,histories

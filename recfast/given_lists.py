@@ -151,7 +151,7 @@ def _given_words(n, t, n_seen, relevant, train):
     if n['users_without_list']: words += f". {n['users_without_list']} users without a list count 0"
     twice = n['repeated_rows']
     if twice: words += f". {twice} test rows repeat a pair and count once or, left out as seen, not at all"
-    return words+'.' 
+    return words+'.'
 
 # %% ../nbs/48_given_lists.ipynb #9e033325
 def _candidates(t, rows, train):

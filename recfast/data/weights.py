@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..core import RatingsError,first_few
-from .columns import Columns,_check_holes,_reject,uncategorised
+from .columns import Columns,check_holes,reject_rows,uncategorised
 from .interactions import Interactions
-from .ratings import _last_of_pairs,_pairs
+from .ratings import last_of_pairs,pair_numbers
 
 # %% ../../nbs/15_data.weights.ipynb #b4d452db
 class Weighing(NamedTuple):
@@ -53,19 +53,19 @@ def weights_of(
     name, # a column of weights
 )->np.ndarray: # [n_rows] float64
     "The weights as numbers; raises `RatingsError` for one that is missing, no number, below 0 or beyond float32"
-    _check_holes(ratings, name, 'weights')
+    check_holes(ratings, name, 'weights')
     col = uncategorised(ratings[name])
     if col.dtype.kind in 'mMc': vals = np.full(len(col), np.nan)
     else: vals = pd.to_numeric(col, errors='coerce').to_numpy(dtype='float64', na_value=np.nan)
     high = np.finfo(np.float32).max
     for what,bad in (('are not numbers',np.isnan(vals)), ('are below 0',vals<0), ('are beyond float32',vals>high)):
-        if bad.any(): _reject(ratings, name, bad, f'has weights that {what} ({bad.sum()} of them)', _EXPECTED)
+        if bad.any(): reject_rows(ratings, name, bad, f'has weights that {what} ({bad.sum()} of them)', _EXPECTED)
     return vals
 
 # %% ../../nbs/15_data.weights.ipynb #7432476a
 def _kinds(ratings, name):
     "(code of each row, the kinds there are) of a column of events"
-    _check_holes(ratings, name, 'events')
+    check_holes(ratings, name, 'events')
     codes,kinds = pd.factorize(uncategorised(ratings[name]), sort=True)
     if len(kinds)<=62: return codes,kinds.tolist()
     raise RatingsError(f"column {name!r} has {len(kinds)} kinds of events: {first_few(kinds)}. Expected 62 or fewer, "
@@ -169,7 +169,7 @@ def age(
     "The weights as of the latest training row; raises `RatingsError` where no training row weighs anything"
     if columns.weight is None: return table
     if how.half_life is not None and len(train):
-        _check_holes(table, columns.time, 'times')
+        check_holes(table, columns.time, 'times')
         times = table[columns.time]
         faded = decay(times, how.half_life, times.iloc[train].max())
         table = table.assign(**{columns.weight: table[columns.weight]*faded})
@@ -186,8 +186,8 @@ def summed(
     if columns.rating is not None and (part[columns.rating]!=1).any():
         raise RatingsError("duplicates='sum' of ratings: two ratings of 3 are no 6. Use 'last' or 'mean', or build "
                            "from clicks by implicit_from_df, with weight_name= for what is to be summed")
-    pairs = _pairs(part, columns.user, columns.item)
-    last = _last_of_pairs(part, pairs, columns.time)
+    pairs = pair_numbers(part, columns.user, columns.item)
+    last = last_of_pairs(part, pairs, columns.time)
     at = pairs[last.index]
     new = {columns.weight: np.bincount(pairs, part[columns.weight])[at]}
     if columns.event is not None:

@@ -19,7 +19,7 @@ from fastai.torch_core import Module
 from fastai.tabular.model import TabularModel,emb_sz_rule
 from ..flat_losses import expected_rating
 from .base import register
-from .ids import SIDES,check_ids,ids_of
+from .ids import BY,check_ids,ids_of
 
 # %% ../../nbs/25_models.ncf.ipynb #77531554
 @register(bias=False, paper='fastai')
@@ -206,5 +206,5 @@ def _config_of(gmf, mlp):
     if theirs!=mine:
         what = f"GMF has (n_users, n_items, n_out, low, y_range) {theirs}, MLP has {mine}"
         raise ValueError(f"{what}: train both on the same loaders")
-    check_ids(mlp, dict(zip(SIDES, ids_of(gmf))), 'the GMF')
+    check_ids(mlp, dict(zip(BY, ids_of(gmf))), 'the GMF')
     return {**mlp.hyper, 'n_factors': gmf.hyper['n_factors'], 'mlp_factors': mlp.hyper['n_factors']}
