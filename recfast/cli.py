@@ -269,7 +269,7 @@ def describe_bundle(
     rows['written by'] = ', '.join(f'{name} {v}' for name,v in versions.items())
     rows |= {name: v for name,v in facts.items() if name not in ('metrics','baseline','protocol')}
     rows |= {'created': config.get('created'), 'draws': config.get('draws')} # schema 1 has no date
-    how = bundles._weighing_of(config.get('weighing'))
+    how = bundles.weighing_of(config.get('weighing'))
     if how and how.words: rows['weights'] = how.words
     if config.get('loss'): rows['loss'] = ', '.join([config['loss']['name'], _fact_text(config['loss']['args'])])
     rows |= {**_metric_facts(facts), 'protocol': facts.get('protocol')}
