@@ -77,6 +77,7 @@ Modules:
 - `recfast.relevance`: What is to be found, and by whom
 - `recfast.report`: From a table to a report: the two long commands of the shell and the page they leave
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
+- `recfast.resampling`: How sure a mean over users is, and the difference of two
 - `recfast.routes`: What may be asked of a recommender over HTTP, and what comes back
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle

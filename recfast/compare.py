@@ -18,9 +18,10 @@ from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .data.frames import as_frame
 from .core import LeakageWarning,RatingsError
-from .evaluation import Evaluation,boot_means,holm,markdown_table,sign_flip_p,warn_of_leakage
+from .evaluation import Evaluation,markdown_table,warn_of_leakage
 from .given_lists import evaluate_lists
 from .metrics import CHEAP_METRICS,metric_comp,parse_metric
+from .resampling import boot_means,holm,sign_flip_p
 from .tables import write_text
 
 # %% ../nbs/49_compare.ipynb #4f80e1be
