@@ -67,7 +67,7 @@ def same_users(self:Evaluation,
 
 # %% ../nbs/46_evaluation.ipynb #ee0f4fa8
 @patch
-def beside_popularity(self:Evaluation)->pd.DataFrame: # with columns 'by history' and 'popularity' where there are figures
+def beside_popularity(self:Evaluation)->pd.DataFrame: # 'by history' and 'popularity' where there are figures
     "The table as it is printed"
     own = self.table()
     told = self.by_history if self.same_users(self.by_history) else None
