@@ -37,6 +37,7 @@ Modules:
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
+- `recfast.data.recut`: Loaders of rows that other loaders hold: the same ids, times and weights, cut once more
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
 - `recfast.data.sampling`: Negatives: the items a user did not choose
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows

@@ -231,6 +231,8 @@ VERBS = { # class -> {method: the module that adds it}
         'rows_from_df': 'recfast.data.rows',
         'sequences_from_df': 'recfast.data.sequences',
         'sequences_from_tokens': 'recfast.data.sequences',
+        'from_interactions': 'recfast.data.recut',
+        'how_cut': 'recfast.data.recut',
     },
     'Recommender': {
         'explain': 'recfast.explain',
