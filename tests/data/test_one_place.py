@@ -11,7 +11,7 @@ OWN_NAMES = {'user_id','item_id','rating','timestamp'}
 TENSORS = {'users','items','values','times'}
 MAKERS = {'interactions','as_interactions','from_frame','known','at_least','of_user','positive_rows','read_rows','Interactions'}
 CALLED = {'train','valid','seen','train_ds','valid_ds','ints','interactions','ds','dataset','part'} # what rows are called in recfast
-LOADERS = {f'recfast.data.{o}' for o in 'interactions stored batches loaders implicit rows sequences'.split()}
+LOADERS = {f'recfast.data.{o}' for o in 'interactions stored batches loaders implicit rows sequences recut'.split()}
 
 # Rooms that their owners have not come to yet: (module, function). These lists only shrink.
 DECIDE = set()
