@@ -68,12 +68,12 @@ def how_cut(self:CollabDataLoaders)->Cut: # as `splits=`, an inner split of the 
     if all_late: return Cut('time', pct)
     return Cut('last', pct, n) if late and later else Cut('given', pct)
 
-# %% ../../nbs/19_data.recut.ipynb #723f51e3
+# %% ../../nbs/19_data.recut.ipynb #6aa515c3
 def _cut(rows, splits, valid_pct, seed):
     "Training rows, validation rows and those in neither part"
     df = pd.DataFrame(index=range(len(rows))) if splits is None else rows.timed_frame()
     order = np.arange(len(df))
-    if callable(splits) and rows.times is None and _order(rows) is not None: # a function sees the table as it stood
+    if callable(splits) and not rows.has_times and _order(rows) is not None:
         order = np.argsort(_order(rows), kind='stable')
     names = dict(zip(('user_name','item_name'), rows.cat_names), time_name=rows.time_name)
     split = [order[o] for o in resolve_splits(df.iloc[order], splits, valid_pct, seed, **names)]
@@ -81,7 +81,7 @@ def _cut(rows, splits, valid_pct, seed):
     for o in split: left[o] = False
     return [rows[o] for o in (*split,np.flatnonzero(left))]
 
-# %% ../../nbs/19_data.recut.ipynb #951cabdf
+# %% ../../nbs/19_data.recut.ipynb #6c11ba9f
 def _valued(rows, values):
     "The rows with other values, or without"
     new = rows[:]
@@ -90,11 +90,6 @@ def _valued(rows, values):
     return new
 
 def _clicked(rows): return _valued(rows, torch.ones(len(rows)))
-
-def _repeats(rows):
-    "How many rows repeat an earlier pair"
-    known = rows.known()
-    return len(known)-known.csr().nnz
 
 # %% ../../nbs/19_data.recut.ipynb #e476e083
 def _ratings_of(cls, parts, bs=64, val_bs=None, **passes):
@@ -140,7 +135,16 @@ def _check_rows(rows, kind):
     if kind in ('ratings','rows') and not rows.has_ratings:
         raise RatingsError(f"kind={kind!r} of rows without ratings: kind='implicit' takes them as clicks")
 
-# %% ../../nbs/19_data.recut.ipynb #fb499af0
+# %% ../../nbs/19_data.recut.ipynb #142789ba
+def _trainable(rows, train):
+    "How many of the rows repeat an earlier pair; raises `RatingsError` where training rows are nobody's"
+    lost = len(train)-len(train.known())
+    if lost: raise RatingsError(f"{lost} training rows name a user or an item that is not in the vocabulary: "
+                                "pass interactions.known()")
+    known = rows.known()
+    return len(known)-known.csr().nnz
+
+# %% ../../nbs/19_data.recut.ipynb #c6652502
 @patch(cls_method=True)
 def from_interactions(cls:CollabDataLoaders,
     interactions:Interactions, # the rows, such as `dls.interactions('train')`
@@ -153,12 +157,11 @@ def from_interactions(cls:CollabDataLoaders,
 )->CollabDataLoaders: # whose rows have the same numbers
     "Loaders of rows that are there; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     _check_rows(interactions, kind)
-    own = [o for o in builder_kwargs(KINDS[kind]) if o not in ('parts','random_split')]
-    check_kwargs([o for o in kwargs if o not in (*own,'shuffle','drop_last')], own, f'kind={kind!r}')
+    own = [o for o in builder_kwargs(KINDS[kind]) if o not in ('parts','random_split')]+['shuffle','drop_last']
+    check_kwargs([o for o in kwargs if o not in own], own, f'kind={kind!r}')
     drawn = splits is None
     if drawn and kind=='sequences' and valid_pct is None: splits,drawn = Cut('last'),False
     parts = _cut(interactions, splits, valid_pct, seed)
-    if not parts[0]._named().all(): raise RatingsError(
-        "training rows name a user or an item that is not in the vocabulary: pass interactions.known()")
-    more = dict(duplicates=_repeats(interactions), seed=seed, path=path, device=device, verbose=verbose)
+    repeats = _trainable(interactions, parts[0])
+    more = dict(duplicates=repeats, seed=seed, path=path, device=device, verbose=verbose)
     return KINDS[kind](cls, parts, **{'shuffle':True, 'drop_last':False, 'random_split':drawn, **kwargs, **more})
