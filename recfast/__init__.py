@@ -63,6 +63,7 @@ Modules:
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
+- `recfast.models.graph`: Walks over the graph of who met what: two steps from an item to others
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
