@@ -62,12 +62,13 @@ Modules:
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
+- `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Walks over the graph of who met what: two steps from an item to others
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
-- `recfast.models.linear`: Solved, not trained: popularity and EASE, which every network must beat
+- `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.sequence`: What this person takes next, from what they took before

@@ -170,6 +170,7 @@ MOVED = { # module -> {name: the module that has it now}
         'score_vector': 'recfast.models.foldin',
     },
     'recfast.models.linear': {
+        'EASE': 'recfast.models.ease',
         'IALS': 'recfast.models.ials',
         'row_blocks': 'recfast.models.ials',
         'ItemKNN': 'recfast.models.knn',

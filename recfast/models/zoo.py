@@ -18,7 +18,7 @@ import torch
 from torch import nn
 import recfast
 from ..core import BundleError
-from . import autorec,dot,graph,ials,knn,linear,ncf,params,sequence # noqa: F401 (they register themselves)
+from . import autorec,dot,ease,graph,ials,knn,linear,ncf,params,sequence # noqa: F401 (they register themselves)
 from .base import MODELS
 
 # %% ../../nbs/39_models.zoo.ipynb #44772eba
