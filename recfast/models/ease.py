@@ -29,8 +29,8 @@ def relative(
     if not there.any(): return np.ones(len(n))
     return np.where(there, n/n[there].mean(), 1)
 
-# %% ../../nbs/29_models.ease.ipynb #4999d380
-POWERS = dict(user_power=0.5, ridge_power=0.5, item_power=0.) # where no setting is named
+# %% ../../nbs/29_models.ease.ipynb #c067c1eb
+POWERS = dict(user_power=0., ridge_power=0., item_power=0.) # where no setting is named
 
 @register(reads='histories', bias=False, paper='Steck, 2019')
 class EASE(HistoryModel):
@@ -76,7 +76,7 @@ def _terms(self:EASE, interactions):
     w = relative(met, 1)**(-o['user_power']/2)
     return diags(w)@self._seen,o['l2']*of_item**o['ridge_power'],of_item**o['item_power']
 
-# %% ../../nbs/29_models.ease.ipynb #a88ce585
+# %% ../../nbs/29_models.ease.ipynb #051d8bd0
 def gram_ridge(
     X, # [U,I] sparse matrix
     ridge, # [I] above 0
@@ -86,7 +86,7 @@ def gram_ridge(
     "X'X with `ridge` added to its diagonal, dense"
     n = X.shape[1]
     G = torch.empty(n, n, dtype=dtype, device=device)
-    for a,block in gram_blocks(X): G[a:a+len(block)] = torch.from_numpy(block)
+    for a,block in gram_blocks(X, dtype=np.float64 if dtype==torch.float64 else np.float32): G[a:a+len(block)] = torch.from_numpy(block)
     G.diagonal().add_(torch.from_numpy(ridge).to(G))
     return G
 

@@ -126,9 +126,10 @@ def contributions(self:HistoryModel,
 def gram_blocks(
     csr, # [U,I] sparse matrix
     cells:int=2**24, # numbers written out at a time
-): # yields (first row, [b,I] float32 array)
+    dtype=np.float32, # of the sums
+): # yields (first row, [b,I] array)
     "Slices of rows of X'X, dense"
-    columns = csr.astype(np.float32, copy=False).tocsc()
+    columns = csr.astype(dtype, copy=False).tocsc()
     rows = columns.tocsr()
     step = max(1, cells//csr.shape[1])
     for a in range(0, csr.shape[1], step):
