@@ -76,7 +76,7 @@ def _terms(self:EASE, interactions):
     w = relative(met, 1)**(-o['user_power']/2)
     return diags(w)@self._seen,o['l2']*of_item**o['ridge_power'],of_item**o['item_power']
 
-# %% ../../nbs/29_models.ease.ipynb #051d8bd0
+# %% ../../nbs/29_models.ease.ipynb #6d1ff77c
 def gram_ridge(
     X, # [U,I] sparse matrix
     ridge, # [I] above 0
@@ -86,7 +86,7 @@ def gram_ridge(
     "X'X with `ridge` added to its diagonal, dense"
     n = X.shape[1]
     G = torch.empty(n, n, dtype=dtype, device=device)
-    for a,block in gram_blocks(X, dtype=np.float64 if dtype==torch.float64 else np.float32): G[a:a+len(block)] = torch.from_numpy(block)
+    for a,block in gram_blocks(X, dtype=f'f{dtype.itemsize}'): G[a:a+len(block)] = torch.from_numpy(block)
     G.diagonal().add_(torch.from_numpy(ridge).to(G))
     return G
 
