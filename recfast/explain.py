@@ -17,6 +17,7 @@ import torch
 from fastcore.basics import patch
 from .core import check_numbers
 from .data.frames import as_pandas,frame_to
+from .data.sequences import in_time
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
@@ -56,7 +57,7 @@ def _each_once(items, parts):
 def _own_history(self:Recommender, user):
     "(item rows, ratings) of a user row, from training"
     if getattr(self.model, 'weighed', False): return _cells(self.train.csr('weights')[user])
-    own = self.train.of_user(user)
+    own = in_time(self.train.of_user(user))
     items = torch.from_numpy(own.rows_of('item')).long()
     ratings = own.ratings()
     if ratings is None: ratings = np.ones(len(own))

@@ -25,7 +25,7 @@ def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o),
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp = 1
-    time_name = weights = events = weighing = None # what rows pickled by an earlier recfast do not have
+    time_name = weights = events = weighing = place = None # what rows pickled by an earlier recfast do not have
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -37,21 +37,21 @@ class Interactions:
         weights=None, # [N] what each row weighs in training, 0: seen only; None: all the same
         events=None, # [N] int64, the kinds of events of each row as bits; `of_events` reads them; None: not told apart
         weighing=None, # `Weighing`: where both come from
+        place=None, # [N] where each row stood in the table; None: in this order
     ):
         self.users,self.items = _tensor(users, torch.int32),_tensor(items, torch.int32)
         self.values,self.weights = _tensor(values, torch.float32),_tensor(weights, torch.float32)
         self.times = None if times is None else np.array(times)
         self.events = None if events is None else np.array(events, dtype=np.int64)
-        self.classes = classes
+        self.place = None if place is None else np.array(place, dtype=np.int32)
         self.rating_name,self.time_name,self.weighing = rating_name,time_name,weighing
-        self.cat_names = L(list(classes))
+        self.classes,self.cat_names = classes,L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
         self._kept = Kept()
 
     def __len__(self): return len(self.users)
     def __repr__(self):
-        users,items = (len(o)-1 for o in self.classes.values())
-        return f"{type(self).__name__}({len(self)} rows, {users} users, {items} items)"
+        return f"{type(self).__name__}({len(self)} rows, {self.n_users-1} users, {self.n_items-1} items)"
 
 # %% ../../nbs/14_data.interactions.ipynb #7c0c8f9a
 @patch(as_prop=True)
@@ -77,7 +77,8 @@ def n_items(self:Interactions)->int: # row 0 counts
 
 # %% ../../nbs/14_data.interactions.ipynb #711c9448
 @patch
-def _columns(self:Interactions): return self.users,self.items,self.values,self.times,self.weights,self.events
+def _columns(self:Interactions):
+    return self.users,self.items,self.values,self.times,self.weights,self.events,self.place
 
 @patch
 def __getitem__(self:Interactions,
@@ -92,9 +93,9 @@ def __getitem__(self:Interactions,
 
 # %% ../../nbs/14_data.interactions.ipynb #b207c753
 @patch
-def _new(self:Interactions, users, items, values=None, times=None, *weights):
-    return type(self)(users, items, values, times, self.classes, self.rating_name, self.time_name, *weights,
-                      weighing=self.weighing)
+def _new(self:Interactions, users, items, values=None, times=None, weights=None, events=None, place=None):
+    names = self.classes,self.rating_name,self.time_name
+    return type(self)(users, items, values, times, *names, weights, events, self.weighing, place)
 
 @patch
 def new_empty(self:Interactions)->'Interactions': # 0 rows
@@ -103,8 +104,7 @@ def new_empty(self:Interactions)->'Interactions': # 0 rows
 
 # %% ../../nbs/14_data.interactions.ipynb #64afd60a
 def _both(a, b):
-    if a is None or b is None: return None
-    return np.concatenate([np.asarray(a),np.asarray(b)])
+    return None if a is None or b is None else np.concatenate([np.asarray(a),np.asarray(b)])
 
 @patch
 def __add__(self:Interactions, o:'Interactions')->'Interactions': # [N+M] rows
@@ -133,8 +133,7 @@ def _rating_values(ratings):
     with np.errstate(over='ignore'): out = ratings.to_numpy(np.float32)
     bad = ~np.isfinite(out)
     if not bad.any(): return out
-    few = first_few(ratings[bad])
-    raise RatingsError(f"column {ratings.name!r} has ratings beyond float32: {few}. Rescale them.")
+    raise RatingsError(f"column {ratings.name!r} has ratings beyond float32: {first_few(ratings[bad])}. Rescale them.")
 
 # %% ../../nbs/14_data.interactions.ipynb #331c2a17
 @patch(as_prop=True)

@@ -73,13 +73,14 @@ def make_vocabs(
 
 # %% ../../nbs/16_data.loaders.ipynb #c51e1e8c
 def _rows_at(table, pos, how, columns):
-    "The rows at `pos` that `duplicates=how` leaves, in the order of `pos`"
+    "The rows at `pos` that `duplicates=how` leaves, in the order of `pos`, which is their index"
     if how in ('keep','raise') or not len(pos): return table.iloc[pos]
     order = np.argsort(pos, kind='stable')
-    part = table.iloc[pos[order]].reset_index(drop=True)
+    at = pos[order]
+    part = table.iloc[at].reset_index(drop=True)
     part = summed(part, columns) if how=='sum' else validate_ratings(part, *columns[:4], duplicates=how)
     back = np.argsort(order[part.index])
-    return part.iloc[back]
+    return part.set_axis(at[part.index]).iloc[back]
 
 # %% ../../nbs/16_data.loaders.ipynb #bfefdc16
 def _left_out(n, split):
@@ -98,11 +99,11 @@ def _check_duplicates(duplicates, how):
 
 # %% ../../nbs/16_data.loaders.ipynb #47bfc696
 def _parts(ratings, columns, duplicates, splits, valid_pct, seed, how):
-    "Training rows, validation rows and those in neither part, of the columns in use"
+    "Training rows, validation rows and those in neither part, with their positions as index"
     validate_ratings(ratings, *columns[:4], duplicates='raise' if duplicates=='raise' else 'keep')
     names = dict(user_name=columns.user, item_name=columns.item, time_name=columns.time)
     split = resolve_splits(ratings, splits, valid_pct, seed, **names)
-    table = age(ratings[[o for o in columns if o is not None]], columns, how, split[0])
+    table = age(ratings[[o for o in columns if o is not None]].reset_index(drop=True), columns, how, split[0])
     train,valid = (_rows_at(table, pos, duplicates, columns) for pos in split)
     return train,valid,table.iloc[_left_out(len(table), split)]
 
@@ -178,7 +179,7 @@ def builder_kwargs(
 
 # %% ../../nbs/16_data.loaders.ipynb #c59ad709
 def rows_by_vocab(
-    parts, # frames: the training rows first
+    parts, # frames, positions in the table as index: the training rows first
     columns:Columns, # which of their columns is what
     classes:dict, how:Weighing=None, # {column: `Vocab`}; where the weights of the parts come from
 )->list: # of `Interactions`
@@ -186,7 +187,9 @@ def rows_by_vocab(
     train,*others = parts
     hint = "Add them to vocab=, or leave their rows out of the training split."
     first = Interactions.from_frame(train, columns, classes, 'raise', hint=hint, weighing=how)
-    return [first, *(Interactions.from_frame(o, columns, classes, 'zero', weighing=how) for o in others)]
+    rows = [first, *(Interactions.from_frame(o, columns, classes, 'zero', weighing=how) for o in others)]
+    for o,part in zip(rows, parts): o.place = part.index.to_numpy(np.int32)
+    return rows
 
 # %% ../../nbs/16_data.loaders.ipynb #ec44c8d7
 @patch(cls_method=True)

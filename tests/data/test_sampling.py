@@ -11,6 +11,7 @@ from recfast.data.sampling import NegativeSampler, PairSet, full_grid, stratifie
 
 pairs = st.lists(st.tuples(st.integers(1,6), st.integers(1,7)), min_size=1, max_size=30)
 
+@settings(deadline=None)
 @given(pairs)
 def test_grid_equals_the_double_loop(rows):
     df = pd.DataFrame(rows, columns=['user_id','item_id'])
@@ -46,6 +47,7 @@ def test_stratified_split_of_a_seed():
 def test_stratified_split_of_all_rows():
     with pytest.raises(RatingsError, match='valid_pct=1'): stratified_split([0,1], 1)
 
+@settings(deadline=None)
 @given(pairs, pairs, st.sampled_from([0,2**26]))
 def test_pair_set_equals_a_python_set(known, asked, room):
     has = PairSet(*torch.tensor(known).T, 8, room=room).has(*torch.tensor(asked).T)
@@ -91,10 +93,12 @@ def test_draws_are_a_function_of_the_generator():
     a,b = (s.draw(u, 4, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(a, b) and not torch.equal(a, s.draw(u, 4, torch.Generator().manual_seed(8)))
 
+@settings(deadline=None)
 @given(pairs, st.sampled_from([0,2**26]))
 def test_known_pairs_come_back_once(known, room):
     assert sorted(zip(*(o.tolist() for o in PairSet(*torch.tensor(known).T, 8, room=room).pairs())))==sorted(set(known))
 
+@settings(deadline=None)
 @given(pairs, st.sampled_from([0.,.75,1.]), st.sampled_from([0,2**26]))
 def test_log_shares_are_the_weights_of_what_a_user_does_not_have(rows, alpha, room):
     users,items = torch.tensor(rows).T
