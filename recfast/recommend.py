@@ -199,7 +199,7 @@ def similar_items(self:Recommender,
 # %% ../nbs/51_recommend.ipynb #e7622633
 @patch
 def fill_wide(self:Recommender)->pd.DataFrame: # [U-1,I-1], users by items
-    "Known ratings where there are any (the latest, else the last of the table, if several), scores elsewhere; raises `RatingsError` without"
+    "Known ratings where there are any (the last, if several), scores elsewhere; raises `RatingsError` without"
     ratings = (known := in_time(self.seen.known())).ratings()
     if ratings is None: raise RatingsError("these interactions have no ratings to fill a table with")
     scores = score_items(self.model, torch.arange(1, self.n_users), self.n_items)

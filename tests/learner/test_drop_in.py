@@ -4,10 +4,13 @@ from types import SimpleNamespace
 
 import fastai.collab
 import fastai.tabular.all
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fastai.tabular.model import get_emb_sz
+from fastcore.test import test_eq as check_eq
 
 import recfast.all
 from helpers import fit_one_cycle
@@ -131,8 +134,62 @@ def test_a_configuration_of_the_network():
         return [type(o).__name__ for o in lib.collab_learner(loaders(lib), use_nn=True, layers=[16], config=config).model.layers.modules()]
     same(each(run))
 
+def test_the_page_s_checks_of_both_models():
+    def run(lib):
+        dls = loaders(lib)
+        x,_ = dls.one_batch()
+        dot = lib.EmbeddingDotBias(50, len(dls.classes['user']), len(dls.classes['title']), y_range=(0,5))
+        named = lib.EmbeddingDotBias.from_classes(50, dls.classes, y_range=(0,5))
+        net = lib.EmbeddingNN(get_emb_sz(dls.train_ds, {}), [50], y_range=(0,5))
+        for m in (dot,named,net): assert (0<=m(x)).all() and (m(x)<=5).all() and m(x).numel()==64
+        row = torch.tensor([42])
+        film = [dls.classes['title'][42]]
+        check_eq(named.weight(film), named.i_weight(row))
+        check_eq(named.bias(film), named.i_bias(row))
+        with pytest.raises((AssertionError,AttributeError)): dot.bias(film) # which was not told the names
+        return get_emb_sz(dls.train_ds, {}),{k: tuple(v.shape) for k,v in net.state_dict().items()}
+    same(each(run))
+
+def test_the_page_s_learner_trains_with_its_defaults():
+    def run(lib):
+        learn = lib.collab_learner(loaders(lib), y_range=(0,5))
+        fit_one_cycle(learn, 1, lr=None)
+        return learn.recorder.metric_names[:3],len(learn.recorder.values),learn.lr,tuple(learn.model.u_weight.weight.shape)
+    same(each(run))
+
+STARS = ('pd np plt torch tensor itemgetter untar_data URLs Path tabular_config TabularModel TabularCollab MSELossFlat get_emb_sz test_eq CollabDataLoaders '
+         'collab_learner EmbeddingDotBias EmbeddingNN show_batch range_of RandomSplitter').split()
+
+@pytest.mark.parametrize('name', STARS)
+def test_names_that_the_two_stars_bring(name):
+    theirs = {**vars(fastai.tabular.all), **vars(fastai.collab)}
+    assert name not in theirs or hasattr(recfast.all, name)
+
 
 # the tutorial
+
+def test_its_two_files_make_its_table(tmp_path):
+    RATINGS.assign(movie=RATINGS.title.factorize()[0]+1, rating=RATINGS.rating.round().astype(int))[['user','movie','rating','timestamp']].to_csv(tmp_path/'u.data', sep='\t', header=False, index=False)
+    pd.DataFrame(dict(movie=range(1, 1+RATINGS.title.nunique()), title=RATINGS.title.unique(), x='01-Jan-1995')).to_csv(tmp_path/'u.item', sep='|', header=False, index=False, encoding='latin-1', errors='replace')
+    def run(lib):
+        df = pd.read_csv(tmp_path/'u.data', delimiter='\t', header=None, usecols=(0,1,2), names=['user','movie','rating'])
+        movies = pd.read_csv(tmp_path/'u.item', delimiter='|', encoding='latin-1', usecols=(0,1), names=('movie','title'), header=None)
+        df = df.merge(movies)
+        dls = lib.CollabDataLoaders.from_df(df, item_name='title', bs=64, seed=3)
+        dls.show_batch()
+        x,y = dls.one_batch()
+        return list(df),len(df),[o.dtype for o in (x,)],{k: len(v) for k,v in dls.classes.items()},tuple(y.shape)
+    same(each(run))
+
+def test_its_picture(tutorials, tmp_path):
+    for name,t in tutorials.items():
+        fac0,_,fac2 = t.pca.t()
+        idxs = list(range(50))
+        fig = plt.figure(figsize=(15,15))
+        plt.scatter(fac0[idxs], fac2[idxs])
+        for i,x,y in zip(RATINGS.title.unique()[idxs], fac0[idxs], fac2[idxs]): plt.text(x, y, i, color=np.random.rand(3)*.7, fontsize=11)
+        assert len(fig.axes[0].texts)==50
+        plt.close(fig)
 
 def tutorial(lib):
     "What the tutorial looks at, after its training"
