@@ -121,6 +121,7 @@ def frame(self:Interactions)->pd.DataFrame: # the id columns and, where there is
     if self.values is not None: df[self.rating_name] = self.values.numpy()
     return df
 
+# %% ../../nbs/14_data.interactions.ipynb #151d1191
 @patch
 def timed_frame(self:Interactions)->pd.DataFrame: # as `frame`, and the times under their own name or as timestamp
     "The rows under the caller's own ids and column names, with their times"

@@ -31,6 +31,7 @@ def in_table_order(
     "The rows as they stood in the table, whichever part a split put them in"
     return rows if rows.place is None else rows[np.argsort(rows.place, kind='stable')]
 
+# %% ../../nbs/18_data.sequences.ipynb #5f5178f7
 def in_time(
     rows:Interactions, # in any order
 )->Interactions: # the rows of one time, or all where there are no times, as they stood in the table
