@@ -31,11 +31,12 @@ Modules:
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
-- `recfast.data.datasets`: Ratings to start with: a table to see through, films that never were, and MovieLens
+- `recfast.data.datasets`: Data sets that others compare on: MovieLens, MovieTweetings and Amazon Beauty, with their rows in the order of the files
 - `recfast.data.frames`: A frame of any kind as pandas, ids without loss, and frames out
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
+- `recfast.data.made`: Two tables that nobody measured: one to see through, and films that never were
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
 - `recfast.data.recut`: Loaders of rows that other loaders hold: the same ids, times and weights, cut once more
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed

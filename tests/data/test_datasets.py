@@ -1,5 +1,7 @@
+import os
 import time
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -114,3 +116,124 @@ def test_ml_100k_official_folds(ml100k_dir, fold):
 def test_folds_hold_every_row_once_as_test(ml100k_dir):
     tests = pd.concat([ml_100k(ml100k_dir, fold=f).query('is_valid') for f in range(1,6)])
     assert len(tests)==100_000 and not tests.duplicated(['user_id','item_id']).any()
+
+# MovieLens-1M: the official file, the table put together by others, pairs alone
+
+def present(file):
+    "Skip where this file of `$RECFAST_DATA` is not there (fail where RECFAST_REQUIRE_DATA=1)"
+    if (Path(os.environ.get('RECFAST_DATA', 'missing'))/file).is_file(): return
+    (pytest.fail if os.environ.get('RECFAST_REQUIRE_DATA')=='1' else pytest.skip)(f"set RECFAST_DATA to the folder that holds {file}")
+
+ROW = ['user_id','item_id','rating','position','timestamp','time_is_estimated']
+
+def write_estimated(folder):
+    "Two users; the first has a known, an estimated and a missing time, the second none that is known"
+    df = pd.DataFrame(dict(user_id=[7,7,7,3], item_id=[10,20,30,10], rating=[5,3,4,1]), dtype='int16')
+    holes = dict(position=[1,0,None,0], timestamp=[100,None,None,None], time_low=[100,None,None,None], time_est=[100,100,None,90])
+    df.assign(**{k: pd.array(v, 'Int32') for k,v in holes.items()}).to_parquet(folder/'ratings.parquet')
+    return folder
+
+def test_ml_1m_with_estimated_times(tmp_path):
+    df = datasets.ml_1m(write_estimated(tmp_path))
+    assert list(df)==ROW and df.item_id.tolist()==[10,20,30,10] and df.rating.tolist()==[5,3,4,1]
+    assert df.time_is_estimated.tolist()==[False,True,True,True] and df.position.isna().tolist()==[False,False,True,False]
+    assert df.timestamp.tolist()==[100,100,100,90] # the third is the median of the user's
+
+def test_ml_1m_takes_the_official_file_first(tmp_path):
+    write_estimated(tmp_path)
+    pd.DataFrame(dict(user_id=[1], item_id=[1])).to_parquet(tmp_path/'interactions.parquet')
+    assert len(datasets.ml_1m(tmp_path))==4
+    (tmp_path/'ratings.dat').write_text('2::10::5::30\n1::20::3::9\n2::30::4::20\n2::40::4::30\n', encoding='latin-1')
+    df = datasets.ml_1m(tmp_path)
+    assert list(df)==ROW and not df.time_is_estimated.any() and df.position.tolist()==[1,0,0,2]
+
+def test_ml_1m_of_either_file_has_the_same_types(tmp_path):
+    (tmp_path/'a').mkdir()
+    timed = datasets.ml_1m(write_estimated(tmp_path/'a'))
+    (tmp_path/'ratings.dat').write_text('2::10::5::30\n', encoding='latin-1')
+    assert timed.dtypes.to_dict()==datasets.ml_1m(tmp_path).dtypes.to_dict()
+    assert timed.dtypes.astype(str).to_dict()==dict(user_id='int64', item_id='int64', rating='int64', position='Int64', timestamp='int64', time_is_estimated='bool')
+
+def test_ml_1m_as_it_lies_here():
+    present('ml-1m/ratings.parquet')
+    df = datasets.ml_1m()
+    assert list(df)==ROW and len(df)==1_000_209 and (df.user_id.nunique(),df.item_id.nunique())==(6_040,3_706)
+    assert df.iloc[0,:3].tolist()==[1,1193,5] and set(df.rating)=={1,2,3,4,5} and not df.duplicated(['user_id','item_id']).any()
+    known = df.dropna(subset=['position'])
+    assert len(known)==999_611 or not df.time_is_estimated.any()
+    assert (known.groupby('user_id').position.agg(lambda o: o.max()+1)==known.groupby('user_id').size()).all()
+    assert df.timestamp.between(956_703_932, 1_046_454_590).all()
+    assert (known.sort_values(['user_id','position']).groupby('user_id').timestamp.diff().dropna()>=0).all()
+
+# the others
+
+def test_movietweetings_keeps_leading_zeros():
+    present('movietweetings-100k/ratings.dat')
+    df = datasets.movietweetings()
+    assert list(df)==['user_id','item_id','rating','timestamp','title']
+    assert df.iloc[2].tolist()==[2,'0104257',8,1364690142,'A Few Good Men (1992)'] and df.item_id.str.fullmatch(r'\d{7}').all()
+    assert (len(df),df.user_id.nunique(),df.item_id.nunique())==(100_000,16_554,10_506) and set(df.rating)==set(range(11))
+    assert df.notna().all(axis=None) and df[['user_id','rating','timestamp']].dtypes.eq('int64').all()
+
+def test_amazon_beauty_is_in_order():
+    present('beauty/beauty-sequences.parquet')
+    df = datasets.amazon_beauty()
+    assert list(df)==['user_id','item_id','position'] and (len(df),df.user_id.nunique(),df.item_id.nunique())==(198_502,22_363,12_101)
+    assert df.position.equals(df.groupby('user_id').cumcount()) and df.user_id.value_counts().min()>=5 and df.item_id.value_counts().min()>=5
+
+def write_small(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder/'ratings.csv').write_text('userId,movieId,rating,timestamp\n1,3,4.5,964982703\n2,1,0.5,964982224\n', encoding='utf-8')
+    (folder/'movies.csv').write_text('movieId,title,genres\n1,Amélie (2001),Comedy\n3,"City, The (1998)",Drama\n', encoding='utf-8')
+    return folder
+
+def test_ml_latest_small_under_our_names(tmp_path):
+    df = datasets.ml_latest_small(write_small(tmp_path))
+    assert list(df)==['user_id','item_id','rating','timestamp','title'] and df.rating.dtype=='float64'
+    assert df.values.tolist()==[[1,3,4.5,964982703,'City, The (1998)'],[2,1,.5,964982224,'Amélie (2001)']]
+
+# found, downloaded, or said
+
+OTHERS = [('ml_latest_small','ml-latest-small',write_small), ('movietweetings','movietweetings-100k',lambda folder: write_tweets(folder))]
+
+def write_tweets(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder/'ratings.dat').write_text('1::0012345::0::5\n', encoding='utf-8')
+    (folder/'movies.dat').write_text("0012345::À l'ombre (1913)::Drama\n0012346::B (1915)::\n", encoding='utf-8')
+    return folder
+
+@pytest.mark.parametrize('name,folder,write', OTHERS)
+def test_a_data_set_is_looked_for_and_then_downloaded(name, folder, write, tmp_path, monkeypatch):
+    get = getattr(datasets, name)
+    monkeypatch.setenv('RECFAST_DATA', str(tmp_path/'own'))
+    monkeypatch.setattr(datasets, 'fastai_path', lambda o: tmp_path/'fastai')
+    asked = []
+    def untar(url):
+        asked.append(url)
+        write(tmp_path/'down'/('snapshots/100K' if name=='movietweetings' else ''))
+        return tmp_path/'down'
+    monkeypatch.setattr(datasets, 'untar_data', untar)
+    downloaded = get()
+    assert len(asked)==1 and asked[0].startswith('https://')
+    write(tmp_path/'fastai'/folder)
+    assert get().equals(downloaded) and len(asked)==1
+    write(tmp_path/'own'/folder)
+    (tmp_path/'fastai'/folder/'ratings.csv').unlink(missing_ok=True)
+    assert get().equals(downloaded) and len(asked)==1
+
+@pytest.mark.parametrize('name', ['ml_100k','ml_1m','ml_latest_small','movietweetings'])
+def test_a_download_that_fails_says_what_to_do(name, tmp_path, monkeypatch):
+    monkeypatch.setenv('RECFAST_DATA', str(tmp_path))
+    monkeypatch.setattr(datasets, 'fastai_path', lambda o: tmp_path/'elsewhere')
+    def untar(url): raise OSError('no route to host')
+    monkeypatch.setattr(datasets, 'untar_data', untar)
+    with pytest.raises(FileNotFoundError, match='set RECFAST_DATA.*download from https://.*no route'): getattr(datasets, name)()
+
+def test_a_data_set_that_is_not_downloaded_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv('RECFAST_DATA', str(tmp_path))
+    monkeypatch.setattr(datasets, 'fastai_path', lambda o: tmp_path/'elsewhere')
+    with pytest.raises(FileNotFoundError, match='beauty-sequences.parquet not in .*set RECFAST_DATA'): datasets.amazon_beauty()
+
+def test_made_up_tables_are_offered_where_they_were():
+    from recfast.data import made
+    for name in ('solo','movie_night','GENRES','MOVIE_NIGHT_SHA256','MOVIE_NIGHT_SIGMA'): assert getattr(datasets, name) is getattr(made, name)

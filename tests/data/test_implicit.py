@@ -249,7 +249,7 @@ def test_it_finds_the_item_that_was_left_out():
 def test_ml_1m_from_the_official_file(tmp_path):
     (tmp_path/'ratings.dat').write_text('1::1193::5::978300760\n1::661::3::978302109\n', encoding='utf-8')
     df = ml_1m(tmp_path)
-    assert df.columns.tolist()==['user_id','item_id','rating','timestamp'] and df.iloc[1].tolist()==[1,661,3,978302109]
+    assert df.columns.tolist()[:5]==['user_id','item_id','rating','position','timestamp'] and df.iloc[1].tolist()==[1,661,3,1,978302109,False]
 
 def test_ml_1m_where_there_is_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match='ratings.dat'): ml_1m(tmp_path)

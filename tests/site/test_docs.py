@@ -90,7 +90,7 @@ ADDRESSES = """core testing data.datasets data.ratings data.split data.sampling 
 def test_every_address_of_the_first_release_is_a_page(html): assert [o for o in ADDRESSES if o not in html]==[]
 
 def test_a_room_stands_in_the_layer_of_its_number():
-    assert [build.layer(o) for o in ('02_tables.ipynb','03_data.datasets.ipynb','30_models.knn.ipynb','58_learner.ipynb','71_cli.ipynb')]==[
+    assert [build.layer(o) for o in ('02_tables.ipynb','03_data.made.ipynb','30_models.knn.ipynb','58_learner.ipynb','71_cli.ipynb')]==[
         'Conventions and tables','Data','Models and losses','Learner and recommendations','Command line']
 
 def test_every_room_is_listed_once(site):
