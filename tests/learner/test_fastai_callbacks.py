@@ -1,6 +1,7 @@
 "Every callback of fastai's callback package on every kind of learner: it works, or a sentence says why not before anything is trained"
 import importlib
 import inspect
+import json
 import pkgutil
 
 import fastai.callback
@@ -68,10 +69,38 @@ def test_a_sentence_says_why_not(tmp_path, name, kind):
     with pytest.raises(RecfastError, match=f'{name} {NOT_HERE[name][:12]}'): fit(learn, 1, cbs=REFUSED[name]())
     assert all(torch.equal(a, b) for a,b in zip(before, learn.model.parameters())) and learn.n_trained==0
 
-def test_a_graph_needs_the_bar(tmp_path, capsys):
-    learn = KINDS['stars'](tmp_path)
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_graph_needs_batches_and_the_bar(tmp_path, capsys, kind):
+    learn = KINDS[kind](tmp_path)
+    with pytest.raises(RecfastError, match='ShowGraphCallback (draws beside the progress bar|shows the loss of every batch)'): fit(learn, 1, cbs=progress.ShowGraphCallback())
+    assert learn.n_trained==0
+    if kind=='solved':
+        with pytest.raises(RecfastError, match='a model that is solved has no batches'): learn.fit(1, cbs=progress.ShowGraphCallback())
+        return
     learn.fit(2, 1e-3, cbs=progress.ShowGraphCallback())
     assert learn.n_trained==2
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_weights_and_biases(tmp_path, kind, capsys, monkeypatch):
+    wandb = pytest.importorskip('wandb')
+    from fastai.callback.wandb import WandbCallback
+    for k,v in dict(WANDB_MODE='offline', WANDB_SILENT='true', WANDB_DIR=str(tmp_path)).items(): monkeypatch.setenv(k, v)
+    run = wandb.init(project='recfast', dir=str(tmp_path))
+    logged,log = set(),wandb.log
+    monkeypatch.setattr(wandb, 'log', lambda d, *args, **kwargs: (logged.update(d),log(d, *args, **kwargs)))
+    learn = fit(KINDS[kind](tmp_path), 1, cbs=WandbCallback())
+    assert run.config['model']==type(learn.model).__name__ and run.config['n_train']==str(learn.dls.report['n_train'])
+    run.finish()
+    assert 'valid_loss' in logged and (kind=='solved' or 'train_loss' in logged)
+    assert 'not able to prepare' in capsys.readouterr().out # no samples
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_a_tracker_of_experiments_is_told(tmp_path, kind):
+    learn = KINDS[kind](tmp_path)
+    told = learn.gather_args()
+    assert told['model']==type(learn.model).__name__ and int(told['users'])==learn.dls.report['users']
+    assert all(vars(o)=={} for o in told.values()) # which fastai asks each of them for
+    json.dumps(told)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='says so where there is no GPU')
 def test_half_precision_by_hand_needs_a_gpu(tmp_path):
