@@ -27,6 +27,7 @@ Modules:
 - `recfast.candidates`: Who stands in the list
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
 - `recfast.collab`: A `Learner` that recommends
+- `recfast.combined`: What answers for a model made of others: each part by its own scorer
 - `recfast.compare`: Several models on the same users, with intervals
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
@@ -45,6 +46,7 @@ Modules:
 - `recfast.data.split`: Which rows train, which rows test
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was
+- `recfast.ensemble`: Recommenders made of trained learners: a rater with a ranker, a mean, a blend
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
 - `recfast.explain`: What each item of a history adds to a score
@@ -64,6 +66,7 @@ Modules:
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
+- `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Walks over the graph of who met what: two steps from an item to others
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
@@ -72,7 +75,10 @@ Modules:
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
+- `recfast.models.parts`: Models made of trained ones: what their parts keep, and how they are built again
 - `recfast.models.sequence`: What this person takes next, from what they took before
+- `recfast.models.spec`: How to build a model again: its name and what it was called with
+- `recfast.models.twopart`: A rater for ratings and a ranker for lists, in one model
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way

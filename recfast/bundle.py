@@ -23,6 +23,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors,save as write_tensors
 from .collab import CollabLearner
+from .combined import recommender_of
 from .core import BundleError,check_weights,first_few,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
@@ -30,6 +31,7 @@ from .data.weights import Weighing
 from .losses import loss_name,loss_spec,make_loss
 from .models.base import offers
 from .models.ids import ids_digest,meet,remember_ids
+from .models.parts import parts_spec,with_parts
 from .models.zoo import model_from_spec,model_spec # the zoo: a bundle may hold any model
 from .recommend import Recommender
 from .tables import whole_file,write_bytes
@@ -140,7 +142,7 @@ def _config(rec, names, training):
         loss=rec.loss and loss_spec(rec.loss),
         scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),
         draws=rec.draws,
-        weighing=_weighing_spec(rec.train.weighing), parts=[], features={},
+        weighing=_weighing_spec(rec.train.weighing), parts=parts_spec(rec.model, True), features={},
         training=training or {},
     )
 
@@ -247,7 +249,7 @@ def _loss_of(config):
 def _names(config):
     "(column of ratings, column of times); raises `BundleError` for parts that cannot be read"
     if config['schema']==1: return config['rating_name'],None
-    more = [o for o in ('parts','features') if config[o]]
+    more = ['features'] if config['features'] else []
     if config['weighing'] and set(config['weighing'])!=set(Weighing._fields): more.append('weighing')
     if more: raise BundleError(f"{first_few(more)} came after recfast {recfast.__version__}: pip install -U recfast")
     return config['columns']['rating'],config['columns']['time']
@@ -271,11 +273,12 @@ def _assemble(config, files, model, loss):
     for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
     if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model)
+    with_parts(model, config['parts'] if config['schema']>1 else [])
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
     remember_ids(model, classes)
     meet(model, train)
     if loss is None: loss = _loss_of(config)
-    rec = Recommender(model.eval(), seen, train, loss, config.get('draws'))
+    rec = recommender_of(model.eval(), seen, train, loss, config.get('draws'))
     rec.info,rec.rated = config,_rated(config, train)
     return rec
 

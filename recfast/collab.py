@@ -23,6 +23,7 @@ from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
 from .callbacks import check_fit,need_rows,of_classes
+from .combined import recommender_of
 from .data.frames import as_frame,check_to
 from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
@@ -194,7 +195,7 @@ def _rated(self:CollabLearner)->bool:
 def recommender(self:CollabLearner)->Recommender: # over the present model and data
     "What answers `predict`, `recommend` and `similar_items`"
     of = self.model,self.dls.interactions('all'),self.dls.interactions('train'),self.loss_func
-    rec = kept(self, 'recommender', of, lambda: Recommender(*of, draws_of(self.dls.train)))
+    rec = kept(self, 'recommender', of, lambda: recommender_of(*of, draws_of(self.dls.train)))
     rec.rated = self._rated()
     return rec
 

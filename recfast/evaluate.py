@@ -25,7 +25,7 @@ from .core import RatingsError,offer
 from .evaluation import Evaluation,best_gains,count_protocol,describe_protocol,gains_of_lists,warn_of_leakage
 from .ranked import hit_lists,rank_lists
 from .metrics import CHEAP_METRICS,METRICS,RANKING_METRICS,mean_absolute,metric_name,parse_metric,root_mean_squared
-from .models.base import item_vectors,score_pairs
+from .models.base import item_vectors,offers,score_pairs
 from .models.ids import check_ids
 from .ranking import cells_of
 from .relevance import Groups,as_interactions,cold_rows,find_groups,group_by_rows,positive_rows,truth
@@ -263,12 +263,14 @@ def measure_ranked(
     return Evaluation(summary, per_user, setting.protocol, by, setting.counts, popular)
 
 # %% ../nbs/47_evaluate.ipynb #37288068
-def _protocol_of(train, rows, t, cand, ranked, relevant, clip, note):
+def _note_of(model): return model.note() if offers(model, 'note') else '' # who answers for what
+
+def _protocol_of(train, rows, t, cand, ranked, relevant, clip, said):
     "(counts, protocol)"
     counts = count_protocol(rows, t, cand, ranked.n_rel)
     weighed = train.weighing.words if train.weighing else ''
     notes = [f'trained on {weighed}; test rows count alike'] if weighed else []
-    return counts,describe_protocol(counts, cand, relevant, clip, '. '.join([*notes, *filter(None, [note])]))
+    return counts,describe_protocol(counts, cand, relevant, clip, '. '.join([*notes, *filter(None, said)]))
 
 # %% ../nbs/47_evaluate.ipynb #d9453117
 def _test_rows(test, train, time_name, model=None):
@@ -307,7 +309,7 @@ def evaluate_recommender(
     ranked = rank_lists(model, train, t, cand, most, _placed(wanted), memory, progress, baseline and _of_lists(wanted))
     of_ratings = _of_ratings(rows, metrics, wanted, rated)
     errors = _prediction_errors(model, rows, clip) if of_ratings else None
-    protocol = _protocol_of(train, rows, t, cand, ranked, relevant, clip, note)
+    protocol = _protocol_of(train, rows, t, cand, ranked, relevant, clip, [note,_note_of(model)])
     setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *protocol, relevant)
     return measure_ranked(setting, ranked, model, errors)
 

@@ -48,6 +48,7 @@ HOOKS = dict(
     default_loss=Hook('-> a loss', 'what it is trained with when none is given'),
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
     by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),
+    note=Hook('-> text', 'ends the protocol of its evaluations'),
 )
 
 # %% ../../nbs/20_models.base.ipynb #286b9ef8
