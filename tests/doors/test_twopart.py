@@ -7,26 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fastai.losses import MSELossFlat
 from torch import nn
 
 from helpers import FRAME, fit, fit_one_cycle, learner, loaders
-from recfast.bundle import _signed, bundle_config, load_bundle, save_bundle
+from recfast.bundle import _signed, bundle_config, load_bundle
 from recfast.callbacks import RankingMetrics
 from recfast.combined import TwoPartRecommender, recommender_of
 from recfast.core import BundleError, RatingsError, RecfastError
-from recfast.data.loaders import CollabDataLoaders
 from recfast.data.datasets import ml_100k
+from recfast.data.loaders import CollabDataLoaders
 from recfast.ensemble import part_of, two_part
 from recfast.learner import collab_learner
-from recfast.losses import BPRLoss, SoftmaxLoss
+from recfast.losses import BPRLoss
 from recfast.models.autorec import AutoRec
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ials import IALS
 from recfast.models.linear import EASE
-from recfast.models.parts import Part, parts_spec
+from recfast.models.parts import parts_spec
 from recfast.models.twopart import TwoPart
-from recfast.recommend import Recommender
 
 TOLD = {3: 5., 8: 1., 11: 4.}
 
