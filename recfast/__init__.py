@@ -75,10 +75,9 @@ Modules:
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
-- `recfast.models.parts`: Models made of trained ones: what their parts keep, and how they are built again
+- `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
-- `recfast.models.twopart`: A rater for ratings and a ranker for lists, in one model
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way

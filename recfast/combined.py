@@ -9,7 +9,7 @@ Docs: https://recfast.github.io/recfast/combined.html.md"""
 # %% auto #0
 __all__ = ['PartRecommender', 'MixedRecommender', 'TwoPartRecommender', 'recommender_of']
 
-# %% ../nbs/53_combined.ipynb #01fd10c3
+# %% ../nbs/53_combined.ipynb #214246a3
 from functools import wraps
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
@@ -20,8 +20,7 @@ from .data.frames import as_pandas,check_to,frame_to
 from .histories import encode_people
 from .models.base import score_pairs
 from .models.ensemble import Mixed
-from .models.parts import rows_of_part
-from .models.twopart import TwoPart
+from .models.parts import TwoPart,rows_of_part
 from .recommend import Recommender
 
 # %% ../nbs/53_combined.ipynb #29f73825

@@ -9,14 +9,13 @@ Docs: https://recfast.github.io/recfast/ensemble.html.md"""
 # %% auto #0
 __all__ = ['part_of', 'check_same_rows', 'learner_of', 'two_part']
 
-# %% ../nbs/57_ensemble.ipynb #1d96eb9d
+# %% ../nbs/57_ensemble.ipynb #dbe7f5f0
 import numpy as np
 from .callbacks import SolveModel,no_params
 from .collab import CollabLearner
 from .core import RatingsError
 from .models.ids import ids_digest,meet
-from .models.parts import Part
-from .models.twopart import TwoPart
+from .models.parts import Part,TwoPart
 from .scorer import draws_of
 
 # %% ../nbs/57_ensemble.ipynb #cec6cee9

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from .explain import new_axes,plot_explain,short_name
 from .models.base import id_tables,item_vectors,split_tables
 from .models.ids import check_ids
-from .models.twopart import TwoPart
+from .models.parts import TwoPart
 from .models.foldin import fold_in_steps,path_gradient
 
 # %% ../nbs/53_interpret.ipynb #857d78d8

@@ -23,8 +23,7 @@ from recfast.models.autorec import AutoRec
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ials import IALS
 from recfast.models.linear import EASE
-from recfast.models.parts import parts_spec
-from recfast.models.twopart import TwoPart
+from recfast.models.parts import TwoPart, parts_spec
 
 TOLD = {3: 5., 8: 1., 11: 4.}
 
