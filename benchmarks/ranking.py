@@ -18,6 +18,7 @@ GRID = {
         'ItemKNN': _each(dict(arch='ItemKNN'), **{'config.weighting': ['cosine','bm25'], 'config.n_neighbors': [50,100,200], 'config.shrink': [0,20,50]}),
         'RP3beta': _each(dict(arch='RP3beta'), **{'config.alpha': [.6,.8,1.], 'config.beta': [.2,.3,.4,.5,.6], 'config.n_neighbors': [200,400]}),
         'EASE': _each(dict(arch='EASE'), **{'config.l2': [100,200,300,500,700,1000]}),
+        'SLIM': _each(dict(arch='SLIM'), **{'config.l1': [1,2,5], 'config.l2': [50,100,200,400]}),
         'IALS': _each(dict(arch='IALS', n_epoch=15), **{'n_factors': [32,64,128], 'config.alpha': [.05,.1,.2], 'config.l2': [.01,.02,.03,.05]}),
         'DotProductBias-BPR': _each(dict(arch='DotProductBias', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=8), n_epoch=20, lr_max=5e-3), wd=[.1,.2,.4]),
         'DotProduct-softmax': _each({**SOFTMAX, 'n_epoch': 10, 'lr_max': 1e-2}, n_factors=[64,100], wd=[.3,.45,.6]),
@@ -27,6 +28,7 @@ GRID = {
         'Popularity': _each(dict(arch='Popularity')),
         'RP3beta': _each(dict(arch='RP3beta'), **{'config.alpha': [.6,.8,1.], 'config.beta': [.3,.4,.5,.6], 'config.n_neighbors': [300]}),
         'EASE': _each(dict(arch='EASE'), **{'config.l2': [200,500,1000,2000]}),
+        'SLIM': _each(dict(arch='SLIM', config=dict(tol=2e-3)), **{'config.l1': [2,5], 'config.l2': [200,500,1000]}),
         'IALS': _each(dict(arch='IALS', n_epoch=16, n_factors=192), **{'config.alpha': [.1,.2], 'config.l2': [.02,.03], 'config.nu': [.85,1.]}),
         'DotProduct-softmax': [{**SOFTMAX, 'n_factors': k, 'loaders': dict(n_neg=0, by_user=True, bs=8192), 'n_epoch': n, 'lr_max': lr, 'wd': wd} for k,n,lr,wd in
             ((64,30,1e-2,.1),(64,30,2e-2,.2),(64,40,1e-2,.12),(64,40,1e-2,.15),(64,40,1e-2,.2),(80,40,1e-2,.18),(64,60,5e-3,.1))]}}
@@ -56,10 +58,10 @@ def parts(dataset, choose):
 
 def fit(train, seed, arch, n_factors=50, config=None, loaders=None, loss=None, y_range=None, build='implicit_from_df', **fit):
     "A fitted learner and what it took"
-    from recfast import all as R
+    from recfast import all as R, losses
     if build=='rows_from_df': train = train.assign(rating=1.) # clicks
     dls = getattr(R.CollabDataLoaders, build)(train, valid_pct=0, seed=seed, **{'bs': 512, **(loaders or {})})
-    loss = loss and getattr(R, loss[0])(**loss[1])
+    loss = loss and getattr(losses, loss[0])(**loss[1])
     learn = R.collab_learner(dls, n_factors=n_factors, arch=R.find_model(arch), config=config, loss_func=loss, y_range=y_range and tuple(y_range))
     with Timer() as t, learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(**{'n_epoch': 1, **fit})
     return learn,t
@@ -108,7 +110,7 @@ def table(dataset):
     runs = pd.DataFrame([dict(system=r['system'][8:], **r['metrics']) for r in load_results(f'ranking-*__{dataset}__seed*.json')]).groupby('system')
     return runs.mean().assign(seeds=runs.size()).sort_values('ndcg@10').round(4)
 
-def solved(dataset, system): return system in ('Popularity','ItemKNN','RP3beta','EASE') # no seed in them
+def solved(dataset, system): return system in ('Popularity','ItemKNN','RP3beta','SLIM','EASE') # no seed in them
 
 if __name__=='__main__':
     args = arguments(__doc__, datasets=list(GRID), systems=sorted({s for g in GRID.values() for s in g}), seeds=[0,1,2], steps=['choose','run'])

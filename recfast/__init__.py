@@ -77,8 +77,10 @@ Modules:
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
 - `recfast.models.sequence`: What this person takes next, from what they took before
+- `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
+- `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
 - `recfast.recommend`: Lists for people the model knows and people it has never met

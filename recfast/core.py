@@ -149,11 +149,7 @@ def need_memory(
 
 # %% ../nbs/00_core.ipynb #d2ead12c
 MOVED = { # module -> {name: the module that has it now}
-    'recfast.bundle': {
-        'RankGraph': 'recfast.export',
-        'export_onnx': 'recfast.export',
-        'export_program': 'recfast.export',
-    },
+    'recfast.bundle': dict.fromkeys(['RankGraph','export_onnx','export_program'], 'recfast.export'),
     'recfast.core': {'whole_file': 'recfast.tables'},
     'recfast.data.interactions': {
         'SparseRows': 'recfast.data.rows',
@@ -162,6 +158,7 @@ MOVED = { # module -> {name: the module that has it now}
         'write_rows': 'recfast.data.rows',
     },
     'recfast.flat_losses': {'NextItemLoss': 'recfast.losses'},
+    'recfast.losses': {'WARPLoss': 'recfast.rank_losses'},
     'recfast.evaluate': {'Comparison': 'recfast.compare', 'compare': 'recfast.compare'},
     'recfast.histories': {'parse_history': 'recfast.files', 'read_histories': 'recfast.files'},
     'recfast.models.base': {

@@ -9,8 +9,9 @@ Docs: https://recfast.github.io/recfast/losses.html.md"""
 # %% auto #0
 __all__ = ['block_width', 'BlockLoss', 'BPRLoss', 'CosineContrastiveLoss', 'LastInput', 'remember_input', 'PairLoss',
            'all_scores', 'SoftmaxLoss', 'SampledSoftmaxLoss', 'NextItemLoss', 'UnknownLoss', 'known_loss', 'loss_spec',
-           'make_loss', 'attached_loss', 'BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE',
-           'MultinomialLoss', 'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared']
+           'make_loss', 'register_loss', 'attached_loss', 'BCE', 'ClassLoss', 'FlatLoss', 'History',
+           'MaskedCrossEntropy', 'MaskedMSE', 'MultinomialLoss', 'Pointwise', 'RMSELoss', 'expected_rating',
+           'loss_name', 'squared', 'WARPLoss']
 
 # %% ../nbs/22_losses.ipynb #3f95f3b2
 import math
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from .core import RatingsError,RecfastError,first_few
+from .core import RatingsError,RecfastError,first_few,offer
 from .flat_losses import BCE,ClassLoss,FlatLoss,MaskedCrossEntropy,MaskedMSE,MultinomialLoss,RMSELoss
 from .flat_losses import expected_rating,loss_name
 from .likelihood import Choice,History,Pairwise,Pointwise,squared
@@ -280,8 +281,8 @@ def known_loss(
     return UnknownLoss(name) if make is None or name.endswith(')') else make()
 
 # %% ../nbs/22_losses.ipynb #2088b097
-_OURS = (BCE,RMSELoss,ClassLoss,BPRLoss,CosineContrastiveLoss,SoftmaxLoss,SampledSoftmaxLoss,MultinomialLoss,
-         MaskedMSE,MaskedCrossEntropy,NextItemLoss)
+_OURS = [BCE,RMSELoss,ClassLoss,BPRLoss,CosineContrastiveLoss,SoftmaxLoss,SampledSoftmaxLoss,MultinomialLoss,
+         MaskedMSE,MaskedCrossEntropy,NextItemLoss]
 _BY_NAME = {loss_name(o): make for o,make in (*_SAME.items(),*zip(_OURS, _OURS))}
 
 def loss_spec(
@@ -299,6 +300,13 @@ def make_loss(
     make = _BY_NAME.get(spec['name'])
     return spec['name'] if make is None else make(**spec.get('args', {}))
 
+# %% ../nbs/22_losses.ipynb #56a9c2ee
+def register_loss(cls): # its arguments are attributes of the same names
+    "Class decorator: bundles keep this loss by its name"
+    _OURS.append(cls)
+    _BY_NAME[loss_name(cls)] = cls
+    return cls
+
 # %% ../nbs/22_losses.ipynb #3775975d
 def attached_loss(
     loss, # an instance or a class
@@ -314,4 +322,5 @@ def attached_loss(
 
 # %% ../nbs/22_losses.ipynb #1c282907
 _all_ = ['BCE', 'ClassLoss', 'FlatLoss', 'History', 'MaskedCrossEntropy', 'MaskedMSE', 'MultinomialLoss',
-         'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared'] # offered here too
+         'Pointwise', 'RMSELoss', 'expected_rating', 'loss_name', 'squared', 'WARPLoss'] # offered here too
+__getattr__ = offer(__name__)

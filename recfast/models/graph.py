@@ -16,7 +16,7 @@ from .base import register
 from .knn import ItemKNN
 from .linear import gram_blocks
 
-# %% ../../nbs/32_models.graph.ipynb #91bf6f4d
+# %% ../../nbs/32_models.graph.ipynb #033c06a0
 def walk_weight(
     csr, # [U,I], no entry below 0
     alpha:float=1., # exponent of the probabilities
@@ -24,8 +24,7 @@ def walk_weight(
     "Rows whose product with themselves walks from item to item, but for the degrees of both ends"
     m = csr.tocoo().astype(np.float64)
     m.eliminate_zeros()
-    of_user = np.bincount(m.row, m.data, m.shape[0])
-    of_item = np.bincount(m.col, m.data, m.shape[1])
+    of_user,of_item = (np.bincount(at, m.data, n) for at,n in zip((m.row,m.col), m.shape))
     m.data = m.data**alpha*of_user[m.row]**(-alpha/2)
     return m.tocsr().astype(np.float32),of_item
 
@@ -57,7 +56,7 @@ class RP3beta(ItemKNN):
         super().__init__(n_users, n_items, n_neighbors=n_neighbors)
         self.alpha,self.beta = alpha,beta
 
-# %% ../../nbs/32_models.graph.ipynb #ea1a4195
+# %% ../../nbs/32_models.graph.ipynb #8546e897
 @patch
 def _similar_blocks(self:RP3beta, csr):
     "Yields (first row, [b,I] weights) of slices of items; `csr` is not read"
@@ -66,6 +65,5 @@ def _similar_blocks(self:RP3beta, csr):
     for a,block in gram_blocks(m):
         block *= start
         block *= end[a:a+len(block),None]
-        rows = np.arange(len(block))
-        block[rows,rows+a] = 0 # a way back to where one stands is no recommendation
+        np.fill_diagonal(block[:,a:], 0) # a way back to where one stands is no recommendation
         yield a,torch.from_numpy(block).to(self.weight.device)
