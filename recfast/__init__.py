@@ -23,6 +23,7 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 Modules:
 
 - `recfast.bundle`: A trained recommender as a folder of plain files
+- `recfast.by_history`: What people get who are told about, measured as they are served
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
 - `recfast.candidates`: Who stands in the list
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
@@ -55,6 +56,7 @@ Modules:
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model
+- `recfast.groups`: Who belongs together, and what was measured of each group
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside

@@ -16,7 +16,7 @@ from fastcore.basics import patch,store_attr
 from .core import RatingsError
 from .data.frames import as_frame,as_ids
 from .data.columns import Columns
-from .data.interactions import Interactions
+from .data.interactions import BY,Interactions
 from .ranking import cells_of,seen_words
 from .relevance import Truth,encoded_rows
 
@@ -54,10 +54,10 @@ def _some_items(item_ids, train, t):
     return Candidates(t.users, words, n, int(lost.sum()), mask)
 
 # %% ../nbs/44_candidates.ipynb #b22eb6b1
-def _listed_pairs(df, train):
+def _listed_pairs(df, train, need=BY):
     "([.,I] sparse: the pairs of a frame that are candidates, [N] which of its rows name trained items, rows)"
     columns = Columns.find(df, train.columns)
-    rows = encoded_rows(df, Columns(columns.user, columns.item), train)
+    rows = encoded_rows(df, Columns(columns.user, columns.item), train, need)
     ok = (rows.rows_of('user')>0) & train.trained()[rows.rows_of('item')]
     return rows[ok].csr(),ok,rows
 
@@ -78,7 +78,7 @@ def _unlisted(rel, lists, trained):
 # %% ../nbs/44_candidates.ipynb #13769702
 def _given_lists(df, train, t):
     "Candidates from a frame of lists"
-    pairs,ok,rows = _listed_pairs(df, train)
+    pairs,ok,rows = _listed_pairs(df, train, BY if len(t.users) else BY[1:])
     lists = pairs>t.seen
     users = t.users[np.isin(t.users, rows.rows_of('user'))]
     n = np.diff(lists.indptr)[users]

@@ -20,18 +20,19 @@ from typing import Annotated
 import pandas as pd
 import typer
 from .shell import app,bar_callback,command,console,errors,fit,main,need_folder,option,progress_bar,say
-from .shell import show_metrics,show_or_write,show_table,speaking
+from .shell import show_or_write,show_table,speaking
 from . import bundle as bundles
 from .bundle import bundle_config,check_files
+from .by_history import add_by_history,needed
 from .core import RecfastError
 from .data.vocab import cast_ids
 from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
-from .files import file_interactions,history_frame,item_list,parse_history,write_lists
+from .files import file_frame,file_interactions,history_frame,item_list,parse_history,write_lists
 from .models.zoo import named_model
-from .report import run_quickstart,run_train,write_report
+from .report import run_quickstart,run_train,show_evaluation,write_report
 from .tables import table_kind,write_text
-from .train import bounds,metrics_frame,parse_config,parse_event_weights,parse_range,side_by_side
+from .train import bounds,parse_config,parse_event_weights,parse_range,side_by_side
 
 # %% ../nbs/71_cli.ipynb #b0ab8c09
 _Data = option(str, "'movie-night' (bundled) or 'ml-100k' (MovieLens, from RECFAST_DATA or downloaded).")
@@ -204,15 +205,12 @@ def similar(
     near = rec.similar_items(cast_ids(rec.items, item, 'item'), k=k)
     show_or_write(near, out, 'Similar')
 
-# %% ../nbs/71_cli.ipynb #b6de2d01
-def _without_nan(summary): # of an evaluation
-    "Metrics for JSON, which has no NaN"
-    return {name: None if v!=v else v for name,v in summary.items()}
-
-def _evaluation_facts(ev):
-    "metrics, baseline (those of popularity), protocol, verdict"
-    metrics,baseline = _without_nan(ev.summary),_without_nan(ev.baseline.summary)
-    return dict(metrics=metrics, baseline=baseline, protocol=ev.protocol, verdict=ev.verdict)
+# %% ../nbs/71_cli.ipynb #ddc94687
+def _told(rec, histories, by_history, file, names):
+    "(what `evaluate_by_history` takes as histories, the test rows)"
+    if histories is None: return by_history,file_interactions(rec, file, *names)
+    if by_history: raise ValueError("--by-history is of trained people, --histories of others: name one of them")
+    return file_frame(rec, histories, strict=False),file_frame(rec, file, *names, strict=False)
 
 # %% ../nbs/71_cli.ipynb #77918843
 @command
@@ -224,16 +222,20 @@ def evaluate(
     rating_name:option(str, 'Column of ratings; as in the bundle, where it is there.')=None, # of the file
     k:option(list[int], 'List length; several.', '-k', min=1)=[10], # list lengths
     include_seen:_Seen=False, seen_event:_SeenEvent=[], # those are candidates too; all but those of these events
+    by_history:option(bool, 'Also what trained people get who tell their rows as if they were new.', '--by-history')=False, # beside
+    histories:option(Path, 'What people tell who were held out: csv, tsv or parquet. The test rows are theirs.')=None, # a file
     out:option(Path, 'Write metrics, those of popularity, and the protocol as JSON.')=None, # JSON
     model:_Model=None, # None: of recfast
 ):
     "Metrics of a bundle on a test file, those of popularity, and the protocol."
     rec = _read(bundle, model)
-    test = file_interactions(rec, file, user_name, item_name, rating_name)
-    how = dict(rated=rec.rated, exclude_seen=what_is_seen(include_seen, seen_event, rec.train))
-    ev = evaluate_recommender(rec.model, rec.train, test, k=k, **how)
-    show_metrics(metrics_frame(ev), ev.words)
-    if out is not None: write_text(out, json.dumps(_evaluation_facts(ev), indent=1))
+    names = user_name,item_name,rating_name
+    told,test = _told(rec, histories, by_history, file, names)
+    how = dict(exclude_seen=what_is_seen(include_seen, seen_event, rec.train), k=k)
+    ev = evaluate_recommender(rec.model, rec.train, test, rated=rec.rated, need=needed(told), **how)
+    add_by_history(ev, rec, test, test, told, **how)
+    show_evaluation(ev)
+    if out is not None: write_text(out, json.dumps(ev.as_json(), indent=1))
 
 # %% ../nbs/71_cli.ipynb #669fd2a7
 def _fact_text(v):

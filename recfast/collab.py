@@ -22,6 +22,7 @@ from fastcore.meta import delegates
 from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
 from . import interpret as _interpret
+from .by_history import add_by_history,needed
 from .callbacks import check_fit,need_rows,of_classes
 from .combined import recommender_of
 from .data.frames import as_frame,check_to
@@ -223,6 +224,13 @@ def _note(self:CollabLearner, test):
     timed = self.dls.interactions('train').time_name is not None
     return 'random split; a time column was there' if timed and getattr(self.dls, 'random_split', False) else ''
 
+@patch
+def _to_test(self:CollabLearner, test, time_name):
+    "What to measure on: of labelled pairs those that happened"
+    if test is None: return self.dls.interactions('valid')
+    if not isinstance(self.dls, LabelDataLoaders): return test
+    return _evaluate.positive_rows(test, self.dls.interactions('train'), time_name)
+
 # %% ../nbs/56_collab.ipynb #884f4d3e
 @patch
 def evaluate(self:CollabLearner,
@@ -236,21 +244,20 @@ def evaluate(self:CollabLearner,
     baseline:bool=True, # measure popularity on the same users and candidates: `ev.baseline`
     exclude_seen=True, # leave out the user's training rows; False: they may be found; {'buy'}: those of these events
     to:str=None, # 'polars' or 'arrow': what `ev.per_user` and `ev.by` are; None: pandas
+    histories=None, # people as if they were new, in `ev.by_history`: True: the trained ones; a frame: who told it
     **kwargs # of `evaluate_recommender`: time_name, memory, progress
 ):
     "Rating and ranking metrics with their protocol; of what was seen only training rows are left out; warns of leakage"
     check_to(to)
     if test is not None: need_rows(self.dls, 'measure against')
-    test = as_frame(test)
-    train = self.dls.interactions('train')
-    note = self._note(test)
-    rows = self.dls.interactions('valid') if test is None else test
+    test,train = as_frame(test),self.dls.interactions('train')
     if self.dls.time_name in getattr(test, 'columns', ()): kwargs.setdefault('time_name', self.dls.time_name)
-    if test is not None and isinstance(self.dls, LabelDataLoaders):
-        rows = _evaluate.positive_rows(test, train, kwargs.get('time_name'))
-    ev = _evaluate.evaluate_recommender(
-        self.model, train, rows, k, candidates, relevant, by, metrics, clip, note, self._rated(),
-        baseline=baseline, exclude_seen=exclude_seen, **kwargs)
+    rows = self._to_test(test, kwargs.get('time_name'))
+    how = dict(k=k, candidates=candidates, relevant=relevant, by=by, metrics=metrics, clip=clip,
+               baseline=baseline, exclude_seen=exclude_seen, **kwargs)
+    said = dict(note=self._note(test), rated=self._rated(), need=needed(histories))
+    ev = _evaluate.evaluate_recommender(self.model, train, rows, **said, **how)
+    add_by_history(ev, self.recommender, test, rows, histories, **how)
     _evaluate.warn_of_leakage([ev])
     self.last_evaluation = ev
     return ev.as_kind(to)
@@ -282,8 +289,8 @@ def training_facts(self:CollabLearner,
     )
     if evaluation is None: return facts
     facts.update(metrics=_finite(evaluation.summary), protocol=evaluation.protocol)
-    baseline = getattr(evaluation, 'baseline', None)
-    if baseline is not None: facts['baseline'] = _finite(baseline.summary)
+    beside = [(name,getattr(evaluation, name, None)) for name in ('baseline','by_history')]
+    facts.update({name: _finite(o.summary) for name,o in beside if o is not None})
     return facts
 
 # %% ../nbs/56_collab.ipynb #ffff2c8f

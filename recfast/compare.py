@@ -21,7 +21,7 @@ from .core import LeakageWarning,RatingsError
 from .evaluation import Evaluation,markdown_table,warn_of_leakage
 from .given_lists import evaluate_lists
 from .metrics import CHEAP_METRICS,metric_comp,parse_metric
-from .resampling import boot_means,holm,sign_flip_p
+from .resampling import differences,holm
 from .tables import write_text
 
 # %% ../nbs/49_compare.ipynb #4f80e1be
@@ -34,6 +34,7 @@ class Comparison:
         evaluations:dict, # {name: `Evaluation`, or several}
         popularity:pd.DataFrame=None, # a row like those of the table; None: not measured, or in the table
         by:pd.DataFrame=None, # group, n_users, n_rows and the models; None: no breakdown was asked for
+        by_group:pd.DataFrame=None, # by (group, model): n_users and what `table` has, popularity too
     ): store_attr()
 
     def __getitem__(self, name): return self.table.loc[name]
@@ -50,14 +51,24 @@ def with_popularity(self:Comparison)->pd.DataFrame: # rows of the models, then t
 def __repr__(self:Comparison):
     def text(df, **kwargs): return df.to_string(float_format='{:.4f}'.format, na_rep='', **kwargs)
     said = [f'{self.metric}, 95% intervals; diff: to the first row', text(self.with_popularity())]
-    if self.by is not None: said.append(text(self.by, index=False))
+    if self.by_group is not None: said += [self.group_words(), text(self.by_group)]
+    elif self.by is not None: said.append(text(self.by, index=False))
     return '\n'.join([*said,self.protocol])
+
+@patch
+def group_words(self:Comparison): # above the groups
+    return f'{self.metric} by group; diff: to {self.table.index[0]}; p_holm: among the models of a group'
+
 
 # %% ../nbs/49_compare.ipynb #9a09af02
 @patch
 def _repr_markdown_(self:Comparison):
     said = [f'**{self.metric}**, 95% intervals; diff: to the first row', markdown_table(self.with_popularity())]
-    if self.by is not None: said.append(markdown_table(self.by.set_index('group')))
+    groups = self.by
+    if self.by_group is not None:
+        said.append(self.group_words())
+        groups = self.by_group.reset_index()
+    if groups is not None: said.append(markdown_table(groups.set_index('group')))
     return '\n\n'.join([*said,f'*{self.protocol}*'])
 
 # %% ../nbs/49_compare.ipynb #9b38e6c0
@@ -175,7 +186,7 @@ def _measure(o, lists_on, test, kwargs):
 
 # %% ../nbs/49_compare.ipynb #70aac4a7
 def _evaluate_all(seeds, test, baseline, kwargs, train=None):
-    "{name: [Evaluation of each seed]}; of those to measure the first measures popularity too"
+    "{name: [Evaluation of each seed]}, by history too where that was asked for; the first measures popularity"
     every = [o for many in seeds.values() for o in many]
     lists_on = None
     if any(isinstance(o, pd.DataFrame) for o in every): lists_on = _rows_for_lists(seeds, test, train)
@@ -186,6 +197,8 @@ def _evaluate_all(seeds, test, baseline, kwargs, train=None):
             if not isinstance(o, Evaluation): o = _measure(o, lists_on, test, dict(kwargs, baseline=baseline))
             evs[name].append(o.as_kind())
             baseline = baseline and o.baseline is None
+        told = [o.by_history for o in evs[name] if o.same_users(o.by_history)]
+        if told: evs[f'{name}, by history'] = told
     return evs
 
 # %% ../nbs/49_compare.ipynb #69f99d31
@@ -227,20 +240,6 @@ def _best_first(names, means, metric, base):
     falling = means if metric_comp(metric) is np.less else -means
     return sorted(range(len(names)), key=lambda j: (names[j]!=base,falling[j]))
 
-# %% ../nbs/49_compare.ipynb #d086edae
-def _differences(vals, first, n_boot, seed):
-    "A frame of means and differences to the model at `first`, with intervals and p"
-    means = vals.mean(0)
-    boot = boot_means(vals, n_boot, seed)
-    df = pd.DataFrame(dict(mean=means))
-    df['low'],df['high'] = np.quantile(boot, [.025,.975], axis=0)
-    df['diff'] = means-means[first]
-    apart = boot-boot[:,[first]]
-    df['diff_low'],df['diff_high'] = np.quantile(apart, [.025,.975], axis=0)
-    df['p'] = sign_flip_p(vals-vals[:,[first]], seed=seed)
-    df.loc[first,'p'] = np.nan
-    return df
-
 # %% ../nbs/49_compare.ipynb #cb6a02d6
 def _compared(evs, popular, metric, n_boot, seed, base):
     "(table of `evs`, the same row of `popular` or None)"
@@ -249,7 +248,7 @@ def _compared(evs, popular, metric, n_boot, seed, base):
     every = evs|beside
     vals,sd = _values_of(every.values(), metric)
     order = _best_first(names, vals.mean(0), metric, base)
-    df = _differences(vals, order[0], n_boot, seed)
+    df = differences(vals, order[0], n_boot, seed)
     n = len(names)
     df['p_holm'] = np.append(holm(df.p[:n]), df.p[n:])
     seeds = [len(o) for o in every.values()]
@@ -267,9 +266,11 @@ def _what_to_measure(metric, k):
     return dict(k=ks, metrics=names)
 
 # %% ../nbs/49_compare.ipynb #5f8670da
+def _with(evs, popular): return evs if popular is None else evs|{'popularity': [popular]}
+
 def _by_group(evs, popular, metric):
     "group, n_users, n_rows and `metric` of every model; None where no groups were measured"
-    every = evs if popular is None else evs|{'popularity': [popular]}
+    every = _with(evs, popular)
     if any(o.by is None for many in evs.values() for o in many): return None
     first = next(iter(every.values()))[0].by
     if metric not in first:
@@ -278,6 +279,23 @@ def _by_group(evs, popular, metric):
     for name,many in every.items():
         out[name] = pd.concat([o.by.set_index('group')[metric] for o in many], axis=1).mean(axis=1)
     return out.reset_index()
+
+# %% ../nbs/49_compare.ipynb #64d37d4a
+def _in_groups(evs, popular, metric, *args):
+    "What `_compared` gives of each group, by (group, model); None where values per user are not there"
+    every = [o for many in _with(evs, popular).values() for o in many]
+    if any(o.of_groups is None for o in every): return None
+    def of(o, group): return Evaluation({}, o.of_groups[group], '')
+    tables = {}
+    for group,users in every[0].of_groups.items():
+        if metric not in users or users[metric].isna().all(): continue
+        part = {name: [of(o, group) for o in many] for name,many in evs.items()}
+        beside = None if popular is None else of(popular, group)
+        table = pd.concat(_compared(part, beside, metric, *args)) # without popularity: None, which is left out
+        tables[group] = table.assign(n_users=len(users))
+    if not tables: return None
+    out = pd.concat(tables, names=['group','model'])
+    return out[['n_users',*out.columns[:-1]]]
 
 # %% ../nbs/49_compare.ipynb #807d9fda
 def compare(
@@ -299,9 +317,10 @@ def compare(
     if not any(named.values()): raise RatingsError("nothing to compare: expected learners or evaluations")
     evs = _evaluate_all(named, test, baseline, {**_what_to_measure(metric, k), **kwargs}, train)
     _check_same_users(evs)
-    warn_of_leakage([o for name,many in evs.items() for o,given in zip(many, named[name]) if o is not given])
+    warn_of_leakage([o for name,many in named.items() for o,given in zip(evs[name], many) if o is not given])
     popular = _popularity_beside(evs) if baseline else None
     table,row = _compared(evs, popular, metric, n_boot, seed, base)
     protocols = dict.fromkeys(o.protocol for many in evs.values() for o in many)
     alone = {name: many[0] if len(many)==1 else many for name,many in evs.items()}
-    return Comparison(table, '\n'.join(protocols), metric, alone, row, _by_group(evs, popular, metric))
+    groups = _by_group(evs, popular, metric),_in_groups(evs, popular, metric, n_boot, seed, table.index[0])
+    return Comparison(table, '\n'.join(protocols), metric, alone, row, *groups)

@@ -13,7 +13,6 @@ __all__ = ['wanted_metrics', 'rating_errors', 'Setting', 'measure_ranked', 'eval
            'positive_rows', 'rank_lists', 'truth', 'warn_of_leakage']
 
 # %% ../nbs/47_evaluate.ipynb #27800154
-from copy import copy
 from functools import cached_property
 from typing import NamedTuple
 import numpy as np,pandas as pd
@@ -21,14 +20,15 @@ from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
 from .candidates import find_candidates
 from .data.frames import as_frame
+from .data.interactions import BY
 from .core import RatingsError,offer
 from .evaluation import Evaluation,best_gains,count_protocol,describe_protocol,gains_of_lists,warn_of_leakage
 from .ranked import hit_lists,rank_lists
-from .metrics import CHEAP_METRICS,METRICS,RANKING_METRICS,mean_absolute,metric_name,parse_metric,root_mean_squared
+from .metrics import CHEAP_METRICS,METRICS,mean_absolute,metric_name,parse_metric,root_mean_squared
 from .models.base import item_vectors,offers,score_pairs
 from .models.ids import check_ids
-from .ranking import cells_of
-from .relevance import Groups,as_interactions,cold_rows,find_groups,group_by_rows,positive_rows,truth
+from .groups import Groups,find_groups,group_by_rows,measure_groups
+from .relevance import as_interactions,cold_rows,positive_rows,truth
 
 # %% ../nbs/47_evaluate.ipynb #54eda743
 def _list_lengths(k):
@@ -156,68 +156,6 @@ def value(self:_Facts,
                          f"expected one value for each of {len(self.n_rel)} users, or a number")
     return v
 
-# %% ../nbs/47_evaluate.ipynb #644a11c2
-def _of_user_group(chosen, per_user, users):
-    "n_users, n_rows and metrics of the users that are `chosen`:[.] by row"
-    part = per_user[chosen[users]]
-    means = part.iloc[:,2:].mean()
-    return dict(n_users=len(part), n_rows=int(part.n_test.sum()), **means)
-
-# %% ../nbs/47_evaluate.ipynb #273e68cd
-def _of_item_group(chosen, facts, ranked, unnamed, wanted):
-    "n_users, n_rows and metrics of the relevant items that are `chosen`:[I]"
-    rel = ranked.rel[ranked.users]
-    part = copy(facts)
-    part.hits = ranked.hits&chosen[ranked.rows]
-    part.n_rel = (rel@chosen.astype(np.float32)).astype(int)
-    if chosen[0]: part.n_rel += unnamed[ranked.users]
-    found = part.n_rel>0
-    row = dict(n_users=int(found.sum()), n_rows=int(part.n_rel.sum()))
-    for base,k in wanted:
-        if base not in RANKING_METRICS: continue
-        v = part.value(base, k)
-        if np.ndim(v): v = v[found]
-        row[f'{base}@{k}'] = np.mean(v) if found.any() else np.nan
-    return row
-
-# %% ../nbs/47_evaluate.ipynb #bc2af540
-def _errors_of_group(rows, facts, wanted):
-    "{metric: rating error} of the test rows `rows`:[N] bool; NaN where there are none"
-    if facts.errors is None: return {}
-    names = [n for n,o in METRICS.items() if o.of_ratings]
-    names = [n for n in names if METRICS[n].cheap or (n,None) in wanted]
-    if not rows.any(): return dict.fromkeys(names, np.nan)
-    part = copy(facts)
-    part.errors = facts.errors[rows]
-    return {n: part.value(n, None) for n in names}
-
-# %% ../nbs/47_evaluate.ipynb #1f2c3fde
-def _with_rest(groups, ranked, unnamed):
-    "The groups there are to measure: 0, 1, ... and -1 where something is in none"
-    every = list(range(len(groups.labels)))
-    rows = ranked.users
-    if groups.what=='item':
-        _,rows = cells_of(ranked.rel, ranked.users)
-        if unnamed[ranked.users].any(): rows = np.append(rows, 0)
-    outside = groups.codes[rows]<0
-    return [*every,-1] if outside.any() else every
-
-# %% ../nbs/47_evaluate.ipynb #62a29128
-def _by_group(groups, test, t, ranked, facts, per_user, wanted):
-    "One row per group: n_users, n_rows (relevant) and the metrics"
-    if groups.codes is None: groups = group_by_rows(groups.what, facts.train, ranked.users)
-    of_rows = groups.codes[test.rows_of(groups.what)]
-    rows = []
-    for g in _with_rest(groups, ranked, t.unnamed):
-        chosen = groups.codes==g
-        row = dict(group='(none)' if g<0 else groups.labels[g], n_users=0, n_rows=0)
-        row.update(_errors_of_group(of_rows==g, facts, wanted))
-        if groups.what=='user': row.update(_of_user_group(chosen, per_user, ranked.users))
-        else: row.update(_of_item_group(chosen, facts, ranked, t.unnamed, wanted))
-        rows.append(row)
-    df = pd.DataFrame(rows)
-    return df[df.n_users>0].reset_index(drop=True)
-
 # %% ../nbs/47_evaluate.ipynb #c6e8b650
 class Setting(NamedTuple):
     "What is the same for the model and for popularity"
@@ -230,7 +168,6 @@ class Setting(NamedTuple):
     groups:Groups # None: no breakdown
     counts:dict # of `count_protocol`
     protocol:str # in words
-    relevant:float=None # rating from which a test row is relevant; None: every row
 
 # %% ../nbs/47_evaluate.ipynb #51561c76
 def _summarize(setting, ranked, facts):
@@ -254,13 +191,12 @@ def measure_ranked(
     errors=None, # [N] prediction less rating of the test rows
 )->Evaluation: # with that of popularity, where it was ranked
     "Every metric of ranked lists"
-    facts = _Facts(setting.train, setting.cand, ranked, model, errors, (setting.test,setting.relevant))
+    facts = _Facts(setting.train, setting.cand, ranked, model, errors, (setting.t.part,))
     summary,per_user = _summarize(setting, ranked, facts)
-    by = None
-    if setting.groups is not None:
-        by = _by_group(setting.groups, setting.test, setting.t, ranked, facts, per_user, setting.wanted)
+    of = setting.test,ranked,setting.t.unnamed,facts,per_user,setting.wanted
+    groups = (None,None) if setting.groups is None else measure_groups(setting.groups, *of)
     popular = None if ranked.baseline is None else measure_ranked(setting, ranked.baseline)
-    return Evaluation(summary, per_user, setting.protocol, by, setting.counts, popular)
+    return Evaluation(summary, per_user, setting.protocol, groups[0], setting.counts, popular, of_groups=groups[1])
 
 # %% ../nbs/47_evaluate.ipynb #37288068
 def _note_of(model): return model.note() if offers(model, 'note') else '' # who answers for what
@@ -273,13 +209,30 @@ def _protocol_of(train, rows, t, cand, ranked, relevant, clip, said):
     return counts,describe_protocol(counts, cand, relevant, clip, '. '.join([*notes, *filter(None, said)]))
 
 # %% ../nbs/47_evaluate.ipynb #d9453117
-def _test_rows(test, train, time_name, model=None):
-    "`as_interactions`; raises `RatingsError` where there is nothing to measure on, and for a model of other ids"
+def _who(model, train, people):
+    "`Interactions` of those who are measured; raises `RatingsError` for a model of other ids"
     check_ids(model, train.classes, 'these interactions')
-    rows = [] if isinstance(test, pd.DataFrame) and test.empty else as_interactions(test, train, time_name)
+    return train if people is None else people
+
+def _test_rows(test, people, time_name, need=BY):
+    "`as_interactions`; raises `RatingsError` where there is nothing to measure on"
+    empty = isinstance(test, pd.DataFrame) and test.empty
+    rows = [] if empty else as_interactions(test, people, time_name, need)
     if len(rows): return rows
     raise RatingsError("no test rows to evaluate on: build the loaders with valid_pct above 0 or with splits=, "
                        "or pass test=")
+
+# %% ../nbs/47_evaluate.ipynb #e03d20ab
+def _groups(by, people, test, cand):
+    "`Groups` with the code of each row; None where none were asked for, or nobody is measured"
+    if by is None or not len(cand.users): return None
+    groups = find_groups(by, people, test)
+    return groups if groups.codes is not None else group_by_rows(groups.what, people, cand.users)
+
+def _errors(model, rows, clip, metrics, wanted, rated):
+    "(names of the metrics of rating errors, the errors of the test rows or None)"
+    names = _of_ratings(rows, metrics, wanted, rated)
+    return names,_prediction_errors(model, rows, clip) if names else None
 
 # %% ../nbs/47_evaluate.ipynb #fdce0b53
 def evaluate_recommender(
@@ -298,19 +251,19 @@ def evaluate_recommender(
     memory:int=2**28, progress:bool=True, # as in `rank_items`
     baseline:bool=True, # measure popularity on the same users and candidates
     exclude_seen=True, # leave out the user's training rows; False: they may be found; {'buy'}: those of these events
+    people=None, need:tuple=BY, # `Interactions` of who is measured, None: `train`; sides of which some id must be known
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
-    test = as_frame(test)
-    rows = _test_rows(test, train, time_name, model)
+    test,people = as_frame(test),_who(model, train, people)
+    rows = _test_rows(test, people, time_name, need)
     wanted,most = wanted_metrics(metrics, k)
-    groups = None if by is None else find_groups(by, train, test)
-    t = truth(train, rows, relevant, exclude_seen)
-    cand = find_candidates(candidates, train, rows, t)
+    t = truth(people, rows, relevant, exclude_seen)
+    cand = find_candidates(candidates, people, rows, t)
+    groups = _groups(by, people, test, cand)
     ranked = rank_lists(model, train, t, cand, most, _placed(wanted), memory, progress, baseline and _of_lists(wanted))
-    of_ratings = _of_ratings(rows, metrics, wanted, rated)
-    errors = _prediction_errors(model, rows, clip) if of_ratings else None
-    protocol = _protocol_of(train, rows, t, cand, ranked, relevant, clip, [note,_note_of(model)])
-    setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *protocol, relevant)
+    of_ratings,errors = _errors(model, rows, clip, metrics, wanted, rated)
+    said = _protocol_of(train, rows, t, cand, ranked, relevant, clip, [note,_note_of(model)])
+    setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *said)
     return measure_ranked(setting, ranked, model, errors)
 
 # %% ../nbs/47_evaluate.ipynb #025a967a

@@ -34,6 +34,7 @@ class Evaluation:
         counts:dict=None, # what was left out, and how often: see `learn.evaluate(...).counts`
         baseline=None, # `Evaluation` of popularity on the same users and candidates; None: it was not measured
         by_history=None, # `Evaluation` of people told by a history, as if they were new; None: it was not asked for
+        of_groups:dict=None, # {group: values per user, as `per_user`} where `by` is there
     ): store_attr()
 
     def __getitem__(self, name): return self.summary[name]
@@ -67,12 +68,17 @@ def same_users(self:Evaluation,
 
 # %% ../nbs/46_evaluation.ipynb #ee0f4fa8
 @patch
+def beside(self:Evaluation)->dict: # {'by history': ..., 'popularity': ...}, each an `Evaluation`
+    "What was measured on the same users"
+    told = self.by_history if self.same_users(self.by_history) else None
+    found = {'by history': told, 'popularity': self.baseline}
+    return {name: o for name,o in found.items() if o is not None}
+
+@patch
 def beside_popularity(self:Evaluation)->pd.DataFrame: # 'by history' and 'popularity' where there are figures
     "The table as it is printed"
     own = self.table()
-    told = self.by_history if self.same_users(self.by_history) else None
-    beside = {'by history': told, 'popularity': self.baseline}
-    tables = {name: o.table().reindex(own.index) for name,o in beside.items() if o is not None}
+    tables = {name: o.table().reindex(own.index) for name,o in self.beside().items()}
     columns = []
     for c in own:
         columns.append(own[c])
@@ -228,6 +234,16 @@ def _repr_markdown_(self:Evaluation):
     said = f'{markdown_table(self.beside_popularity())}\n\n{words}'
     return said if self.told_here() else f'{said}\n\n{self.by_history._repr_markdown_()}'
 
+# %% ../nbs/46_evaluation.ipynb #63d6ff08
+@patch
+def as_json(self:Evaluation)->dict: # metrics, protocol, verdict and, where they were measured, baseline and by_history
+    "What was measured, for a program"
+    metrics = {name: None if v!=v else v for name,v in self.summary.items()}
+    facts = dict(metrics=metrics, protocol=self.protocol, verdict=self.verdict)
+    if self.baseline is not None: facts['baseline'] = self.baseline.as_json()['metrics']
+    if self.by_history is not None: facts['by_history'] = self.by_history.as_json()
+    return facts
+
 # %% ../nbs/46_evaluation.ipynb #d03fde5b
 def count_protocol(
     test, # `Interactions`
@@ -243,6 +259,7 @@ def count_protocol(
         users=len(n_rel),
         skipped_users=t.n_skipped,
         relevant_rows=t.n_rows,
+        unliked_rows=t.n_unliked,
         relevant_pairs=int(n_rel.sum()),
         repeated_rows=t.n_rows-int(t.n_rel.sum())-t.n_relevant_cold,
         users_without_list=len(t.users)-len(cand.users),
@@ -256,7 +273,7 @@ def count_protocol(
 def _ranking_words(n, cand, relevant):
     "The part of the protocol that lists depend on"
     words = [f"ranking: {n['users']} users", cand.words]
-    if relevant is None: words.append("every test row relevant")
+    if relevant is None: words.append(f"every test row{' above 0' if n['unliked_rows'] else ''} relevant")
     else: words.append(f"the {n['relevant_rows']} test rows of {relevant} or more relevant")
     words.append("untrained items count as misses")
     skipped = n['skipped_users']
@@ -268,6 +285,7 @@ def _ranking_words(n, cand, relevant):
 def _lost_words(n):
     "Sentences on what was left out"
     said = []
+    if n['unliked_rows']: said.append(f"{n['unliked_rows']} test rows are rated 0 or below and are not to be found")
     if n['unranked_pairs']:
         said.append(f"{n['unranked_pairs']} relevant items are not among the candidates and count as misses")
     if n['users_without_list']: said.append(f"{n['users_without_list']} users without a list are skipped")

@@ -145,10 +145,12 @@ def _given_words(n, t, n_seen, relevant, train):
     if train is not None: words += f" ({n['cold_user_rows']} of users and {n['cold_item_rows']} of items never trained)"
     words += f". ranking: {n['users']} users, lists as given {t.masked}"
     if n_seen and t.seen.nnz: words += f" ({n_seen} of their rows)"
-    if relevant is None: words += ', every test row relevant'
+    unliked = n['unliked_rows']
+    if relevant is None: words += f", every test row{' above 0' if unliked else ''} relevant"
     else: words += f", the {n['relevant_rows']} test rows of {relevant} or more relevant"
     if n['skipped_users']: words += f", users never trained are skipped ({n['skipped_users']})"
     if n['users_without_list']: words += f". {n['users_without_list']} users without a list count 0"
+    if unliked: words += f'. {unliked} test rows are rated 0 or below and are not to be found'
     twice = n['repeated_rows']
     if twice: words += f". {twice} test rows repeat a pair and count once or, left out as seen, not at all"
     return words+'.'
@@ -192,4 +194,4 @@ def evaluate_lists(
     counts['users_without_list'] = _without_list(t, rows)
     words = _given_words(counts, t, n_seen, relevant, train)
     groups = None if by is None else find_groups(by, of, test)
-    return measure_ranked(Setting(of, test_rows, t, cand, wanted, [], groups, counts, words, relevant), ranked)
+    return measure_ranked(Setting(of, test_rows, t, cand, wanted, [], groups, counts, words), ranked)

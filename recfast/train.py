@@ -193,11 +193,11 @@ def fit_table(
 def metrics_frame(
     ev:Evaluation, # of a model
     extra:dict=None, # {name: value} of further figures
-)->pd.DataFrame: # metric, value and, where it was measured, popularity
+)->pd.DataFrame: # metric, value and, where they were measured, by history and popularity
     "The summary of an evaluation as a table"
     values = {**ev.summary, **(extra or {})}
     df = pd.DataFrame({'metric': list(values), 'value': list(values.values())})
-    if ev.baseline is not None: df['popularity'] = df.metric.map(ev.baseline.summary)
+    for name,o in ev.beside().items(): df[name] = df.metric.map(o.summary)
     return df.round(4)
 
 # %% ../nbs/59_train.ipynb #1b6601a4
