@@ -114,7 +114,7 @@ _WORDS = {"the user's own training rows": 'the own history', 'users never traine
 def _protocol(ev, lost):
     "The protocol of people who told a history; `lost` rows of theirs name unknown items, None: trained people"
     n = len(ev.per_user)
-    if lost is None: return f"By history: {n} people are told by their training rows, as if they were new. {ev.protocol}"
+    if lost is None: return f'By history: {n} people are told by their training rows, as if they were new. '+ev.protocol
     said = f'By history: {n} people are told by histories they gave'
     if lost: said += f' ({lost} rows of items never trained left out)'
     words = ev.protocol

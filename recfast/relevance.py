@@ -125,15 +125,16 @@ class Truth:
     n_unliked:int # test rows that say of clicks that nothing happened
     leaks:tuple # test rows earlier than (some training row, one of the same user); None without times
 
-# %% ../nbs/43_relevance.ipynb #2eba4560
+# %% ../nbs/43_relevance.ipynb #608b8267
 def _part(train, test, relevant):
     "(`relevant_rows`, how many others say that nothing happened), with a warning of these"
     part = relevant_rows(train, test, relevant)
     n = len(test)-len(part) if relevant is None else 0
-    if n: warnings.warn(f"{n} of {len(test)} test rows are rated 0 or below: of clicks that says that nothing happened, "
-                        "so they are not to be found", stacklevel=8)
+    if n: warnings.warn(f"{n} of {len(test)} test rows are rated 0 or below: of clicks that says that nothing "
+                        "happened, so they are not to be found", stacklevel=8)
     return part,n
 
+# %% ../nbs/43_relevance.ipynb #2eba4560
 def _work_out(train, test, relevant, exclude_seen):
     part,n_unliked = _part(train, test, relevant)
     unnamed = np.bincount(part.rows_of('user')[part.rows_of('item')==0], minlength=part.n_users)
