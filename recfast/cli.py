@@ -223,7 +223,7 @@ def evaluate(
     k:option(list[int], 'List length; several.', '-k', min=1)=[10], # list lengths
     include_seen:_Seen=False, seen_event:_SeenEvent=[], # those are candidates too; all but those of these events
     by_history:option(bool, 'Also trained people, told by their rows as if they were new.', '--by-history')=False, # more
-    histories:option(Path, 'What people tell who were held out: csv, tsv or parquet. The test rows are theirs.')=None, # a file
+    histories:option(Path, 'What people tell who were held out, and whose the test rows are: a file.')=None, # as file
     out:option(Path, 'Write metrics, those of popularity, and the protocol as JSON.')=None, # JSON
     model:_Model=None, # None: of recfast
 ):
