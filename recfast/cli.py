@@ -222,7 +222,7 @@ def evaluate(
     rating_name:option(str, 'Column of ratings; as in the bundle, where it is there.')=None, # of the file
     k:option(list[int], 'List length; several.', '-k', min=1)=[10], # list lengths
     include_seen:_Seen=False, seen_event:_SeenEvent=[], # those are candidates too; all but those of these events
-    by_history:option(bool, 'Also trained people, told by their rows as if they were new.', '--by-history')=False, # more
+    by_history:option(bool, 'Also trained people, told by their rows as if new.', '--by-history')=False, # more
     histories:option(Path, 'What people tell who were held out, and whose the test rows are: a file.')=None, # as file
     out:option(Path, 'Write metrics, those of popularity, and the protocol as JSON.')=None, # JSON
     model:_Model=None, # None: of recfast
