@@ -10,9 +10,7 @@ Docs: https://recfast.github.io/recfast/collab.html.md"""
 __all__ = ['CollabLearner', 'seeded']
 
 # %% ../nbs/56_collab.ipynb #8f530305
-import inspect
-import math
-import warnings
+import inspect,math,warnings
 from contextlib import contextmanager
 import torch
 from fastai.learner import Learner,mk_metric
