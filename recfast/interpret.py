@@ -18,8 +18,19 @@ from matplotlib.text import Text
 from .explain import new_axes,plot_explain,short_name
 from .models.base import id_tables,item_vectors,split_tables
 from .models.ids import check_ids
+from .models.ensemble import MeanOf
 from .models.parts import TwoPart
 from .models.foldin import fold_in_steps,path_gradient
+
+# %% ../nbs/53_interpret.ipynb #c9ae11e2
+def _bias(model, train, what):
+    "[N] the biases of a side, None for a model without"
+    if isinstance(model, TwoPart): model = model.part('rater').model
+    if isinstance(model, MeanOf):
+        all_of = [_bias(o, train, what) for o in model.models]
+        return None if any(o is None for o in all_of) else torch.stack(all_of).mean(0)
+    of_users,of_items = id_tables(model, train.n_users, train.n_items)
+    return split_tables(of_items if what=='item' else of_users)[1]
 
 # %% ../nbs/53_interpret.ipynb #857d78d8
 def bias_table(
@@ -29,9 +40,7 @@ def bias_table(
 )->pd.DataFrame: # item_id (or user_id), bias, n_ratings; highest bias first
     "Biases by id; raises `NotImplementedError` for a model without them, `RatingsError` for one of other ids"
     check_ids(model, train.classes, 'these interactions')
-    model = model.part('rater').model if isinstance(model, TwoPart) else model
-    of_users,of_items = id_tables(model, train.n_users, train.n_items)
-    bias = split_tables(of_items if what=='item' else of_users)[1]
+    bias = _bias(model, train, what)
     if bias is None:
         name = type(model).__name__
         raise NotImplementedError(f"{name} has no {what} bias")

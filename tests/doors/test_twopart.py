@@ -16,7 +16,7 @@ from recfast.combined import TwoPartRecommender, recommender_of
 from recfast.core import BundleError, RatingsError, RecfastError
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders
-from recfast.ensemble import part_of, two_part
+from recfast.ensemble import Blend, Ensemble, part_of, two_part
 from recfast.learner import collab_learner
 from recfast.losses import BPRLoss
 from recfast.models.autorec import AutoRec
@@ -195,7 +195,8 @@ def same(got, want):
 
 def test_a_bundle_answers_the_same_in_a_new_process(parts, tmp_path):
     rankers = parts[1],clicks_ranker(parts[0].dls)
-    wholes = [two_part(parts[0], o) for o in rankers]
+    blend = Blend([parts[1],parts[0]], [.8,.2])
+    wholes = [*(two_part(parts[0], o) for o in rankers),two_part(Ensemble([parts[0]]*2), blend),two_part(parts[0], parts[0])]
     paths = [o.save_bundle(tmp_path/str(i)) for i,o in enumerate(wholes)]
     for two,got in zip(wholes, in_a_new_process(*paths)):
         want = two.recommend(k=5),two.recommend(history=TOLD, k=5),two.similar_items(3),two.explain(history=TOLD, k=2)
