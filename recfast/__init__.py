@@ -69,6 +69,7 @@ Modules:
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
 - `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale
+- `recfast.models.filters`: Frequencies of who met what: eigenvectors of a sparse matrix, and how much of each is kept
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Walks over the graph of who met what: two steps from an item to others
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
@@ -81,6 +82,7 @@ Modules:
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
+- `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
