@@ -69,7 +69,6 @@ Modules:
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
 - `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale
-- `recfast.models.filters`: Frequencies of who met what: eigenvectors of a sparse matrix, and how much of each is kept
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Walks over the graph of who met what: two steps from an item to others
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
