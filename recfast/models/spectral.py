@@ -244,6 +244,19 @@ def _spread(self:SpectralFilter, items, n, values):
     x.index_put_((items,torch.repeat_interleave(n)), values*self.line[items,0], accumulate=True)
     return (add(reads)@gives.T).addcmul_((At@(A@x)).T, self.line[:,1])
 
+# %% ../../nbs/31_models.spectral.ipynb #7fd09eb1
+@patch
+def forward(self:SpectralFilter,
+    x:torch.Tensor, # [B,2] user and item rows
+)->torch.Tensor: # [B,1] scores
+    "Scores of pairs, from the attached rows of their users"
+    users,at = x[:,0].unique(return_inverse=True)
+    out = torch.zeros(len(x), 1, device=x.device)
+    for a in range(0, len(users), 256):
+        here = ((at>=a)&(at<a+256)).nonzero()[:,0]
+        out[here,0] = self.score_items(users[a:a+256])[at[here]-a,x[here,1]]
+    return out
+
 # %% ../../nbs/31_models.spectral.ipynb #5f58d2dc
 @patch
 def similar(self:SpectralFilter,

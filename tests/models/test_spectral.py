@@ -73,6 +73,11 @@ def test_what_is_asked_of_a_history(size):
     F = reference(dense(ints), 'plateau', 6, .3, .4, False)
     np.testing.assert_allclose(model.similar(torch.tensor([3,4])), F[[3,4]], rtol=1e-3, atol=1e-4*abs(F).max())
 
+def test_pairs_are_picked_out_of_rows(size):
+    model = model_of(table(400, 30), filter='plateau')
+    x = torch.cartesian_prod(torch.arange(401), torch.arange(31))[torch.randperm(401*31, generator=torch.Generator().manual_seed(0))[:2000]]
+    torch.testing.assert_close(model(x)[:,0], model.score_items(torch.arange(401))[x[:,0],x[:,1]], rtol=1e-4, atol=1e-5)
+
 def test_eigenpairs_are_eigenpairs():
     R = normalised(table().csr())
     l,V = eigenpairs(R, 8)
