@@ -8,7 +8,8 @@ Docs: https://recfast.github.io/recfast/data.datasets.html.md"""
 
 # %% auto #0
 __all__ = ['ML_1M', 'ML_LATEST_SMALL', 'MOVIETWEETINGS', 'ml_100k', 'ml_1m', 'ml_1m_ncf', 'ml_latest_small', 'movietweetings',
-           'amazon_beauty', 'GENRES', 'MOVIE_NIGHT_SHA256', 'MOVIE_NIGHT_SIGMA', 'movie_night', 'solo']
+           'amazon_beauty', 'GENRES', 'MOVIE_NIGHT_1_SHA256', 'MOVIE_NIGHT_SHA256', 'MOVIE_NIGHT_SIGMA', 'movie_night',
+           'solo']
 
 # %% ../../nbs/04_data.datasets.ipynb #936a23b7
 import os
@@ -17,8 +18,8 @@ from io import StringIO
 from pathlib import Path
 import numpy as np,pandas as pd
 from fastai.data.external import URLs, fastai_path, untar_data
-from .made import GENRES,MOVIE_NIGHT_SHA256,MOVIE_NIGHT_SIGMA,movie_night,solo
-_all_ = ['GENRES', 'MOVIE_NIGHT_SHA256', 'MOVIE_NIGHT_SIGMA', 'movie_night', 'solo'] # made up; still offered here
+from .made import GENRES,MOVIE_NIGHT_1_SHA256,MOVIE_NIGHT_SHA256,MOVIE_NIGHT_SIGMA,movie_night,solo
+_all_ = ['GENRES', 'MOVIE_NIGHT_1_SHA256', 'MOVIE_NIGHT_SHA256', 'MOVIE_NIGHT_SIGMA', 'movie_night', 'solo'] # made up; still offered here
 
 # %% ../../nbs/04_data.datasets.ipynb #da85ae13
 def _lacks(folder, names):

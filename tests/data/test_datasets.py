@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import fit
 from recfast.data import datasets
-from recfast.data.datasets import MOVIE_NIGHT_SHA256, MOVIE_NIGHT_SIGMA, ml_100k, movie_night, solo
+from recfast.data.datasets import MOVIE_NIGHT_1_SHA256, MOVIE_NIGHT_SHA256, MOVIE_NIGHT_SIGMA, ml_100k, movie_night, solo
+from recfast.data.loaders import CollabDataLoaders
+from recfast.learner import collab_learner
+from recfast.models import EASE, Popularity
 
 
 def test_solo_is_the_table_of_the_lesson():
@@ -30,8 +34,45 @@ def test_solo_is_a_new_frame_each_time():
 @pytest.fixture(scope='module')
 def films(): return movie_night(truth=True)
 
+def digest(df): return sha256(df.to_csv(index=False, lineterminator='\n').encode('utf-8')).hexdigest()
+
 def test_movie_night_stream_is_frozen():
-    assert sha256(movie_night().to_csv(index=False, lineterminator='\n').encode('utf-8')).hexdigest()==MOVIE_NIGHT_SHA256
+    assert digest(movie_night())==MOVIE_NIGHT_SHA256=='5aaa018ebbdb72af5c2361666dd78c1c4fabc1f267ebbb650c3a542d6f8830c1'
+    assert digest(movie_night(version=1))==MOVIE_NIGHT_1_SHA256=='b8c0560fc0272ba7e2e7175744c6670fa89bc4629180813d24bfaf1415b70441'
+
+def test_movie_night_has_the_films_and_the_size_of_before(films):
+    first = movie_night(version=1, truth=True)
+    assert first.dtypes.to_dict()==films.dtypes.to_dict() and len(first)==len(films)
+    for o in (films,first): assert o.user_id.nunique()==600 and o.item_id.nunique()==300 and set(o.rating)==set(first.rating)
+    a,b = (o.groupby('item_id')[['title','genres']].first() for o in (films,first))
+    assert a.equals(b)
+
+@pytest.mark.parametrize('version', [0, 3, '2', None])
+def test_movie_night_version_that_does_not_exist(version):
+    with pytest.raises(ValueError, match=r'expected one of \[1, 2\]'): movie_night(version=version)
+
+def ndcg(df, arch, seed):
+    dls = CollabDataLoaders.implicit_from_df(df[['user_id','item_id']], n_neg=0, seed=seed)
+    return fit(collab_learner(dls, arch=arch), 1).evaluate(k=10, metrics=['ndcg'])['ndcg@10']
+
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_people_of_movie_night_have_tastes(films, seed): assert ndcg(films, EASE, seed)>1.7*ndcg(films, Popularity, seed)
+
+def test_people_of_the_first_version_watched_what_was_famous():
+    df = movie_night(version=1)
+    assert ndcg(df, EASE, 0)<1.05*ndcg(df, Popularity, 0)
+
+def test_genres_explain_part_of_the_tastes(films):
+    "Item vectors of the clicks alone, popularity taken out, regressed on genres"
+    flags = films.groupby('item_id').genres.first().str.get_dummies('|').to_numpy()
+    m = np.zeros((600,300))
+    m[films.user_id-1,films.item_id-1] = 1
+    m = (m-m.mean(0))/m.std(0)
+    vectors = np.linalg.svd(m-m.mean(1, keepdims=True), full_matrices=False)[2][:5].T
+    x = np.column_stack([np.ones(300),flags])
+    left = vectors-x@np.linalg.lstsq(x, vectors, rcond=None)[0]
+    share = 1-(left**2).sum()/((vectors-vectors.mean(0))**2).sum()
+    assert .3<share<.6
 
 def test_movie_night_ignores_and_keeps_the_global_seed():
     np.random.seed(5); a = np.random.rand()
