@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np,pandas as pd
 from fastai.data.external import URLs, fastai_path, untar_data
 from .made import GENRES,MOVIE_NIGHT_1_SHA256,MOVIE_NIGHT_SHA256,MOVIE_NIGHT_SIGMA,movie_night,solo
-_all_ = ['GENRES', 'MOVIE_NIGHT_1_SHA256', 'MOVIE_NIGHT_SHA256', 'MOVIE_NIGHT_SIGMA', 'movie_night', 'solo'] # made up; still offered here
+_all_ = ['GENRES', 'MOVIE_NIGHT_1_SHA256', 'MOVIE_NIGHT_SHA256', 'MOVIE_NIGHT_SIGMA', 'movie_night', 'solo'] # made up
 
 # %% ../../nbs/04_data.datasets.ipynb #da85ae13
 def _lacks(folder, names):
