@@ -266,7 +266,8 @@ def describe_bundle(
     size = sum(check_files(path, config).values())
     facts,model = config['training'],config['model']
     versions = {'recfast': config['recfast'], **config['versions']}
-    rows = {'model': model['name'], **_model_facts(model['config'])}
+    rows = {'model': model['name'], **{o['name']: o['model']['name'] for o in config.get('parts', [])}}
+    rows |= _model_facts(model['config'])
     rows |= {'bytes': f'{size:,}', 'training rows': f"{config['n_train']:,}"}
     rows['written by'] = ', '.join(f'{name} {v}' for name,v in versions.items())
     rows |= {name: v for name,v in facts.items() if name not in ('metrics','baseline','protocol')}

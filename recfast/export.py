@@ -12,6 +12,7 @@ __all__ = ['RankGraph', 'export_program', 'export_onnx']
 # %% ../nbs/61_export.ipynb #caec5b1e
 import io,warnings
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,10 @@ import recfast
 from fastcore.basics import patch
 from .bundle import ids_json
 from .collab import CollabLearner
+from .combined import TwoPartRecommender
 from .core import RecfastError,check_weights
 from .models.base import offers,takes_pairs
+from .models.ensemble import Mixed
 from .recommend import Recommender
 from .tables import write_bytes
 
@@ -39,14 +42,22 @@ class RankGraph(torch.nn.Module):
         k:int, # list length
         by_pairs:bool=False, # score pair by pair, though the model can score all items
         sort:bool=True, # order by a stable sort; False: by a topk that breaks ties by lower row, as ONNX's does
+        rater:torch.nn.Module=None, # says the stars of what stands in the lists; copied too
     ):
         super().__init__()
+        self.rater = rater and deepcopy(rater).cpu().eval()
         self.model = deepcopy(rec.model).cpu().eval()
         self.k = k
         self.sort = sort
         self.by_pairs = by_pairs or not offers(rec.model, 'score_items')
         self.register_buffer('candidates', rec.trained_items())
         self.register_buffer('known', torch.from_numpy(rec.known('user')))
+
+# %% ../nbs/61_export.ipynb #ac4b8a26
+def _numbers(model, rows, items):
+    "One number per pair"
+    out = model(torch.stack([rows,items], 1))
+    return model.to_score(out) if offers(model, 'to_score') else out
 
 @patch
 def pair_scores(self:RankGraph,
@@ -56,16 +67,26 @@ def pair_scores(self:RankGraph,
     n_users,n_items = users.shape[0],len(self.candidates)
     rows = users[:,None].expand(-1, n_items).reshape(-1)
     items = torch.arange(n_items).expand(n_users, -1).reshape(-1)
-    out = self.model(torch.stack([rows,items], 1))
-    if offers(self.model, 'to_score'): out = self.model.to_score(out)
-    return out.reshape(n_users, n_items)
+    return _numbers(self.model, rows, items).reshape(n_users, n_items)
+
+# %% ../nbs/61_export.ipynb #5a04cfa8
+@patch
+def stars(self:RankGraph,
+    users:torch.Tensor, # [U]
+    items:torch.Tensor, # [U,k]
+    scores:torch.Tensor, # [U,k], -inf where there is no item
+)->torch.Tensor: # [U,k]
+    "What the rater expects of listed items"
+    rows = users[:,None].expand_as(items).reshape(-1)
+    said = _numbers(self.rater, rows, items.reshape(-1)).float()
+    return said.reshape(items.shape).masked_fill(scores==-torch.inf, torch.nan)
 
 # %% ../nbs/61_export.ipynb #f70454c8
 @patch
 def forward(self:RankGraph,
     users:torch.Tensor, # [U]
     seen:torch.Tensor, # [U,M] padded with 0
-)->tuple: # (items [U,k], scores [U,k])
+)->tuple: # (items [U,k], scores [U,k]); with a rater its stars [U,k], NaN where there is no item
     scores = self.pair_scores(users) if self.by_pairs else self.model.score_items(users)
     scores = scores.float().clamp(min=torch.finfo(torch.float32).min) # a score of -inf is a score
     nobody = ~self.known[users][:,None]
@@ -75,13 +96,15 @@ def forward(self:RankGraph,
     values,items = _best(scores, min(self.k, n_items), self.sort)
     items = items.masked_fill(values==-torch.inf, 0)
     lacks = max(0, self.k-n_items)
-    return F.pad(items, (0,lacks)),F.pad(values, (0,lacks), value=-torch.inf)
+    best = F.pad(items, (0,lacks)),F.pad(values, (0,lacks), value=-torch.inf)
+    return best if self.rater is None else (*best,self.stars(users, *best))
 
 # %% ../nbs/61_export.ipynb #41ae0673
 def _check_exportable(model):
     "Raise where a model has no graph, or none worth writing"
     name = type(model).__name__
     check_weights(model)
+    if isinstance(model, Mixed): return [_check_exportable(o) for o in model.models]
     if takes_pairs(model): return
     why = "scores from the histories it was attached to, which a graph of users and seen items does not hold"
     raise NotImplementedError(f"{name} {why}: serve it from a bundle")
@@ -96,13 +119,21 @@ def _trace(graph, n_users):
         warnings.simplefilter('ignore')
         return torch.export.export(graph, (users,seen), dynamic_shapes=({0: n}, {0: n, 1: m}))
 
+# %% ../nbs/61_export.ipynb #9bfa86a8
+def _parts(rec):
+    "(whose lists, the rater or None)"
+    if not isinstance(rec, TwoPartRecommender): return rec,None
+    rater = rec.model.parts().get('rater')
+    return rec.ranks,rater.model if rater and takes_pairs(rater.model) else None
+
 # %% ../nbs/61_export.ipynb #311bff80
 def _program(rec, k, sort):
     "The exported program; raises `NotImplementedError` where there can be none"
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
+    rec,rater = _parts(rec)
     _check_exportable(rec.model)
-    for by_pairs in (False,True):
-        try: return _trace(RankGraph(rec, k, by_pairs, sort), rec.n_users)
+    for by_pairs,said in product((False,True), dict.fromkeys((rater,None))):
+        try: return _trace(RankGraph(rec, k, by_pairs, sort, said), rec.n_users)
         except Exception as e: why = e
     name = type(rec.model).__name__
     said = f"{type(why).__name__}: {str(why).splitlines()[0]}"
@@ -134,7 +165,8 @@ def _onnx(program, **facts):
     "An exported program as bytes of an ONNX graph, `facts` in its metadata"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        names = dict(input_names=['users','seen'], output_names=['items','scores'])
+        n = len(program.graph_signature.user_outputs)
+        names = dict(input_names=['users','seen'], output_names=['items','scores','predicted'][:n])
         out = torch.onnx.export(program, dynamo=True, verbose=False, **names)
     out.model.metadata_props.update(facts)
     return out.model_proto.SerializeToString()

@@ -15,6 +15,7 @@ import re
 from typing import Annotated,Literal
 import recfast
 from fastcore.basics import patch
+from .combined import TwoPartRecommender
 from .core import RecfastError,UnknownIdError
 from .recommend import Recommender
 from .data.vocab import json_ids
@@ -100,8 +101,7 @@ def request_models(
         predict=_predict_request(Items),
         explain=_explain_request(Ids, One, Few, Top),
     )
-    for name,body in (examples or {}).items():
-        models[name].model_config['json_schema_extra'] = dict(examples=[body])
+    for name,body in (examples or {}).items(): models[name].model_config['json_schema_extra'] = dict(examples=[body])
     return models
 
 # %% ../nbs/64_routes.ipynb #edf556ab
@@ -278,15 +278,15 @@ _PROBLEMS = {
     413: 'The body is too large',
     422: 'It cannot be answered as it is; detail says why',
 }
-
-# %% ../nbs/64_routes.ipynb #de428dfb
 _AS_TEXT = Field(description='Text, also for numbers: a program whose numbers are floats would read some as others')
+_STARS = Field(description='What the rater of the model expects; null where there is none')
 
 def _answer_of(model, rec):
     "A class of what comes back, with the type that ids of `rec` have in JSON"
     def is_text(name): return isinstance(_one_id(rec.users if name=='user_id' else rec.items, 0), str)
     kinds = dict(user_id=int|str, because_item_id=str|None)
     ids = {o: (kinds.get(o, str), _AS_TEXT) for o in model.model_fields if o.endswith('_id') and is_text(o)}
+    if model is Listed and isinstance(rec, TwoPartRecommender): ids['predicted'] = float|None,_STARS
     return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **ids)
 
 # %% ../nbs/64_routes.ipynb #d2f19194

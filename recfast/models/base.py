@@ -127,7 +127,7 @@ def pair_scores(
     "One number per pair, with gradients where they are on"
     out = model(x) if params is None else functional_call(model, params, (x,))
     if offers(model, 'to_score'): out = model.to_score(out)
-    return out.reshape(len(x))
+    return out.reshape(x.shape[0]) # `len` would fix the size of an exported graph
 
 # %% ../../nbs/20_models.base.ipynb #013878f7
 def score_items(

@@ -134,10 +134,11 @@ def z_scores(
     lowest = z.where(read, torch.inf).amin(1, keepdim=True).nan_to_num(posinf=0.)
     return torch.where(s==-torch.inf, lowest, z)
 
-# %% ../../nbs/38_models.ensemble.ipynb #a0342f11
+# %% ../../nbs/38_models.ensemble.ipynb #af83bffa
 class ZBlend(Mixed):
     "A weighted sum of the standard scores of several models"
     pairs,rated = False,False
+    ready = False # has it met its rows?
     def __init__(self,
         models=(), # `Part`s or models, trained
         weights=None, # [P] of the models; None: the same for all, 1 together
@@ -152,7 +153,7 @@ class ZBlend(Mixed):
         self.register_buffer('weights', torch.tensor(weights))
         self.register_buffer('ok', torch.zeros(self.n_items, dtype=torch.bool))
 
-# %% ../../nbs/38_models.ensemble.ipynb #44156f91
+# %% ../../nbs/38_models.ensemble.ipynb #b59d19fe
 @patch
 def attach(self:ZBlend,
     rows, # `Interactions`: the training rows
@@ -160,14 +161,15 @@ def attach(self:ZBlend,
     "Hand every part the rows, and read the trained items from now on"
     Mixed.attach(self, rows)
     self.ok = torch.from_numpy(rows.trained('item')).to(self.ok.device)
+    self.ready = True
 
-# %% ../../nbs/38_models.ensemble.ipynb #5dcb1324
+# %% ../../nbs/38_models.ensemble.ipynb #d3d72f21
 @patch
 def mix(self:ZBlend,
     scores:list, # [P] of [U,I]
 )->torch.Tensor: # [U,I]
     "The weighted sum of standard scores"
-    if not self.ok.any(): raise RecfastError("this ZBlend knows no trained items: model.attach(interactions) first")
+    if not self.ready: raise RecfastError("this ZBlend knows no trained items: model.attach(interactions) first")
     return sum(w*z_scores(s, self.ok) for w,s in zip(self.weights.double(), scores)).float()
 
 # %% ../../nbs/38_models.ensemble.ipynb #06654a34

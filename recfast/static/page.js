@@ -114,6 +114,7 @@ async function begin() {
 }
 
 // the list, and why
+const told = o => o.predicted ?? o.score   // stars, where a rater says them beside the score that ranks
 const shown = score => (areRatings ? Math.min(high, Math.max(low, score)) : score).toFixed(2)   // no star above the scale
 async function because(history, rows) {
   return can.includes('explain') && rows.length ? ask('explain', {history, item_ids: rows.map(o => o.item_id)}) : []   // not every model can say
@@ -146,7 +147,7 @@ function knows(id, text) {
 }
 function card(o, why) {
   const li = make('li', {})
-  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, o.score === null ? '' : shown(o.score))))
+  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, told(o) === null ? '' : shown(told(o)))))
   const text = reasons(why, o.item_id)
   if (text) li.append(make('p', {className: 'why'}, text))
   li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, 'I know it')))

@@ -243,6 +243,58 @@ def test_weights_bring_their_parts_back(two, empty, parts, tmp_path):
 
 def test_parts_spec_of_a_plain_model_is_empty(parts): assert parts_spec(parts[0].model)==[] and parts_spec(None)==[]
 
+# doors
+
+def test_over_http_stars_are_added(two):
+    fastapi = pytest.importorskip('fastapi.testclient')
+    from recfast.serve import make_app
+    with fastapi.TestClient(make_app(two.recommender)) as client:
+        for body in (dict(user_ids=[1,2], k=3), dict(history=[dict(item_id=3, rating=5), dict(item_id=8, rating=1)], k=3)):
+            got = client.post('/recommend', json=body).json()
+            want = two.recommend(**body) if 'user_ids' in body else two.recommend(history={3: 5, 8: 1}, k=3)
+            assert list(got[0])==['user_id','item_id','score','rank','predicted']
+            assert [o['item_id'] for o in got]==want.item_id.tolist() and np.allclose([o['predicted'] for o in got], want.predicted, rtol=1e-5)
+        assert client.post('/predict', json=dict(user_ids=1, item_ids=3)).json()==pytest.approx(two.predict(1, 3))
+        assert 'predicted' in client.get('/openapi.json').json()['components']['schemas']['Listed']['properties']
+    with fastapi.TestClient(make_app(fit(collab_learner(two.dls, arch=EASE), 1).recommender)) as client:
+        assert 'predicted' not in client.get('/openapi.json').json()['components']['schemas']['Listed']['properties']
+
+def test_the_shell_writes_the_column_and_names_the_parts(two, tmp_path):
+    from typer.testing import CliRunner
+    from recfast.cli import app, describe_bundle
+    path = two.save_bundle(tmp_path/'b')
+    facts = describe_bundle(path).set_index('what').value
+    assert (facts['model'],facts['rater'],facts['ranker'])==('twopart','dotproductbias','ease')
+    for how in (['--user','1'], ['--history','3:5','--history','8:1'], ['--all']):
+        res = CliRunner().invoke(app, ['recommend', str(path), *how, '-k', '3', '--out', str(tmp_path/'l.csv')])
+        assert res.exit_code==0, res.output
+        lists = pd.read_csv(tmp_path/'l.csv')
+        assert list(lists.columns)==['user_id','item_id','score','rank','predicted'] and lists.predicted.notna().all()
+
+def test_a_graph_ranks_and_says_stars(parts, tmp_path):
+    dot = fit_one_cycle(learner(parts[0].dls, arch=DotProduct, n_factors=4), 1, 5e-2)
+    users,seen = torch.tensor([1,2]),torch.zeros(2, 1, dtype=torch.long)
+    ids = parts[0].dls.interactions('train').classes['user_id']
+    for two in (two_part(parts[0], dot),two_part(parts[0], Blend([dot,parts[0]], [.3,.7])),two_part(Ensemble([parts[0],dot]), dot)):
+        program = torch.export.load(two.export_program(tmp_path/'g.pt2', k=4)).module()
+        items,scores,stars = program(users, seen)
+        want = two.recommend(ids.decode([1,2]), k=4, exclude_seen=False)
+        assert np.allclose(scores.detach().flatten(), want.score, rtol=1e-4, atol=1e-5)
+        assert np.allclose(stars.detach().flatten(), want.predicted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(NotImplementedError, match='EASE scores from the histories'): two_part(*parts).export_program(tmp_path/'h.pt2')
+
+@pytest.mark.slow
+def test_an_onnx_graph_has_a_third_output(parts, tmp_path):
+    ort = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    dot = fit_one_cycle(learner(parts[0].dls, arch=DotProduct, n_factors=4), 1, 5e-2)
+    two = two_part(parts[0], dot)
+    graph = ort.InferenceSession(str(two.export_onnx(tmp_path/'g.onnx', k=4)))
+    assert [o.name for o in graph.get_outputs()]==['items','scores','predicted']
+    stars = graph.run(None, dict(users=np.array([1]), seen=np.zeros((1,1), np.int64)))[2]
+    user = parts[0].dls.interactions('train').classes['user_id'].decode([1])
+    assert np.allclose(stars[0], two.recommend(user, k=4, exclude_seen=False).predicted, rtol=1e-4)
+
 # must-show 5
 
 @pytest.mark.slow
