@@ -26,6 +26,7 @@ Modules:
 - `recfast.by_history`: What people get who are told about, measured as they are served
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
 - `recfast.candidates`: Who stands in the list
+- `recfast.choice`: Which model for this table: tried on rows held out from training, then trained on all of them
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
 - `recfast.collab`: A `Learner` that recommends
 - `recfast.combined`: What answers for a model made of others: each part by its own scorer
@@ -86,6 +87,7 @@ Modules:
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
+- `recfast.recipes`: Which models are worth trying on a table of this shape, and what each costs
 - `recfast.recommend`: Lists for people the model knows and people it has never met
 - `recfast.registry`: One name, one function and one direction for every metric
 - `recfast.relevance`: What is to be found, and by whom

@@ -71,9 +71,12 @@ def _meet(self:CollabLearner, dls, model):
 
 # %% ../nbs/56_collab.ipynb #cf71ce58
 @patch
-def _note_unused(self:CollabLearner, **given):
+def _note_unused(self:CollabLearner, rechoose=False, **given):
     "Warn about what a model that is solved does not use"
-    given = [k for k,v in given.items() if v is not None]
+    given = {k: v for k,v in given.items() if v is not None}
+    chooser = next((o for o in self.cbs if hasattr(o, 'rechoose')), None)
+    if chooser is not None: return chooser.take(rechoose, given) # it says itself what its choice does not use
+    if rechoose: raise TypeError("rechoose=True is for a learner that was made with arch='auto'")
     if not given or not offers(self.model, 'solve'): return
     name = type(self.model).__name__
     warnings.warn(f"{name} is solved in closed form: {' and '.join(given)} not used", stacklevel=4)
@@ -94,13 +97,14 @@ def fit(self:CollabLearner,
     reset_opt=False, # begin with a new optimizer
     start_epoch=0, # epochs that were trained before
     *, fast:bool=None, # False forces fastai's plain loop
+    rechoose:bool=False, # with arch='auto': search again
 ):
     "fastai's fit; raises `RecfastError` on loaders without rows"
     need_rows(self.dls, 'train on')
     refuse([*self.cbs, *L(cbs)], offers(self.model, 'solve'))
     self._base_epoch = max(self.n_trained-start_epoch, 0)
     self.last_evaluation = None
-    self._note_unused(lr=lr, wd=wd)
+    self._note_unused(rechoose, lr=lr, wd=wd)
     with self._fast_is(fast):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
@@ -111,10 +115,11 @@ def fit_one_cycle(self:CollabLearner,
     n_epoch, # epochs to train
     lr_max=None, # highest learning rate; None: the learner's
     *args, fast:bool=None, # False forces fastai's plain loop
+    rechoose:bool=False, # with arch='auto': search again
     **kwargs # of `Learner.fit_one_cycle`
 ):
     "fastai's one-cycle fit"
-    self._note_unused(lr_max=lr_max)
+    self._note_unused(rechoose, lr=lr_max)
     with self._fast_is(fast): Learner.fit_one_cycle(self, n_epoch, lr_max, *args, **kwargs)
 
 # %% ../nbs/56_collab.ipynb #27466844

@@ -22,6 +22,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
 from .callbacks import SolveModel
+from .choice import Choice,ChooseModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
 from .losses import BCE,SoftmaxLoss,attached_loss,loss_name
@@ -29,6 +30,7 @@ from .models.base import evaluating,model_device,offers,pair_scores,takes_pairs
 from .models.dot import DotProductBias
 from .models.ids import meet
 from .models.ncf import EmbeddingNN
+from .models.parts import TwoPart
 from .models.zoo import MODELS
 
 # %% ../nbs/58_learner.ipynb #74ec74e1
@@ -69,7 +71,7 @@ def _class_to_pass(name):
     if near:
         cls = known[near[0]]
         hint = f"Pass arch={cls.__name__}, from {cls.__module__}."
-    return f"arch={name!r} is text, expected a class. {hint}"
+    return f"arch={name!r} is text, expected a class, or 'auto' for a choice on held-out rows. {hint}"
 
 def _loaders_to_build(dls):
     "The message for loaders that hold no table"
@@ -136,6 +138,32 @@ class WeighedLoss(AvgLoss):
     @property
     def value(self): return self.total/self.count if self.count else float('nan')
 
+# %% ../nbs/58_learner.ipynb #a0701a02
+def _is_auto(arch): return isinstance(arch, Choice) or isinstance(arch, str) and arch=='auto'
+
+def _check_auto(auto, budget, **chosen):
+    "Raise `TypeError` for what 'auto' chooses itself, and for its budget without it"
+    named = [k for k,v in chosen.items() if v is not None]
+    if auto and named:
+        raise TypeError(f"arch='auto' chooses by itself: leave out {' and '.join(named)}, or name a model")
+    if budget is not None and not auto: raise TypeError("budget= is the time of arch='auto': pass both, or neither")
+
+# %% ../nbs/58_learner.ipynb #a0701b02
+def _check_arch(dls, arch, use_nn):
+    "Raise `TypeError` for what no learner can be made of"
+    if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
+    if isinstance(arch, str) and not _is_auto(arch): raise TypeError(_class_to_pass(arch))
+    if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
+
+def _around(model, dls, loss_func, seed, **kwargs):
+    "A learner around a model"
+    meet(model, dls.interactions('train'))
+    if loss_func is None: loss_func = default_loss(model, dls)
+    learn = CollabLearner(dls, model, loss_func=attached_loss(loss_func, model, dls), **kwargs)
+    learn.seed = seed
+    if getattr(dls.train, 'weighs', False) and hasattr(learn, 'recorder'): learn.recorder.loss = WeighedLoss()
+    return learn
+
 # %% ../nbs/58_learner.ipynb #c2d4c180
 @delegates(Learner.__init__)
 def collab_learner(
@@ -147,25 +175,23 @@ def collab_learner(
     config:dict=None, # further arguments of the architecture; not changed
     y_range:tuple=None, # (low, high) in rating units
     loss_func=None, # None: `default_loss` of the model and the loaders
-    *, arch=None, # class or built `Module`; None: `DotProductBias`
+    *, arch=None, # class or built `Module`; None: `DotProductBias`; 'auto', or a `Choice` to train again
+    budget:float=None, # seconds that 'auto' may take; None: 60
     seed:int=None, # of weights and dropout; None: the loaders' seed
     **kwargs # of fastai's `Learner`
 )->CollabLearner: # ready to fit
-    "A `CollabLearner` on `dls`; raises `TypeError` for `use_nn` together with `arch`"
-    if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
-    if isinstance(arch, str): raise TypeError(_class_to_pass(arch))
-    if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
+    "A `CollabLearner` on `dls`; raises `TypeError` for arguments that do not go together"
+    _check_arch(dls, arch, use_nn)
+    auto = _is_auto(arch)
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN
+    _check_auto(auto, budget=budget, config=config, loss_func=loss_func, layers=layers, emb_szs=emb_szs)
+    cb = ChooseModel(collab_learner, arch, budget, y_range, n_factors) if auto else SolveModel()
+    if auto: arch = TwoPart(n_users=dls.train_ds.n_users, n_items=dls.train_ds.n_items)
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
-    meet(model, dls.interactions('train'))
-    if loss_func is None: loss_func = default_loss(model, dls)
-    if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),SolveModel()]
-    learn = CollabLearner(dls, model, loss_func=attached_loss(loss_func, model, dls), **kwargs)
-    learn.seed = seed
-    if getattr(dls.train, 'weighs', False) and hasattr(learn, 'recorder'): learn.recorder.loss = WeighedLoss()
-    return learn
+    if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),cb]
+    return _around(model, dls, loss_func, seed, **kwargs)
 
 # %% ../nbs/58_learner.ipynb #4604cec7
 class Fact(str): "Text that holds attributes, as every object does that is described by them"
