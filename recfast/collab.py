@@ -212,11 +212,7 @@ def _as_verb(f):
     verb.__signature__ = inspect.signature(f)
     setattr(CollabLearner, f.__name__, verb)
 
-_as_verb(Recommender.predict)
-_as_verb(Recommender.recommend)
-_as_verb(Recommender.similar_items)
-_as_verb(Recommender.fill_wide)
-_as_verb(Recommender.explain)
+for name in ('predict','recommend','similar_items','fill_wide','explain'): _as_verb(getattr(Recommender, name))
 
 # %% ../nbs/56_collab.ipynb #cedb3249
 @patch
