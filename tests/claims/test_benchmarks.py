@@ -105,6 +105,7 @@ def ranking(system, dataset, metric): return [r['metrics'][metric] for r in load
 def test_the_stored_ranking_of_movielens_100k():
     assert ranking('Popularity', 'ml-100k', 'ndcg@10')==pytest.approx([.2524], abs=1e-4)
     assert min(ranking('EASE', 'ml-100k', 'ndcg@10'))>=.478 and min(ranking('EASE', 'ml-100k', 'map'))>=.147
+    assert min(ranking('EASE-powers', 'ml-100k', 'ndcg@10'))>=.4838 and min(ranking('EASE-powers', 'ml-100k', 'map'))>=.1501
     assert len(ranking('IALS', 'ml-100k', 'ndcg@10'))>=3 and min(ranking('IALS', 'ml-100k', 'ndcg@10'))>=.470
     assert len(ranking('DotProduct-softmax', 'ml-100k', 'ndcg@10'))>=3 and min(ranking('DotProduct-softmax', 'ml-100k', 'ndcg@10'))>.442
 
