@@ -105,6 +105,9 @@ def check(self:RankingMetrics):
 @patch
 def before_fit(self:RankingMetrics):
     self.own = self.fitting = False
+    if getattr(getattr(self.learn, 'recorder', None), 'train_metrics', False):
+        warn(f"{first_few(self.names)}: measured on validation rows only, the columns that train_metrics=True makes "
+             "for training stay NaN", stacklevel=5)
     self.show(True)
 
 @patch

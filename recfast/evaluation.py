@@ -20,6 +20,7 @@ from fastcore.basics import patch,store_attr
 from .data.frames import as_frame,frame_to
 from .core import LeakageWarning,RatingsError,first_few
 from .metrics import METRICS,RANKING_METRICS
+from .relevance import unnamed_pairs
 from .resampling import boot_means,holm,mean_interval,sign_flip_p
 _all_ = ['boot_means', 'holm', 'sign_flip_p'] # at home below; still offered here
 
@@ -126,11 +127,12 @@ def best_gains(
 )->np.ndarray: # [U,k]
     "What the relevant items were rated, the highest first, 0 where there are no more"
     part = test if relevant is None else test.at_least(relevant)
-    lost = (part.rows_of('item')==0) & np.isin(part.rows_of('user'), ranked.users)
+    lost = unnamed_pairs(part)
+    lost = lost[np.isin(lost.user, ranked.users)]
     worth = _worth(test, relevant).multiply(ranked.rel).tocsr()[ranked.users]
     pos = np.repeat(np.arange(len(ranked.users)), np.diff(worth.indptr))
-    pos = np.append(pos, np.searchsorted(ranked.users, part.rows_of('user')[lost]))
-    gain = np.append(worth.data, part.ratings()[lost] if part.has_ratings else np.ones(lost.sum()))
+    pos = np.append(pos, np.searchsorted(ranked.users, lost.user))
+    gain = np.append(worth.data, lost.gain)
     order = np.lexsort((-gain,pos))
     place = np.arange(len(pos))-np.searchsorted(pos[order], pos[order])
     out = np.zeros(ranked.rows.shape)

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from ..core import Kept,RatingsError,first_few,kept,offer
 from .columns import Columns,without_zone
 from .ratings import leaking_rows
-from .vocab import Vocab
+from .vocab import Vocab,number_unknown
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74
 def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o), dtype=dtype)
@@ -25,7 +25,7 @@ def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o),
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp = 1
-    time_name = weights = events = weighing = place = None # what rows pickled by an earlier recfast do not have
+    time_name = weights = events = weighing = place = unnamed = None # what rows pickled by an earlier recfast do not have
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -81,15 +81,15 @@ def _columns(self:Interactions):
     return self.users,self.items,self.values,self.times,self.weights,self.events,self.place
 
 @patch
-def __getitem__(self:Interactions,
-    i, # an int, a slice, a mask or positions
-)->'Interactions': # for an int: (x [2], y [1]), one sample
+def __getitem__(self:Interactions, i): # an int, which gives (x [2], y [1]), one sample; a slice, a mask or positions
     "The rows at `i`"
     if isinstance(i, int) or getattr(i, 'ndim', None)==0:
         x = torch.stack([self.users[i], self.items[i]]).long()
         return (x,) if self.values is None else (x, self.values[i][None])
     if not isinstance(i, slice): i = np.asarray(i).copy() if len(i) else np.zeros(0, np.int64)
-    return self._new(*(None if o is None else o[i] for o in self._columns()))
+    new = self._new(*(None if o is None else o[i] for o in self._columns()))
+    if self.unnamed is not None: new.unnamed = self.unnamed[i]
+    return new
 
 # %% ../../nbs/14_data.interactions.ipynb #b207c753
 @patch
@@ -161,7 +161,9 @@ def from_frame(cls:Interactions,
     times = None if columns.time is None else without_zone(df[columns.time]).to_numpy()
     rating_name = rating_name or columns.rating or 'rating'
     weights,events = (None,None) if weighing is None else (df.get(o) for o in columns[4:])
-    return cls(users, items, values, times, classes, rating_name, time_name or columns.time, weights, events, weighing)
+    rows = cls(users, items, values, times, classes, rating_name, time_name or columns.time, weights, events, weighing)
+    rows.unnamed = number_unknown(df[columns.item], items)
+    return rows
 
 # %% ../../nbs/14_data.interactions.ipynb #fc238cab
 @patch
@@ -234,8 +236,7 @@ def best_rating(self:Interactions)->float: # rating units
 # %% ../../nbs/14_data.interactions.ipynb #9e716c09
 @patch
 def at_least(self:Interactions,
-    rating:float, # rating units
-    above:bool=False, # more than that
+    rating:float, above:bool=False, # rating units; more than that
 )->Interactions: # in the order of the table
     "The rows rated so much or more"
     return self[(self.values>rating if above else self.values>=rating).numpy()]
@@ -319,8 +320,7 @@ def csr(self:Interactions,
     return total
 
 def rating_csr(
-    interactions:Interactions, # with values
-    by:str='user', # what a row of the matrix is
+    interactions:Interactions, by:str='user', # with values; what a row of the matrix is
 )->csr_matrix: # [U,I] or [I,U] float32; a rating of 0 is stored too
     "The ratings as a sparse matrix, the mean where a pair repeats"
     return interactions.csr(values=True, by=by)

@@ -341,3 +341,14 @@ def test_nothing_in_the_file_is_executed(tmp_path):
     torch.load(tmp_path/'models'/'model.pth', weights_only=False)['model'].close()
     assert (tmp_path/'it_ran').exists()  # the bomb works
 
+
+def test_metrics_of_training_batches_are_said_to_be_empty():
+    learn = collab_learner(CollabDataLoaders.from_df(block_ratings(), seed=0, bs=256), 4, cbs=RankingMetrics('ndcg@5'))
+    learn.recorder.train_metrics = True
+    with pytest.warns(UserWarning, match='ndcg@5.*train_metrics=True'): fit(learn, 1)
+    row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[-1]))
+    assert np.isnan(row['train_ndcg@5']) and 0<=row['valid_ndcg@5']<=1
+    learn.recorder.train_metrics = False
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        fit(learn, 1)

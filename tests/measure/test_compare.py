@@ -267,3 +267,44 @@ def test_a_saved_picture_keeps_every_name(tmp_path, names):
         b = o.get_window_extent()
         assert b.x0>=box.x0 and b.x1<=box.x1 and b.y0>=box.y0 and b.y1<=box.y1
     assert ax.get_window_extent().width>.2*box.width
+
+# groups with intervals
+
+def grouped(vals, groups, users=None):
+    "An evaluation whose users are in groups"
+    ev = made(vals, users)
+    ev.of_groups = {g: ev.per_user[groups==g].reset_index(drop=True) for g in sorted(set(groups))}
+    rows = [dict(group=g, n_users=len(o), n_rows=len(o), **{'ndcg@10': o['ndcg@10'].mean()}) for g,o in ev.of_groups.items()]
+    ev.by = pd.DataFrame(rows)
+    return ev
+
+def test_each_group_is_compared_as_everybody_is():
+    groups = np.where(np.arange(400)<100, 'few', 'many')
+    noise = .05*np.random.RandomState(1).randn(400)
+    evs = dict(a=BASE+.1, b=np.where(groups=='few', BASE+.2, BASE)+noise, c=BASE)
+    found = compare({k: grouped(v, groups) for k,v in evs.items()})
+    base = found.table.index[0]
+    for g in ('few','many'):
+        alone = compare({k: made(v[groups==g]) for k,v in evs.items()}, base=base)
+        part = found.by_group.loc[g]
+        pd.testing.assert_frame_equal(part.drop(columns='n_users'), alone.table, check_names=False)
+        assert (part.n_users==(groups==g).sum()).all() and part.index[0]==base
+    assert found.by_group.loc[('few','b'),'diff_low']>0>found.by_group.loc[('many','b'),'diff_high']
+    assert 'p_holm: among the models of a group' in str(found) and 'ndcg@10 by group' in found._repr_markdown_()
+
+def test_groups_of_learners_have_intervals_with_popularity_beside():
+    a,b = learners(2)
+    for by in ('user','item'):
+        found = compare({'a': a, 'b': b}, k=5, metric='recall@5', by=by)
+        means = found.by.set_index('group')
+        for g in means.index:
+            part = found.by_group.loc[g]
+            assert list(part.index[:1])==[found.table.index[0]] and part.index[-1]=='popularity'
+            assert part['mean'].to_dict()==pytest.approx(means.loc[g,['a','b','popularity']].to_dict())
+            assert (part.low<=part['mean']).all() and (part['mean']<=part.high).all() and np.isnan(part.p.iloc[0])
+
+def test_evaluations_without_values_per_group_have_means_only():
+    ev = grouped(BASE, np.where(np.arange(400)<9, 'x', 'y'))
+    ev.of_groups = None
+    found = compare({'a': ev})
+    assert found.by_group is None and found.by is not None and 'x' in str(found)
