@@ -81,7 +81,7 @@ def _columns(self:Interactions):
     return self.users,self.items,self.values,self.times,self.weights,self.events,self.place
 
 @patch
-def __getitem__(self:Interactions, i): # an int, which gives (x [2], y [1]), one sample; a slice, a mask or positions
+def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int gives (x [2], y [1])
     "The rows at `i`"
     if isinstance(i, int) or getattr(i, 'ndim', None)==0:
         x = torch.stack([self.users[i], self.items[i]]).long()
