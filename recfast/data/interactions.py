@@ -25,7 +25,7 @@ def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o),
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp = 1
-    time_name = weights = events = weighing = place = unnamed = None # what rows pickled by an earlier recfast do not have
+    time_name = weights = events = weighing = place = unnamed = None # missing in earlier pickles
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
