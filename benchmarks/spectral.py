@@ -1,5 +1,6 @@
 """SpectralFilter on a catalogue where EASE has no room: about a million interactions of 29,858 users with 40,981 items, power laws on both sides and tastes;
 seconds of `fit`, of lists for all users, and the peak memory of the process, data and libraries included"""
+import os
 from common import RESULTS, Timer, arguments, machine, peak_memory_mb, run_jobs, versions, write_json
 
 def clicks(n_users=29_858, n_items=40_981, n_rows=1_000_000, n_tastes=64, seed=0):
@@ -36,7 +37,7 @@ def run(threads):
     after = peak_memory_mb()
     with Timer() as rank: lists = learn.recommend(k=20)
     ev = learn.evaluate(test, metrics=['ndcg@10'])
-    r = dict(rows=len(train), users=int(train.user_id.nunique()), items=int(train.item_id.nunique()), threads=threads, chosen=learn.model.chosen,
+    r = dict(load=[round(o, 1) for o in os.getloadavg()], rows=len(train), users=int(train.user_id.nunique()), items=int(train.item_id.nunique()), threads=threads, chosen=learn.model.chosen,
         tried=[[round(v, 5),o] for v,o in learn.model.tried], fit=dict(seconds=round(fit.seconds, 1), cpu_seconds=round(fit.cpu_seconds, 1)),
         rank=dict(seconds=round(rank.seconds, 1), cpu_seconds=round(rank.cpu_seconds, 1), lists=int(lists.user_id.nunique()), k=20),
         peak_memory_mb=dict(before=before, fit=after, end=peak_memory_mb()), metrics=ev.summary, baseline=getattr(ev, 'baseline', None) and ev.baseline.summary,
