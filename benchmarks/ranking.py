@@ -29,7 +29,8 @@ GRID = {
         'Popularity': _each(dict(arch='Popularity')),
         'RP3beta': _each(dict(arch='RP3beta'), **{'config.alpha': [.6,.8,1.], 'config.beta': [.3,.4,.5,.6], 'config.n_neighbors': [300]}),
         'EASE': _each(dict(arch='EASE'), **{'config.l2': [200,500,1000,2000]}),
-        'SLIM': _each(dict(arch='SLIM', config=dict(tol=2e-3)), **{'config.l1': [2,5], 'config.l2': [200,500,1000]}),
+        'SLIM': [*_each(dict(arch='SLIM', config=dict(tol=2e-3)), **{'config.l1': [2,5], 'config.l2': [200,500,1000]}),
+            dict(arch='SLIM', config=dict(tol=2e-3, l1=2, l2=500, positive=False))],
         'IALS': _each(dict(arch='IALS', n_epoch=16, n_factors=192), **{'config.alpha': [.1,.2], 'config.l2': [.02,.03], 'config.nu': [.85,1.]}),
         'DotProduct-softmax': [{**SOFTMAX, 'n_factors': k, 'loaders': dict(n_neg=0, by_user=True, bs=8192), 'n_epoch': n, 'lr_max': lr, 'wd': wd} for k,n,lr,wd in
             ((64,30,1e-2,.1),(64,30,2e-2,.2),(64,40,1e-2,.12),(64,40,1e-2,.15),(64,40,1e-2,.2),(80,40,1e-2,.18),(64,60,5e-3,.1))]}}

@@ -75,6 +75,7 @@ Modules:
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
+- `recfast.models.lightgcn`: Vectors that take after their neighbours: LightGCN
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets

@@ -182,7 +182,9 @@ CAPABILITIES = dict(
 def _ask(learn, known, cap):
     "Use one capability"
     if cap=='similar_items': return learn.similar_items(known.items[0], k=3)
-    if cap=='history': return learn.recommend(history={o: 4. for o in known.items[:2]}, k=3)
+    liked = known.items[:2]
+    history = {o: 4. for o in liked} if getattr(learn.dls, 'rated', True) else liked
+    if cap=='history': return learn.recommend(history=history, k=3)
     return getattr(learn, cap)()
 
 # %% ../nbs/01_testing.ipynb #ccec49ef

@@ -66,14 +66,17 @@ def item_rows(df, bs, item_name='item_id', **kwargs):
 def item_sequences(df, **kwargs): return CollabDataLoaders.sequences_from_df(df, **kwargs)
 
 SEQUENCES = 'nextitem','sasrec' # their scores are no ratings: what they should find is in test_sequence.py
-LOADERS = dict(autorec=item_rows, **dict.fromkeys(SEQUENCES, item_sequences)) # of models that do not train on pairs
+RANKERS = 'lightgcn', # trained on clicks
+def drawn_clicks(df, **kwargs): return CollabDataLoaders.implicit_from_df(df, n_neg=4, **kwargs)
+LOADERS = dict(autorec=item_rows, lightgcn=drawn_clicks, **dict.fromkeys(SEQUENCES, item_sequences)) # of models that do not train on pairs
 CONFIG = dict(mlp=dict(init=init_xavier)) # from N(0, .01) it stays on the saddle of the blocks for longer than the few epochs here
 
 def learner_of(name, df=FRAME, n_factors=5, **kwargs):
     "A learner of the model `name`, on loaders of the kind that it reads"
     dls = LOADERS.get(name, CollabDataLoaders.from_df)(df, **{'seed':42, 'bs':32, **kwargs})
-    metrics = None if name in SEQUENCES else rmse
-    return collab_learner(dls, n_factors=n_factors, y_range=(0,5.5), arch=ALL[name][0], metrics=metrics, config=CONFIG.get(name))
+    metrics = None if name in (*SEQUENCES,*RANKERS) else rmse
+    y_range = None if name in RANKERS else (0,5.5)
+    return collab_learner(dls, n_factors=n_factors, y_range=y_range, arch=ALL[name][0], metrics=metrics, config=CONFIG.get(name))
 
 # a service
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import ALL, SEQUENCES, fit_one_cycle, learner_of
+from helpers import ALL, RANKERS, SEQUENCES, fit_one_cycle, learner_of
 from recfast.data.datasets import movie_night
 from recfast.models.base import score_items, score_pairs
 from recfast.testing import block_ratings, check_model, synth_ratings
@@ -11,7 +11,7 @@ from recfast.testing import block_ratings, check_model, synth_ratings
 every_model = pytest.mark.parametrize('name', ALL)
 
 SOLVED = [n for n,(cls,_) in ALL.items() if hasattr(cls, 'solve')] # their scores are no ratings either
-every_rating_model = pytest.mark.parametrize('name', [n for n in ALL if n not in (*SEQUENCES,*SOLVED)])
+every_rating_model = pytest.mark.parametrize('name', [n for n in ALL if n not in (*SEQUENCES,*RANKERS,*SOLVED)])
 
 @every_model
 def test_it_keeps_the_contract(name):
@@ -36,8 +36,9 @@ def test_someone_of_whom_nothing_is_known_gets_the_list_of_an_unknown_user(name)
     want = learn.recommend(999, on_unknown='fallback').assign(user_id=0)
     assert len(want)==10
     pd.testing.assert_frame_equal(learn.recommend(history=[]), want)
-    pd.testing.assert_frame_equal(learn.recommend(history={777: 5.}, on_unknown='drop'), want)
-    two = learn.recommend(history=[{3: 5.},{}])
+    best = 1. if name in RANKERS else 5. # of clicks
+    pd.testing.assert_frame_equal(learn.recommend(history={777: best}, on_unknown='drop'), want)
+    two = learn.recommend(history=[{3: best},{}])
     pd.testing.assert_frame_equal(two[two.user_id==1].assign(user_id=0).reset_index(drop=True), want)
 
 @every_rating_model
