@@ -13,7 +13,7 @@ __all__ = ['ON_UNKNOWN', 'MOVED', 'VERBS', 'RecfastError', 'RatingsError', 'Bund
            'Kept', 'kept', 'quiet', 'whole_file']
 
 # %% ../nbs/00_core.ipynb #6624b044
-import os,re
+import inspect,os,re
 from ast import literal_eval
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -99,9 +99,12 @@ def check_kwargs(
     kwargs:dict, # what was left over
     allowed, # names that would have been understood
     where:str, # the function, for the message
+    others=(), # functions beside it that may take what it does not
 ):
-    "Raise `TypeError` naming the nearest allowed keyword when `kwargs` is not empty"
+    "Raise `TypeError` naming who takes such a keyword, else the nearest allowed, when `kwargs` is not empty"
     for name in kwargs:
+        takers = [f.__name__ for f in others if name in inspect.signature(f).parameters]
+        if takers: raise TypeError(f"{where} takes no {name!r}: that is for {' and '.join(takers)}")
         near = get_close_matches(name, list(allowed), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ''
         raise TypeError(f"{where} got an unexpected keyword {name!r}{hint}")

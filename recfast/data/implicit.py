@@ -18,7 +18,7 @@ from .batches import RatingDL,epoch_seed
 from .columns import OWN,Columns,check_table,missing_column,rating_numbers
 from .frames import as_frame,matrix_frame
 from .interactions import Interactions
-from .loaders import CollabDataLoaders,builder_kwargs
+from .loaders import CollabDataLoaders,builder_kwargs,builders
 from .ratings import to_implicit
 from .sampling import GivenNegatives,NegativeSampler,PairSet
 from .split import resolve_splits
@@ -237,7 +237,8 @@ def implicit_from_df(cls:CollabDataLoaders,
 ):
     "Build from events, each a positive; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     known = [*builder_kwargs(cls.from_df), *builder_kwargs(cls.implicit_from_df)]
-    check_kwargs([o for o in kwargs if o not in known], known, 'CollabDataLoaders.implicit_from_df()')
+    check_kwargs([o for o in kwargs if o not in known], known, 'CollabDataLoaders.implicit_from_df()',
+                 builders(cls, kwargs))
     ratings = as_frame(ratings)
     check_table(ratings)
     if n_neg<0: raise RatingsError(f"n_neg={n_neg}, expected 1 or more, or 0 for a loss over all items")

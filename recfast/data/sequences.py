@@ -20,7 +20,7 @@ from .columns import OWN,Columns
 from .frames import as_frame
 from .implicit import note_dislikes
 from .interactions import Interactions
-from .loaders import CollabDataLoaders,builder_kwargs,check_bs,make_vocabs,rows_by_vocab
+from .loaders import CollabDataLoaders,builder_kwargs,builders,check_bs,make_vocabs,rows_by_vocab
 from .ratings import count_duplicates,last_rows,time_order,to_implicit,validate_ratings
 from .split import readable_times,seed_or_drawn
 
@@ -267,7 +267,8 @@ def sequences_from_df(cls:CollabDataLoaders,
 ):
     "Windows of histories in order; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
     _check_unweighed(kwargs)
-    check_kwargs(kwargs, builder_kwargs(cls.sequences_from_df), 'CollabDataLoaders.sequences_from_df()')
+    check_kwargs(kwargs, builder_kwargs(cls.sequences_from_df), 'CollabDataLoaders.sequences_from_df()',
+                 builders(cls, kwargs))
     if min(seq_len, bs, val_bs or bs)<1: raise RatingsError(f"{seq_len=}, {bs=}, {val_bs=}: expected 1 or more")
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
     ratings,columns = _events(as_frame(ratings), threshold, **names)

@@ -501,3 +501,12 @@ def test_rows_that_a_split_leaves_out_are_the_rest_in_their_order(data):
 def test_no_sort_of_positions_where_a_mask_does():
     source = inspect.getsource(CollabDataLoaders.from_df)+inspect.getsource(resolve_splits)
     assert not re.search(r'np\.(setdiff1d|intersect1d|isin)', source)
+
+ELSEWHERE = dict(threshold='implicit_from_df and sequences_from_df', label_name='implicit_from_df', n_neg='implicit_from_df', by_user='implicit_from_df',
+    seq_len='sequences_from_df', by='rows_from_df', hold_out='sequences_from_df')
+
+@pytest.mark.parametrize('name', ELSEWHERE)
+@pytest.mark.parametrize('builder', ['from_df','rows_from_df','sequences_from_df','implicit_from_df'])
+def test_a_keyword_of_another_builder_is_sent_there(builder, name):
+    if builder in ELSEWHERE[name]: return
+    with pytest.raises(TypeError, match=f"takes no '{name}': that is for {ELSEWHERE[name]}$"): getattr(CollabDataLoaders, builder)(FRAME, **{name: 1})

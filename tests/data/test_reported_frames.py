@@ -44,6 +44,13 @@ def arrow(df): return pa.Table.from_pandas(df, preserve_index=False)
 def parts(df): return pa.RecordBatchReader.from_batches(arrow(df).schema, arrow(df).to_batches(max_chunksize=999))
 
 KINDS = dict(polars=pl.from_pandas, reader=parts, duckdb=lambda df: duckdb.from_arrow(arrow(df)), stream=lambda df: Stream(arrow(df)))
+
+def of_hugging_face(df):
+    "A dataset in memory, as their library makes it of a frame"
+    datasets = pytest.importorskip('datasets')
+    return datasets.Dataset.from_pandas(df, preserve_index=False)
+
+KINDS['datasets'] = of_hugging_face
 MORE = dict(KINDS, arrow=arrow, batch=lambda df: arrow(df).combine_chunks().to_batches()[0], pandas=lambda df: df)
 
 @pytest.fixture(params=KINDS)
