@@ -313,12 +313,13 @@ def serve(
     port:option(int, 'Port.', min=0, max=65535)=8000, # 0: any that is free
     token:option(str, 'Ask for this bearer token.', envvar='RECFAST_TOKEN')=None, # None: ask for none
     model:_Model=None, # None: of recfast
+    word:option(str, 'What the page calls an item: film, or goose/geese.')=None, # None: as the column of items
 ):
     "Answer over HTTP, with a page at /."
     try: from recfast.serve import serve as run
     except ImportError as e:
         raise RecfastError(f"serving needs more packages ({e.name or e}): pip install recfast[serve]") from None
-    run(_read(bundle, model), host=host, port=port, token=token)
+    run(_read(bundle, model), host=host, port=port, token=token, word=word)
 
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
 _all_ = ['app', 'bar_callback', 'bounds', 'command', 'console', 'errors', 'fit', 'main', 'parse_config', 'parse_range',

@@ -153,17 +153,27 @@ def _measured(rec):
     name = leading_metric([o for o in popular if None not in (popular[o],metrics.get(o))])
     return '' if name is None else f' · {name} {metrics[name]:.3f}, popularity {popular[name]:.3f}'
 
+# %% ../nbs/65_serve.ipynb #6df02ca7
+def _many(word): return re.sub('(?<=[^aeiou])y$', 'ie', word).removesuffix('s')+'s'
+
+def _own_words(word):
+    "(singular, plural) of `film`, `films` or `goose/geese`; raises `RecfastError` for what is no word"
+    one,_,many = (o.strip() for o in str(word).partition('/'))
+    if not one or not one.isprintable(): raise RecfastError(f"word={word!r}: expected what an item is called, such as film")
+    return (one,many) if many else (one.removesuffix('s') or one,_many(one))
+
 # %% ../nbs/65_serve.ipynb #f9e240fe
-def _words_for(rec):
-    "What the column of items is called without its id, in the singular and the plural: ('title','titles')"
+def _words_for(rec, word=None):
+    "What an item is called, in the singular and the plural, else the column of items without its id: ('title','titles')"
+    if word is not None: return _own_words(word)
     word = re.sub('[ _-]?[iI][dD]$', '', str(rec.train.columns.item)).replace('_', ' ')
     if not re.match(r'[^\W\d]', word): word = 'item'
-    return word,re.sub('(?<=[^aeiou])y$', 'ie', word).removesuffix('s')+'s'
+    return word,_many(word)
 
-def _page_facts(rec, can):
+def _page_facts(rec, can, word=None):
     "What the pages say of a recommender"
     low,high = rec.rating_range or (1.,1.)
-    word,words = _words_for(rec)
+    word,words = _words_for(rec, word)
     return dict(
         model=type(rec.model).__name__,
         users=f'{rec.n_users-1:,}', items=f'{rec.n_items-1:,}',
@@ -179,9 +189,10 @@ def add_pages(
     app:FastAPI, # gets routes
     rec:Recommender, # what it is about
     can:dict, # from `abilities`
+    word:str=None, # what an item is called: film, or goose/geese; None: as the column of items
 ):
     "Routes of `/`, `/docs` and their files"
-    facts = _page_facts(rec, can)
+    facts = _page_facts(rec, can, word)
     for path,(name,kind) in _FILES.items():
         text = page(name, **facts) if name.endswith('.html') else page(name)
         app.get(path, include_in_schema=False)(partial(_send, text, kind))
@@ -213,6 +224,7 @@ def make_app(
     max_k:int=500, # longest list
     max_users:int=1000, # most users, histories or query items of a request
     max_bytes:int=2**22, # largest request body
+    word:str=None, # what the page calls an item: film, or goose/geese; None: as the column of items
 )->FastAPI: # an ASGI app
     "The service; raises `BundleError`, and `RequestError` for a token that no header can carry"
     _check_token(token)
@@ -226,7 +238,7 @@ def make_app(
     examples = None if token else example_bodies(rec)
     add_verbs(app, Answers(rec, worker), request_models(max_k, max_users, examples=examples))
     add_looks(app, rec, meters, can)
-    add_pages(app, rec, can)
+    add_pages(app, rec, can, word)
     app.add_middleware(Guard, meters=meters, token=token, max_bytes=max_bytes)
     return app
 
@@ -257,7 +269,7 @@ def serve(
     host:str='127.0.0.1', # address to listen at
     port:int=8000, # port; 0: any free one, which the log names
     token:str=None, # what clients have to send
-    **kwargs # max_k, max_users, max_bytes of `make_app`
+    **kwargs # max_k, max_users, max_bytes, word of `make_app`
 ):
     "Serve until told to stop; raises `BundleError`, and `RecfastError` where it cannot listen"
     _check_address(host, port)

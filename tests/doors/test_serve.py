@@ -1,5 +1,6 @@
 "The service over real HTTP: the answers of Python, a reason for every refusal, a stop in order"
 import contextlib
+import html
 import json
 import os
 import random
@@ -27,7 +28,7 @@ from recfast.core import BundleError, RecfastError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
-from recfast.serve import RequestError, TitleSearch, make_app, serve
+from recfast.serve import RequestError, TitleSearch, _words_for, make_app, serve
 
 TOL = dict(rtol=1e-5, atol=1e-6)
 
@@ -334,3 +335,18 @@ def test_nothing_that_the_description_allows_or_forbids_is_a_500(bundle, tmp_pat
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(('127.0.0.1', 0)) as s, pytest.raises(RecfastError, match=f'cannot listen at 127.0.0.1, port {s.getsockname()[1]}'):
         serve(served(movie_night(), item_name='title').recommender, port=s.getsockname()[1])
+
+WORDS = {'film': ('film','films'), 'films': ('film','films'), 'story': ('story','stories'), 'goose/geese': ('goose','geese'), ' board game ': ('board game','board games'),
+    '<b>&"': ('<b>&"','<b>&"s'), '영화/영화': ('영화','영화')}
+
+@pytest.mark.parametrize('word', WORDS)
+def test_a_word_of_one_s_own(word, rec):
+    one,many = WORDS[word]
+    assert _words_for(rec, word)==(one,many)
+    with TestClient(make_app(rec, word=word)) as web: text = web.get('/').text
+    assert f'data-word="{html.escape(one)}" data-words="{html.escape(many)}"' in text
+    assert f'Search by {html.escape(one)}</label>' in text and f'{html.escape(many)} you know' in text
+
+@pytest.mark.parametrize('word', ['',' ','/films','a\nb'])
+def test_no_word_at_all(word, rec):
+    with pytest.raises(RecfastError, match='what an item is called'): make_app(rec, word=word)
