@@ -11,9 +11,7 @@ __all__ = ['short_name', 'new_axes', 'plot_explain']
 
 # %% ../nbs/52_explain.ipynb #e4b97b22
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
+import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .core import check_numbers
 from .data.frames import as_pandas,frame_to
@@ -21,6 +19,7 @@ from .data.sequences import in_time
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
+from .trackers import OURS
 
 # %% ../nbs/52_explain.ipynb #b8829eba
 def _own_contributions(model, items, ratings):
@@ -163,7 +162,9 @@ def new_axes(
     width:float, height:float, # inches
 ): # matplotlib axes
     "Axes of a figure of their own, which cuts no label"
-    return plt.subplots(figsize=(width,height), layout='constrained')[1]
+    fig,ax = plt.subplots(figsize=(width,height), layout='constrained')
+    fig.set_gid(OURS)
+    return ax
 
 # %% ../nbs/52_explain.ipynb #3108dfaf
 def _bars(own, n):

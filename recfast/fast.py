@@ -17,15 +17,15 @@ from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import GradientClip
-from fastai.learner import CastToTensor,Learner,Recorder
+from fastai.learner import CastToTensor,Learner
 from fastai.optimizer import Adam,Optimizer
 from fastai.torch_core import to_device
 from fastcore.basics import patch
-from torch import nn
 from torch.optim.adamw import adamw
 from .data.loaders import RatingDL
 from .likelihood import weighted_loss
 from .models.base import model_device,takes_pairs
+from .trackers import Recorder
 
 # %% ../nbs/55_fast.ipynb #f02cd63d
 class FusedAdam:
@@ -158,7 +158,7 @@ def _small_batches(self:FastLoop)->bool:
 # %% ../nbs/55_fast.ipynb #81af96de
 _batch_events = ('before_batch after_pred after_loss before_backward after_cancel_backward after_backward '
                  'before_step after_cancel_step after_step after_cancel_batch after_batch').split()
-_known_cbs = {TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,GradientClip}
+_known_cbs = {TrainEvalCallback,*Recorder.__mro__[:2],CastToTensor,ProgressCallback,ParamScheduler,GradientClip}
 _loop_parts = ('one_batch _do_one_batch _do_grad_opt _backward _step _split _set_device _with_events __call__ '
                '_call_one').split()
 
@@ -174,7 +174,7 @@ def _why_changed(self:FastLoop)->str: # '' when there is nothing
 
 # %% ../nbs/55_fast.ipynb #2b65b129
 def _steps(opt): return [(getattr(f, 'func', f),getattr(f, 'keywords', {})) for f in opt.cbs]
-_adam_steps = _steps(Adam([nn.Parameter(torch.zeros(1))], lr=0.))
+_adam_steps = _steps(Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.))
 
 @patch
 def _why_plain_opt(self:FastLoop)->str: # '' when the kernel may step
@@ -227,7 +227,7 @@ def _fast_step(self:FastLoop, opt, clips):
     with torch._C.DisableTorchFunctionSubclass(): self.loss_grad = self._batch_loss()
     self.loss = self.loss_grad.detach()
     self.loss_grad.backward()
-    for cb in clips: nn.utils.clip_grad_norm_(self.model.parameters(), cb.max_norm, cb.norm_type)
+    for cb in clips: torch.nn.utils.clip_grad_norm_(self.model.parameters(), cb.max_norm, cb.norm_type)
     opt.step()
 
 # %% ../nbs/55_fast.ipynb #1fe623e9

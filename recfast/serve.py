@@ -159,12 +159,13 @@ def _many(word): return re.sub('(?<=[^aeiou])y$', 'ie', word).removesuffix('s')+
 def _own_words(word):
     "(singular, plural) of `film`, `films` or `goose/geese`; raises `RecfastError` for what is no word"
     one,_,many = (o.strip() for o in str(word).partition('/'))
-    if not one or not one.isprintable(): raise RecfastError(f"word={word!r}: expected what an item is called, such as film")
+    if not one or not one.isprintable():
+        raise RecfastError(f"word={word!r}: expected what an item is called, such as film")
     return (one,many) if many else (one.removesuffix('s') or one,_many(one))
 
 # %% ../nbs/65_serve.ipynb #f9e240fe
 def _words_for(rec, word=None):
-    "What an item is called, in the singular and the plural, else the column of items without its id: ('title','titles')"
+    "What an item, else the column of items without its id, is called: ('title','titles')"
     if word is not None: return _own_words(word)
     word = re.sub('[ _-]?[iI][dD]$', '', str(rec.train.columns.item)).replace('_', ' ')
     if not re.match(r'[^\W\d]', word): word = 'item'

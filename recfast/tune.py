@@ -32,6 +32,7 @@ from fastprogress.fastprogress import progress_bar
 from .collab import seeded
 from .core import BrokenModelError,LeakageWarning,first_few
 from .data.loaders import epoch_seed
+from .explain import new_axes
 from .registry import metric_comp,parse_metric
 
 # %% ../nbs/57_tune.ipynb #1dbcd1c0
@@ -223,8 +224,7 @@ def plot(self:Tuned,
     ax=None, # matplotlib axes; None: new ones
 ): # the axes
     "Every trial's value, and the best so far"
-    from matplotlib import pyplot as plt
-    if ax is None: _,ax = plt.subplots(figsize=(6,3), layout='constrained')
+    if ax is None: ax = new_axes(6, 3)
     df = self.trials[self.trials.error=='']
     better = np.minimum if self.comp is np.less else np.maximum
     best = better.accumulate(df[self.monitor])

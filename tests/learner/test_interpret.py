@@ -173,3 +173,30 @@ def test_no_name_of_a_saved_plot_is_cut(tmp_path):
     ax.figure.savefig(tmp_path/'bias.png')
     assert {o.get_text() for o in ax.get_yticklabels()}==set(names)
     assert min(o[0] for o in boxes([*ax.get_yticklabels(),ax.title,ax.xaxis.label]))>=0
+
+@pytest.mark.parametrize('verb', ['plot_bias','plot_factors'])
+def test_a_curve_after_a_picture_has_axes_of_its_own(verb, tmp_path):
+    from helpers import fit, learner
+    from matplotlib import pyplot as plt
+    plt.close('all')
+    learn = fit(learner(), 2, 1e-3)
+    ax = getattr(learn, verb)()
+    before = len(ax.lines),ax.get_title(),ax.get_ylabel()
+    loss = learn.recorder.plot_loss()
+    assert loss.figure is not ax.figure and (len(ax.lines),ax.get_title(),ax.get_ylabel())==before and loss.get_title()=='learning curve' and len(loss.lines)==2
+    for name,o in dict(a=ax, b=loss).items(): o.figure.savefig(tmp_path/f'{name}.png')
+    a,b = (plt.imread(tmp_path/f'{o}.png') for o in 'ab')
+    assert a.shape!=b.shape and a[...,:3].min()<.5 and b[...,:3].min()<.5
+    assert learn.recorder.plot_loss() is loss # one's own axes are drawn into, as fastai does
+    own = plt.figure().gca()
+    assert learn.recorder.plot_loss() is own and learn.recorder.plot_loss(ax=loss) is loss
+    plt.close('all')
+
+def test_the_recorder_is_fastai_s_in_name_and_kind():
+    import pickle
+
+    from fastai.learner import Recorder
+    from helpers import fit, learner
+    learn = fit(learner(), 1, 1e-3)
+    assert isinstance(learn.recorder, Recorder) and learn.recorder.name=='recorder' and learn.fast and [type(o).__name__ for o in learn.cbs].count('Recorder')==1
+    assert pickle.loads(pickle.dumps(type(learn.recorder))) is type(learn.recorder)
