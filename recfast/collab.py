@@ -33,7 +33,7 @@ from .models.base import offers,scores_ratings
 from .models.ids import Met,check_dl,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
 from .recommend import Recommender
 from .scorer import draws_of
-from .trackers import Recorder,last_values,refuse
+from .trackers import last_values,refuse
 
 # %% ../nbs/56_collab.ipynb #6f409703
 @add_later
@@ -52,12 +52,6 @@ class CollabLearner(FastLoop):
     def quiet(self):
         "A context manager: no progress bar and no table of epochs inside"
         return quiet(self)
-
-# %% ../nbs/56_collab.ipynb #960fdb5f
-@patch
-def add_cb(self:CollabLearner, cb): # a callback, or its class
-    "fastai's, with recfast's Recorder in the place of fastai's"
-    return FastLoop.add_cb(self, Recorder if cb is Recorder.__base__ else cb)
 
 # %% ../nbs/56_collab.ipynb #b71af80c
 @patch

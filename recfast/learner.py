@@ -32,6 +32,7 @@ from .models.ids import meet
 from .models.ncf import EmbeddingNN
 from .models.parts import TwoPart
 from .models.zoo import MODELS
+from .trackers import Recorder
 
 # %% ../nbs/58_learner.ipynb #74ec74e1
 def _network(dls, n_factors, emb_szs, layers, config):
@@ -201,6 +202,12 @@ def gather_args(self:CollabLearner)->dict: # name -> `Fact`
     "What is written beside the curves of a run"
     facts = dict(model=type(self.model).__name__, loss=loss_name(self.loss_func), seed=self.seed, bs=self.dls.bs)
     return {k: Fact(v) for k,v in {**facts, **self.dls.report}.items()}
+
+# %% ../nbs/58_learner.ipynb #0e9d9119
+@patch
+def add_cb(self:CollabLearner, cb): # a callback, or its class
+    "fastai's, with recfast's Recorder in the place of fastai's"
+    return Learner.add_cb(self, Recorder if cb is Recorder.__base__ else cb)
 
 # %% ../nbs/58_learner.ipynb #59473745
 _all_ = ['CollabLearner', 'Fast', 'FusedAdam', 'SMALL_BATCH', 'one_thread'] # moved; still offered here
