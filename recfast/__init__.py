@@ -27,6 +27,7 @@ Modules:
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
 - `recfast.candidates`: Who stands in the list
 - `recfast.choice`: Which model for this table: tried on rows held out from training, then trained on all of them
+- `recfast.choices`: How likely a choice is, beside all else that could have been taken
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
 - `recfast.collab`: A `Learner` that recommends
 - `recfast.combined`: What answers for a model made of others: each part by its own scorer

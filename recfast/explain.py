@@ -39,7 +39,7 @@ def _contributions(self:Recommender, items, ratings, targets):
             "contributions(items, ratings) (EASE, ItemKNN, IALS) and for pair models with user tables "
             "(dot products, EmbeddingNN, NeuMF)")
     prior,noise = self._prior()
-    likelihood = self._likelihood(items, ratings, noise) if len(items) else None
+    likelihood = self._likelihood([(items,ratings)], noise) if len(items) else None
     u,steps = fold_in_steps(self.model, prior, items, ratings, likelihood=likelihood)
     at = targets.to(model_device(self.model))
     return steps.T@path_gradient(self.model, prior, u, at).T

@@ -26,7 +26,8 @@ from torch.utils.checkpoint import checkpoint
 from .core import RatingsError,RecfastError,first_few,offer
 from .flat_losses import BCE,ClassLoss,FlatLoss,MaskedCrossEntropy,MaskedMSE,MultinomialLoss,RMSELoss
 from .flat_losses import expected_rating,loss_name
-from .likelihood import Choice,History,Pairwise,Pointwise,squared
+from .choices import Choice,Pairwise
+from .likelihood import History,Pointwise,softplus,squared
 from .models.base import all_pairs,offers,pair_scores,takes_pairs
 
 # %% ../nbs/22_losses.ipynb #d9c5aa4e
@@ -83,7 +84,7 @@ def __call__(self:BlockLoss,
 class BPRLoss(BlockLoss):
     "Bayesian personalised ranking: the positive above each of its negatives"
     def blocks(self, s): return -F.logsigmoid(s[:,:1]-s[:,1:]).mean(1)
-    def likelihood(self, history): return Pairwise(history.items, *history.negatives())
+    def likelihood(self, history): return Pairwise(history)
 
 # %% ../nbs/22_losses.ipynb #f54b3980
 class CosineContrastiveLoss(BlockLoss):
@@ -101,7 +102,12 @@ class CosineContrastiveLoss(BlockLoss):
         super().attach(model, dls)
 
     def blocks(self, s): return 1-s[:,0] + self.neg_weight*F.relu(s[:,1:]-self.margin).mean(1)
-    def likelihood(self, history): return Pointwise(history, squared(history.noise), n_neg=0)
+    def likelihood(self, history): return Pointwise(history, self._costs, n_neg=self.neg_weight)
+    def _costs(self, s, y, width=.05):
+        off,liked = (s-self.margin)/width,y>0
+        near = torch.sigmoid(off)
+        cost = torch.where(liked, 1-s, width*softplus(off))
+        return cost,torch.where(liked, -1., near),torch.where(liked, 1., near*(1-near)/width)
 
 # %% ../nbs/22_losses.ipynb #e34b7532
 class LastInput:
@@ -183,7 +189,7 @@ class SoftmaxLoss(PairLoss):
 
     def likelihood(self, history):
         trained = history.trained()
-        return Choice(history.items, trained.nonzero()[:,0], self.temperature, among=trained[history.items])
+        return Choice(history, trained.nonzero()[:,0], self.temperature, among=trained[history.items])
 
 # %% ../nbs/22_losses.ipynb #4f7dc005
 @patch
@@ -229,8 +235,8 @@ def likelihood(self:SampledSoftmaxLoss,
     "Each item beside what could have been drawn"
     if self.log_q and history.keep_positives: return SoftmaxLoss(self.temperature).likelihood(history)
     rows,shares = history.negatives()
-    weights = None if self.log_q else history.n_neg*shares
-    return Choice(history.items, rows, self.temperature, weights=weights)
+    weights = shares>0 if self.log_q else history.n_neg*shares
+    return Choice(history, rows, self.temperature, weights=weights)
 
 # %% ../nbs/22_losses.ipynb #985dea20
 class NextItemLoss(FlatLoss):

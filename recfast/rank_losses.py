@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RecfastError
+from .likelihood import History,Likelihood,along,gram,total
 from .losses import BlockLoss,register_loss
 
 # %% ../nbs/23_rank_losses.ipynb #618469be
@@ -53,81 +54,81 @@ def _weight(share, n_others):
     return rank_cost(share, n_others)/share.clamp(min=1e-12)
 
 # %% ../nbs/23_rank_losses.ipynb #a14d8fdc
-class RankedPairs:
+class RankedPairs(Likelihood):
     "A likelihood of ranks: each item of a history above those it could have been drawn with, by a margin"
     def __init__(self,
-        items:torch.Tensor, # [n] item rows that were chosen
-        rows:torch.Tensor, # [m] item rows they stand against
-        shares:torch.Tensor, # [m] of the draws, float64
+        history:History, # what was chosen, and what it could have been drawn with
         margin:float=1., # how far ahead is far enough
         n_others:int=1, # how many items may stand above
         cells:int=2**18, # numbers written out at a time
     ):
-        self.n,self.shares = len(items),shares
-        self.margin,self.n_others = margin,n_others
-        self.rows = torch.cat([items,rows])
-        self.step = max(1, cells//max(1, len(rows)))
+        rows,self.shares = history.negatives()
+        super().__init__(history, rows)
+        self.margin,self.n_others,self.cells = margin,n_others,cells
+
+    def _step(self): return max(1, self.cells//max(1, self.shares.numel()))
 
 # %% ../nbs/23_rank_losses.ipynb #48496dd0
 @patch
 def likelihood(self:WARPLoss, history):
     "How likely a history is, for fold-in: a `RankedPairs`"
     n_others = max(1, int(history.trained().sum())-1)
-    return RankedPairs(history.items, *history.negatives(), self.margin, n_others)
+    return RankedPairs(history, self.margin, n_others)
 
 # %% ../nbs/23_rank_losses.ipynb #d38fcb3f
 @patch
 def _tables(self:RankedPairs, s):
-    "Yields (gaps [b,m], what the hinge of each counts for [b,m]) of slices of the items"
-    mine,others = s.tensor_split([self.n])
-    for part in mine.split(self.step):
-        gap = self.margin-part[:,None]+others
-        share = (gap>0).to(s.dtype)@self.shares
-        yield gap,_weight(share, self.n_others)[:,None]*self.shares
+    "Yields (gaps [...,b,m], what the hinge of each counts for [...,b,m]) of slices of the items"
+    mine,others = s.tensor_split([self.n], -1)
+    step = self._step()
+    for part,told in zip(mine.split(step, -1), self.told.split(step, -1)):
+        gap = self.margin-part[...,None]+others[...,None,:]
+        share = along((gap>0).to(s.dtype), self.shares)
+        yield gap,(told*_weight(share, self.n_others))[...,None]*self.shares[...,None,:]
 
 @patch
 def cost(self:RankedPairs,
-    s:torch.Tensor, # [n+m] scores of `rows`
-)->torch.Tensor: # a number
+    s:torch.Tensor, # [...,n+m] scores of `rows`
+)->torch.Tensor: # [...]
     "What the scores cost"
-    return sum(((w*F.relu(gap)).sum() for gap,w in self._tables(s)), s.new_zeros(()))
+    return sum(((w*F.relu(gap)).sum((-2,-1)) for gap,w in self._tables(s)), s.new_zeros(()))
 
 # %% ../nbs/23_rank_losses.ipynb #7c2a9272
 @patch
 def _pushes(self:RankedPairs, s, J):
-    "Yields (slopes [b,m], bends [b,m], derivatives of the items [b,D]) of slices of the items"
-    own,_ = J.tensor_split([self.n])
+    "Yields (slopes [...,b,m], bends [...,b,m], derivatives of the items [...,b,D]) of slices of the items"
+    own,_ = J.tensor_split([self.n], -2)
     round_ = self.margin/4
-    for (gap,w),V in zip(self._tables(s), own.split(self.step)):
+    for (gap,w),V in zip(self._tables(s), own.split(self._step(), -2)):
         near = torch.sigmoid(gap/round_)
-        yield w*(gap>0),w*near*(1-near)/round_,V
+        yield (w*(gap>0)).to(J.dtype),(w*near*(1-near)/round_).to(J.dtype),V
 
 # %% ../nbs/23_rank_losses.ipynb #ae4ff9a1
 @patch
 def expand(self:RankedPairs,
-    s:torch.Tensor, # [n+m] scores
-    J:torch.Tensor, # [n+m,D] their derivatives
-)->tuple: # (gradient [D], curvature [D,D])
-    "How the cost changes with the user"
-    other = J[self.n:]
-    grad,curve = J.new_zeros(J.shape[1]),J.new_zeros(J.shape[1], J.shape[1])
+    s:torch.Tensor, # [...,n+m] scores
+    J:torch.Tensor, # [...,n+m,D] their derivatives
+)->tuple: # (cost [...], gradient [...,D], curvature [...,D,D])
+    "What the scores cost, and how that changes with the user"
+    other = J[...,self.n:,:]
+    grad,curve = 0.,0.
     for slope,bend,V in self._pushes(s, J):
-        across = V.T@(bend@other)
-        grad += slope.sum(0)@other-slope.sum(1)@V
-        curve += V.T@(bend.sum(1)[:,None]*V)+other.T@(bend.sum(0)[:,None]*other)-across-across.T
-    return grad,curve
+        across = (V.mT@(bend@other)).double()
+        grad = grad+total(other, slope.sum(-2))-total(V, slope.sum(-1))
+        curve = curve+gram(V, bend.sum(-1))+gram(other, bend.sum(-2))-across-across.mT
+    return self.cost(s),grad,curve
 
 # %% ../nbs/23_rank_losses.ipynb #40673459
 @patch
 def parts(self:RankedPairs,
-    s:torch.Tensor, # [n+m] scores
-    J:torch.Tensor, # [n+m,D] their derivatives
-    d:torch.Tensor, # [D] how far the user is from the average one
-)->torch.Tensor: # [n,D]
+    s:torch.Tensor, # [...,n+m] scores
+    J:torch.Tensor, # [...,n+m,D] their derivatives
+    d:torch.Tensor, # [...,D] how far the user is from the average one
+)->torch.Tensor: # [...,n,D]
     "What each item asks for: its negative gradient plus its own curvature times `d`"
-    other = J[self.n:]
-    out = [J.new_zeros(0, J.shape[1])]
+    other = J[...,self.n:,:]
+    out = [J[...,:0,:]]
     for slope,bend,V in self._pushes(s, J):
-        pull = slope+bend*((V@d)[:,None]-other@d)
-        out.append(pull.sum(1)[:,None]*V-pull@other)
-    return torch.cat(out)
+        pull = slope+bend*(along(V, d)[...,None]-along(other, d)[...,None,:])
+        out.append(pull.sum(-1)[...,None]*V-pull@other)
+    return torch.cat(out, -2)

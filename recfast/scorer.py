@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
 from .models.base import evaluating,id_tables,item_vectors,model_device,offers,score_items,score_pairs,weights_key
-from .models.foldin import UserPrior,fold_in,score_vector
+from .likelihood import of_people
+from .models.foldin import UserPrior,most_probable,score_vector
 from .models.ids import check_ids
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
@@ -178,31 +179,49 @@ def _prior(self:Scorer):
 
 # %% ../nbs/50_scorer.ipynb #98d35ffa
 @patch
-def _likelihood(self:Scorer, items, ratings, noise):
-    "Of a history, under the loss of training; raises `NotImplementedError` where that is not known"
+def _likelihood(self:Scorer, histories, noise):
+    "Of the histories of several people, under the loss of training; raises `NotImplementedError` where that is not known"
     if self.loss is None and _are_clicks(self.train):
         raise NotImplementedError("the training rows are clicks, and what the model was trained with is not known: "
                                   "pass Recommender(..., loss=BPRLoss()), or whichever it was")
-    history = History(items, ratings, noise, self._counts(), **self.draws)
-    return known_loss(self.loss or RMSELoss()).likelihood(history)
+    told = of_people(histories, noise=noise, counts=self._counts(), **self.draws)
+    return known_loss(self.loss or RMSELoss()).likelihood(told)
 
 # %% ../nbs/50_scorer.ipynb #3837d6f1
+def _groups(sizes, more, cells):
+    "Positions in `sizes`, the longest first: as many together as `cells` rows hold, with `more` rows for each"
+    left = np.argsort(sizes, kind='stable')[::-1]
+    while len(left):
+        n = max(1, cells//(sizes[left[0]]+more))
+        yield left[:n]
+        left = left[n:]
+
 @patch
-def _score_one(self:Scorer, items, ratings):
-    "[I] scores for one history; the mean user's for an empty one"
-    if not len(items): return torch.from_numpy(self.mean_scores()).float().to(model_device(self.model))
-    if offers(self.model, 'score_history'):
-        with evaluating(self.model): return self.model.score_history(items, ratings)
+def _fold_in(self:Scorer, histories, sizes, cells):
+    "[P,I] scores of several people, each of whom told something"
     prior,noise = self._prior()
-    likelihood = self._likelihood(items, ratings, noise)
-    u = fold_in(self.model, prior, items, ratings, likelihood=likelihood)
-    return score_vector(self.model, prior, u, self.n_items)
+    out = torch.empty(len(sizes), self.n_items)
+    several = len(sizes)>1
+    others = self._likelihood(histories[:1], noise).rows.shape[1]-sizes[0] if several else 0
+    for at in _groups(sizes, others, cells//len(prior.mean)):
+        likelihood = self._likelihood([histories[p] for p in at], noise)
+        u = most_probable(self.model, prior, likelihood)
+        out[at.copy()] = score_vector(self.model, prior, u, self.n_items).float().cpu()
+    return out
 
 # %% ../nbs/50_scorer.ipynb #bb9d930f
 @patch
 def score_history(self:Scorer,
     histories:list, # of (item rows, ratings)
+    cells:int=2**20, # derivatives written out at a time, at least those of one person
 )->torch.Tensor: # [H,I] scores by item row
     "Scores of every item for people given by their ratings"
-    if not histories: return torch.zeros(0, self.n_items)
-    return torch.stack([self._score_one(*h) for h in histories])
+    sizes = [len(items) for items,_ in histories]
+    told = [p for p,n in enumerate(sizes) if n]
+    out = torch.empty(len(sizes), self.n_items)
+    if len(told)<len(sizes): out[:] = torch.from_numpy(self.mean_scores())
+    if offers(self.model, 'score_history'):
+        with evaluating(self.model):
+            for p in told: out[p] = self.model.score_history(*histories[p])
+    elif told: out[told] = self._fold_in([histories[p] for p in told], [sizes[p] for p in told], cells)
+    return out

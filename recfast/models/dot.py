@@ -78,28 +78,28 @@ class DotProductBias(DotProduct):
 
 # %% ../../nbs/23_models.dot.ipynb #0dc12abc
 @patch
-def _design(self:DotProduct, items): return self._vectors(self.i_weight.weight[items].double()),0.
+def _design(self:DotProduct, items): return self._vectors(F.embedding(items, self.i_weight.weight)),0.
 
 @patch
 def _design(self:DotProductBias, items):
-    w = self.i_weight.weight[items].double()
-    return torch.cat([w, torch.ones_like(w[:,:1])], 1),self.i_bias.weight[items,0].double()
+    w = F.embedding(items, self.i_weight.weight)
+    return torch.cat([w,torch.ones_like(w[...,:1])], -1),F.embedding(items, self.i_bias.weight)[...,0]
 
 # %% ../../nbs/23_models.dot.ipynb #a74dfc5c
 @patch
 def linearize(self:DotProduct,
-    u:torch.Tensor, # [D] float64, a user's factors (and bias)
-    items:torch.Tensor, # [n] item rows
-)->tuple: # (scores [n], derivatives [n,D]), float64 on the CPU
+    u:torch.Tensor, # [...,D] float64, users' factors (and bias)
+    items:torch.Tensor, # [...,n] item rows
+)->tuple: # (scores [...,n] float64, derivatives [...,n,D]), on the CPU
     "Scores of `items` for a user vector, and how they change with it"
     x,offset = self._design(items)
-    p = self._vectors(u.to(x.device))
-    z = x@p+offset
-    if self.cosine: x = (x-z[:,None]*p)/u.norm()
-    if self.y_range is None: return z.cpu(),x.cpu()
+    p = self._vectors(u.to(x))[...,None,:]
+    z = (x*p).sum(-1)+offset
+    if self.cosine: x = (x-z[...,None]*p)/u.norm(dim=-1).to(x)[...,None,None]
+    if self.y_range is None: return z.double().cpu(),x.cpu()
     (low,high),s = self.y_range,torch.sigmoid(z)
     slope = (high-low)*s*(1-s)
-    return (low+(high-low)*s).cpu(),(slope[:,None]*x).cpu()
+    return (low+(high-low)*s).double().cpu(),(slope[...,None]*x).float().cpu()
 
 # %% ../../nbs/23_models.dot.ipynb #b94d8000
 @patch
