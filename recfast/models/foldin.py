@@ -45,7 +45,7 @@ def _as_tables(prior, u, n, dev):
     parts = u.split([max(1, s.numel()) for s in prior.shapes.values()], 1)
     return {k: p.reshape(n, *s).to(dev) for (k,s),p in zip(prior.shapes.items(), parts)}
 
-def _linearize(model, prior, u, items, wide):
+def _linearize(model, prior, u, items, wide=False):
     "Outputs [m,C] and Jacobian [m,C,D] of items [m] for a user `u:[m,D]` each; C is 1 unless `wide`"
     rep = u.float().clone().requires_grad_(True)
     x = torch.stack([torch.arange(len(items), device=items.device), items], 1)

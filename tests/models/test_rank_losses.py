@@ -80,24 +80,25 @@ def test_the_gradient_is_that_of_the_cost(alpha):
     likelihood = told(alpha=alpha)
     g = torch.Generator().manual_seed(0)
     J,u,d = (torch.randn(*o, generator=g).double() for o in ((len(likelihood.rows),4),(4,),(4,)))
-    grad,curve = likelihood.expand(J@u, J)
+    price,grad,curve = likelihood.expand(J@u, J)
+    assert price.item()==pytest.approx(likelihood.cost(J@u).item())
     torch.testing.assert_close(grad, torch.autograd.functional.jacobian(lambda u: likelihood.cost(J@u), u))
     assert torch.linalg.eigvalsh(curve).min()>-1e-9
     torch.testing.assert_close(likelihood.parts(J@u, J, d).sum(0), curve@d-grad)
-    likelihood.step = 1
+    likelihood.cells = 1
     sliced = likelihood.expand(J@u, J)
-    torch.testing.assert_close(sliced[0], grad)
-    torch.testing.assert_close(sliced[1], curve)
+    torch.testing.assert_close(sliced[1], grad)
+    torch.testing.assert_close(sliced[2], curve)
 
 def test_the_loss_in_training_is_the_likelihood_where_every_negative_comes_once():
     s = torch.randn(12).double()
     likelihood = told(1)
     loss = known(11, margin=.7)
-    assert likelihood.cost(s).item()==pytest.approx(loss.blocks(s[None].float()).item(), rel=1e-4)
+    assert likelihood.cost(s[likelihood.rows-1]).item()==pytest.approx(loss.blocks(s[None].float()).item(), rel=1e-4)
 
 def test_someone_who_has_everything_has_no_negatives():
     likelihood = WARPLoss().likelihood(History(torch.arange(1, 4), torch.ones(3), counts=[0,1,1,1]))
-    s,J = torch.zeros(3).double(),torch.ones(3, 2).double()
+    s,J = torch.zeros(len(likelihood.rows)).double(),torch.ones(len(likelihood.rows), 2).double()
     assert likelihood.cost(s)==0 and all(not o.any() for o in likelihood.expand(s, J)) and likelihood.parts(s, J, J[0]).shape==(3,2)
     assert isinstance(likelihood, RankedPairs)
 
