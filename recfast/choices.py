@@ -11,7 +11,6 @@ __all__ = ['Choice', 'nodes', 'Pairwise']
 
 # %% ../nbs/21_choices.ipynb #cf4097ed
 import math
-from functools import lru_cache
 import torch
 from fastcore.basics import patch
 from .likelihood import History,Likelihood,along,gram,softplus,total
@@ -79,7 +78,6 @@ def parts(self:Choice,
     return pull[...,None]*away + other[...,None]*along(cov, d)[...,None,:]
 
 # %% ../nbs/21_choices.ipynb #7e37e3d1
-@lru_cache(64)
 def _series(r):
     "(Chebyshev points [r] between -1 and 1, their angles' multiples [r], values at the points -> coefficients [r,r])"
     k = torch.arange(r).double()
@@ -124,7 +122,8 @@ class Pairwise(Likelihood):
             rate = torch.sigmoid(off)
             cost = off.clamp(min=0)-torch.maximum(rate, 1-rate).log()
             lost = rate*shares[...,None,:]
-            yield self.told[...,None]*phi,(cost@shares[...,None])[...,0].double(),lost,torch.addcmul(lost, lost, rate, value=-1)
+            price = (cost@shares[...,None])[...,0].double()
+            yield self.told[...,None]*phi,price,lost,torch.addcmul(lost, lost, rate, value=-1)
 
     def cost(self,
         s:torch.Tensor, # [...,n+m] scores of `rows`

@@ -62,6 +62,7 @@ def along(v, d):
     "[...,m]: `v[...,j,:]` times `d[...,:]`"
     return (v*d.to(v.dtype)[...,None,:]).sum(-1).to(d.dtype)
 
+# %% ../nbs/20_likelihood.ipynb #c41c97b2
 def total(v, w):
     "[...,D]: the sum of `w[...,j]*v[...,j,:]`"
     return (w.to(v.dtype)[...,None,:]@v)[...,0,:].double()
@@ -153,6 +154,7 @@ def softplus(
     "As `F.softplus`, several times as fast: of logarithms only `log` is"
     return z.clamp(min=0)-torch.sigmoid(z.abs()).log()
 
+# %% ../nbs/20_likelihood.ipynb #e988d2fe
 def logistic(
     z:torch.Tensor, # [m] float64 logits
     y:torch.Tensor, # [m] labels from 0 to 1

@@ -104,10 +104,8 @@ class CosineContrastiveLoss(BlockLoss):
     def blocks(self, s): return 1-s[:,0] + self.neg_weight*F.relu(s[:,1:]-self.margin).mean(1)
     def likelihood(self, history): return Pointwise(history, self._costs, n_neg=self.neg_weight)
     def _costs(self, s, y, width=.05):
-        off,liked = (s-self.margin)/width,y>0
-        near = torch.sigmoid(off)
-        cost = torch.where(liked, 1-s, width*softplus(off))
-        return cost,torch.where(liked, -1., near),torch.where(liked, 1., near*(1-near)/width)
+        off,near = (s-self.margin)/width,torch.sigmoid((s-self.margin)/width)
+        return [torch.where(y>0, o, p) for o,p in ((1-s,width*softplus(off)), (-1.,near), (1.,near*(1-near)/width))]
 
 # %% ../nbs/22_losses.ipynb #e34b7532
 class LastInput:

@@ -180,7 +180,7 @@ def _prior(self:Scorer):
 # %% ../nbs/50_scorer.ipynb #98d35ffa
 @patch
 def _likelihood(self:Scorer, histories, noise):
-    "Of the histories of several people, under the loss of training; raises `NotImplementedError` where that is not known"
+    "Of several histories, under the loss of training; raises `NotImplementedError` where that is not known"
     if self.loss is None and _are_clicks(self.train):
         raise NotImplementedError("the training rows are clicks, and what the model was trained with is not known: "
                                   "pass Recommender(..., loss=BPRLoss()), or whichever it was")
