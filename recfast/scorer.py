@@ -14,7 +14,7 @@ import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
-from .models.base import evaluating,id_tables,item_vectors,model_device,offers,score_items,score_pairs,weights_key
+from .models.base import evaluating,id_tables,item_vectors,offers,score_items,score_pairs,weights_key
 from .likelihood import of_people
 from .models.foldin import UserPrior,most_probable,score_vector
 from .models.ids import check_ids
