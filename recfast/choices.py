@@ -111,7 +111,7 @@ class Pairwise(Likelihood):
         self.cells = cells
 
     def _tables(self, s):
-        "Of some nodes at a time: (their weights for the items [...,n,r], costs [...,r], slopes and curvatures [...,r,m])"
+        "Of some nodes at a time: weights for the items [...,n,r], costs [...,r], slopes and curvatures [...,r,m]"
         mine,others = s.tensor_split([self.n], -1)
         x,phi = nodes(mine)
         many = x.numel()*others.shape[-1]>2**14
