@@ -135,12 +135,12 @@ def explain(self:Recommender,
     if (user_id is None)==(history is None): raise TypeError("pass user_id or history=, one of the two")
     history = as_pandas(history)
     if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
+    told = self._done_by(user_id) if history is None else self._told_by(history, on_unknown)
     if item_ids is None:
         item_ids = self.recommend(user_id, k, history=history, on_unknown=on_unknown).item_id
     asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.known('item'))
     targets = torch.from_numpy(asked[asked>0])
-    if history is None: items,ratings,scores,given = self._done_by(user_id)
-    else: items,ratings,scores,given = self._told_by(history, on_unknown)
+    items,ratings,scores,given = told
     scores = check_numbers(scores.double().cpu()[targets])
     given = check_numbers(given.double().cpu()[targets])
     rows,parts = _each_once(items, self._contributions(items, ratings, targets))

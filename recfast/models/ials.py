@@ -22,7 +22,7 @@ from .linear import ClosedForm
 @register(bias=False, paper='Hu et al., 2008')
 class IALS(ClosedForm):
     "Factors for clicks by alternating least squares over all cells"
-    by_epoch = True
+    by_epoch,weighed = True,False
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
@@ -227,6 +227,14 @@ def _half(self:IALS, blocks, weight, X, Y):
     self._solve_blocks(blocks, 1/s, X@Q, Y, lam, l2, out)
     return out@Q.T
 
+# %% ../../nbs/29_models.ials.ipynb #9a0d6e15
+@patch
+def attach(self:IALS,
+    interactions, # `Interactions`: the training rows
+):
+    "Look whether rows weigh; `collab_learner`, `load_bundle` and `solve` call it"
+    self.weighed = interactions.weights is not None and interactions.rating_range in (None,(1,1))
+
 # %% ../../nbs/29_models.ials.ipynb #ff2699ce
 @patch
 @torch.no_grad()
@@ -235,6 +243,7 @@ def solve(self:IALS,
     n_epoch:int=1, # sweeps
 ):
     "Go on from the present factors: users given items, then items given users, `n_epoch` times"
+    self.attach(interactions)
     users,items = self._sides(interactions)
     for _ in range(n_epoch):
         self.user_factors = self._half(*users, self.user_factors, self.item_factors)
@@ -274,37 +283,48 @@ def loss(self:IALS,
 # %% ../../nbs/29_models.ials.ipynb #5bb19234
 @patch
 def _by_item(self:IALS,
-    items, # [n] different item rows
-): # [n,I] float64
+    items:torch.Tensor, # [n] different item rows
+    w:torch.Tensor, # [n] what they weigh, float64
+)->torch.Tensor: # [n,I] float64
     "What each of `items` adds to every score of someone who met them"
     Q = self.item_factors.double()
     met = Q[items]
-    n = torch.tensor(float(len(items))).double()
-    n_items = (Q!=0).any(1).sum().cpu()
-    l2 = self.l2*self._row_weight(n, n_items).to(Q.device)
+    wants = w[:,None]*met
+    n_items = (Q!=0).any(1).sum()
+    l2 = self.l2*self._row_weight(len(items), n_items, w.sum())
     eye = torch.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
     others = self.alpha*Q.T@Q
-    A = others+(1-self.alpha)*met.T@met+l2*eye
-    return torch.linalg.solve(A, met.T).T@Q.T
+    A = others+(wants-self.alpha*met).T@met+l2*eye
+    return torch.linalg.solve(A, wants.T).T@Q.T
+
+# %% ../../nbs/29_models.ials.ipynb #c8e2417d
+@patch
+def _told(self:IALS, items, ratings):
+    "(different item rows [m], what they weigh [m], the place of each of `items` there [n], its share of that [n])"
+    items,at = items.to(model_device(self)).unique(return_inverse=True)
+    each = torch.ones_like(at).double()
+    if self.weighed and ratings is not None: each = ratings.to(each)
+    w = torch.zeros_like(items).double().index_add(0, at, each)
+    share = each/w[at].clamp(min=1e-30)
+    return items,(w if self.weighed else torch.ones_like(w)),at,share
 
 # %% ../../nbs/29_models.ials.ipynb #4e129e50
 @patch
 def score_history(self:IALS,
     items:torch.Tensor, # [n] item rows
-    ratings:torch.Tensor=None, # accepted; not read
+    ratings:torch.Tensor=None, # [n] read where rows weigh
 )->torch.Tensor: # [I]
     "Scores of every item for someone given by a history: the row is solved for, exactly"
-    items = items.to(self.item_factors.device).unique()
-    return self._by_item(items).sum(0).float()
+    items,w,*_ = self._told(items, ratings)
+    return self._by_item(items, w).sum(0).float()
 
 # %% ../../nbs/29_models.ials.ipynb #b5d607af
 @patch
 def contributions(self:IALS,
     items:torch.Tensor, # [n] item rows
-    ratings:torch.Tensor=None, # accepted; not read
+    ratings:torch.Tensor=None, # [n] read where rows weigh
 )->torch.Tensor: # [n,I]
     "What each item of a history adds to every score"
-    items = items.to(self.item_factors.device)
-    items,at,n = items.unique(return_inverse=True, return_counts=True)
-    added = self._by_item(items)/n[:,None]
-    return added[at].float()
+    items,w,at,share = self._told(items, ratings)
+    added = self._by_item(items, w)[at]
+    return (share[:,None]*added).float()

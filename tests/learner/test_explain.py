@@ -281,6 +281,12 @@ def test_one_of_the_two(linear, kw):
 def test_one_person_at_a_time(linear, kw):
     with pytest.raises(ValueError, match='2 (users|histories): explain answers for one person'): linear.explain(**kw, item_ids=[1])
 
+@pytest.mark.parametrize('kw', [dict(user_id=[7,8]), dict(history=[{3: 5},{8: 1}]),
+    dict(history=pd.DataFrame(dict(user_id=[1,1,2], item_id=[3,8,3], rating=[5,4,1])))])
+def test_several_people_are_refused_before_any_list_is_made(linear, kw, monkeypatch):
+    monkeypatch.setattr(Recommender, 'recommend', lambda *args, **kwargs: pytest.fail('a list was made'))
+    with pytest.raises(ValueError, match='2 (users|histories): explain answers for one person'): linear.recommender.explain(**kw)
+
 @pytest.mark.parametrize('kw,err,match', [(dict(user_id=999), UnknownIdError, 'unknown user id: 999'),
     (dict(user_id=7, item_ids=[1,999]), UnknownIdError, 'unknown item id: 999'), (dict(history={999: 5}), UnknownIdError, 'unknown item'),
     (dict(history={3: 50}), RatingsError, 'outside'), (dict(user_id=7, top=-1), ValueError, 'top=-1'),

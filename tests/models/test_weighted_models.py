@@ -373,6 +373,28 @@ def test_explanations_add_up_by_weight(arch, tmp_path):
         assert why.because_item_id.notna().all() # nothing is left over
         assert why.groupby('item_id').contribution.sum()[top.item_id].tolist()==pytest.approx(top.score.tolist(), rel=1e-4)
 
+def test_explanations_of_ials_go_by_weight(tmp_path):
+    "The row of who is asked about, solved for densely, with what their rows weigh"
+    dls = clicks(event_name='kind', event_weights=dict(view=1, cart=3, buy=8))
+    learn = fit(collab_learner(dls, 4, arch=IALS, config=dict(cg_steps=None, l2=.05)), 3)
+    learn.save_bundle(tmp_path/'b')
+    user,(X,there) = LOG.user_id[0],dense(dls.train_ds)
+    row,Q = int(dls.train_ds.user_vocab.encode([user])[0]),learn.model.item_factors.double()
+    w,met = X[row],there[row]
+    n_items = int(there.any(0).sum())
+    A = Q.T@((torch.where(met, w, .1))[:,None]*Q)+.05*(w.sum()+.1*(n_items-met.sum()))*torch.eye(4).double()
+    scores = Q@torch.linalg.solve(A, Q.T@w)
+    for who in (learn,load_bundle(tmp_path/'b')):
+        top = who.recommend(user, k=3)
+        why = who.explain(user, top.item_id)
+        told = why[why.because_item_id.notna()].groupby('item_id').contribution.sum()[top.item_id]
+        assert told.tolist()==pytest.approx(scores[dls.train_ds.item_vocab.encode(top.item_id)].tolist(), rel=1e-4)
+        assert why.groupby('item_id').contribution.sum()[top.item_id].tolist()==pytest.approx(top.score.tolist(), rel=1e-4)
+    rows = torch.from_numpy(dls.train_ds.item_vocab.encode([1,2]))
+    twice = learn.model.contributions(rows[[0,1,0]], torch.tensor([1.,2.,3.]))
+    torch.testing.assert_close(twice.sum(0), learn.model.score_history(rows, torch.tensor([4.,2.])), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(twice[2], 3*twice[0])
+
 @pytest.mark.parametrize('arch', [EASE,ItemKNN,IALS,Popularity,None])
 def test_somebody_new_is_answered_by_what_was_learned(arch):
     learn = fit(collab_learner(clicks(), 4, arch=arch), 1)
