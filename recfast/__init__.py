@@ -86,6 +86,7 @@ Modules:
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
+- `recfast.options`: What a shell is asked for: each option once, and settings as text
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way

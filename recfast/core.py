@@ -177,6 +177,7 @@ MOVED = { # module -> {name: the module that has it now}
         'bm25_weight': 'recfast.models.knn',
         'cosine_weight': 'recfast.models.knn',
     },
+    'recfast.train': dict.fromkeys(('parse_config','parse_event_weights','parse_range'), 'recfast.options'),
 }
 
 # %% ../nbs/00_core.ipynb #340cd7f9

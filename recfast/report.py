@@ -101,6 +101,7 @@ def _train_quickstart(data, ratings, expected, epochs, seed):
     "What was trained, and its metrics with their bounds"
     trained = train_table(
         ratings,
+        'dotproductbias',
         item_name='title',
         n_epoch=epochs,
         y_range=(0,5.5),
@@ -181,7 +182,7 @@ def run_train(
     file, # csv, tsv or parquet
     out, # the bundle
     report=None, # None: beside the bundle
-    epochs:int=5, # passes over the training rows
+    epochs:int=None, # passes over the training rows; None: 5
     **settings # of `train_table`
 )->dict: # {'learn', 'bundle', 'report'}
     "Train on a file and write a bundle with a report beside it; raises recfast's own errors"

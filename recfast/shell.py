@@ -48,9 +48,9 @@ def show_any_text():
 
 # %% ../nbs/69_shell.ipynb #f0f715e1
 _COLUMNS = '(?:user|item|rating|time|weight|event)_name'
-_NAMES = f'arch|split|bs|valid_pct|y_range|config|half_life|event_weights|threshold|{_COLUMNS}'
-_FIRST = rf'^(?P<first>{_NAMES})(?=:)'
-_ARGUMENT = re.compile(_FIRST+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
+_NAMES = ('arch|split|bs|lr|wd|n_epoch|n_factors|loss|by_user|budget|valid_pct|y_range|config|half_life|'
+          f'event_weights|threshold|{_COLUMNS}')
+_ARGUMENT = re.compile(rf'^(?P<first>{_NAMES})(?=:)'+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
 _ADVICE = r' (?:Read others|Try) with pd\.\S+ .*?\)\.'
 _PYTHON = re.compile(r'splits=\w+, in a shell (?=--)|; ev\.protocol has the details|'+_ADVICE)
 
@@ -59,7 +59,7 @@ def as_options(
 )->str: # the same with --options
     "Arguments of Python in the words of the shell"
     def option(found):
-        name = (found['first'] or found['name']).replace('_', '-')
+        name = (found['first'] or found['name']).replace('n_epoch', 'epochs').replace('_', '-')
         return f"--{name}" if found['value'] is None else f'--{name} '
     return _ARGUMENT.sub(option, _PYTHON.sub('', said))
 

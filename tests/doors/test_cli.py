@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from helpers import fit_one_cycle
 from recfast.bundle import load_bundle
+from recfast.choice import read_choice
 from recfast.cli import app, describe_bundle, parse_config, parse_range, run_quickstart, run_train, write_report
 from recfast.core import RatingsError
 from recfast.data.loaders import CollabDataLoaders
@@ -91,7 +92,9 @@ def ratings(tmp_path_factory):
     return d
 
 NAMES = ['--user-name','userId','--item-name','movieId']
-def train(file, out, *args): return run('train', str(file), *NAMES, '--out', str(out), '--epochs', '1', '--n-factors', '4', '--bs', '32', *args)
+ARCH = '--arch','dotproductbias'
+
+def train(file, out, *args): return run('train', str(file), *NAMES, *ARCH[len(ARCH)*('--arch' in args):], '--out', str(out), '--epochs', '1', '--n-factors', '4', '--bs', '32', *args)
 
 @pytest.mark.parametrize('name', ['r.csv','r.tsv','r.csv.gz','r.parquet'])
 def test_a_bundle_from_the_command_line_is_that_of_python(ratings, tmp_path, name):
@@ -115,7 +118,7 @@ def test_every_kind_of_model_and_table_trains_and_recommends(ratings, tmp_path, 
     assert ('rmse' in run('info', str(tmp_path/'b.zip')).stdout)==(args[0]=='r.csv' and '0' not in args and 'nextitem' not in args)
 
 def test_training_runs_on_the_fast_path(ratings, tmp_path):
-    assert run_train(ratings/'r.csv', tmp_path/'b', user_name='userId', item_name='movieId', epochs=1)['learn'].fast
+    assert run_train(ratings/'r.csv', tmp_path/'b', user_name='userId', item_name='movieId', arch='dotproductbias', epochs=1)['learn'].fast
 
 @pytest.mark.parametrize('arch', ['dotproductbias','autorec','ease'])
 def test_the_latest_rows_may_be_held_out(ratings, tmp_path, arch):
@@ -130,7 +133,7 @@ def test_a_split_along_time_needs_times(ratings, tmp_path):
 
 def test_ids_keep_their_leading_zeros(tmp_path):
     synth_ratings().assign(user_id=lambda d: d.user_id.map('{:03}'.format), item_id=lambda d: d.item_id.map('{:04}'.format)).to_csv(tmp_path/'r.csv', index=False)
-    assert run('train', str(tmp_path/'r.csv'), '--out', str(tmp_path/'b'), '--epochs', '1', '--n-factors', '2').exit_code==0
+    assert run('train', str(tmp_path/'r.csv'), *ARCH, '--out', str(tmp_path/'b'), '--epochs', '1', '--n-factors', '2').exit_code==0
     out = run('recommend', str(tmp_path/'b'), '--user', '007', '-k', '2', '--out', '-').stdout.splitlines()[1:]
     assert [re.fullmatch(r'007,00\d\d,.*', o) is not None for o in out]==[True,True]
     assert 'unknown user id' in run('recommend', str(tmp_path/'b'), '--user', '7').stderr
@@ -154,7 +157,7 @@ def test_a_file_is_read_as_from_csv_reads_it(tmp_path):
     df = synth_ratings().assign(item_id=lambda d: d.item_id.map({1: 'NA', 2: 'null'}).fillna(d.item_id.astype(str)), timestamp=lambda d: pd.to_datetime(d.timestamp, unit='s').astype(str))
     df.to_csv(tmp_path/'r.csv', index=False, encoding='utf-8-sig')
     dls = CollabDataLoaders.from_csv(tmp_path/'r.csv', seed=1)
-    ours = run_train(tmp_path/'r.csv', tmp_path/'b', epochs=1, n_factors=2, seed=1)['learn'].dls
+    ours = run_train(tmp_path/'r.csv', tmp_path/'b', arch='dotproductbias', epochs=1, n_factors=2, seed=1)['learn'].dls
     assert [*dls.classes['item_id']]==[*ours.classes['item_id']] and {'NA','null'}<={*dls.classes['item_id']}
     assert (dls.train_ds.times==ours.train_ds.times).all() and dls.train_ds.times.dtype==ours.train_ds.times.dtype
 
@@ -249,7 +252,7 @@ def test_ctrl_c_is_130(bundle, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform=='win32', reason='signals')
 def test_ctrl_c_on_a_real_process_leaves_nothing(ratings, tmp_path):
-    args = [sys.executable, '-c', 'from recfast.cli import app; app()', 'train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--epochs', '100000']
+    args = [sys.executable, '-c', 'from recfast.cli import app; app()', 'train', str(ratings/'r.csv'), *NAMES, *ARCH, '--out', str(tmp_path/'b'), '--epochs', '100000']
     heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) # a parent in the background may have passed on that it does not
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as p:
         p.stdout.readline() # the line before training
@@ -342,7 +345,7 @@ def test_any_file_gives_a_sentence_or_a_bundle(data, name, bs, tmp_path_factory)
     (d/name).write_bytes(data)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        res = run('train', str(d/name), '--out', str(d/'b'), '--epochs', '1', '--n-factors', '2', '--bs', bs)
+        res = run('train', str(d/name), *ARCH, '--out', str(d/'b'), '--epochs', '1', '--n-factors', '2', '--bs', bs)
     assert res.exit_code in (0,2), (data,res.output,res.exception)
     if res.exit_code==0: assert len(load_bundle(d/'b').recommend(k=1, exclude_seen=False))
     else: assert res.stderr.startswith('recfast train: ') and not (d/'b').exists() and not (d/'b.html').exists()
@@ -354,7 +357,7 @@ def warm(ratings, tmp_path_factory):
     "Whatever a first training does once only is done"
     run_train(ratings/'r.csv', tmp_path_factory.mktemp('warm')/'b', **SMALL)
 
-SMALL = dict(user_name='userId', item_name='movieId', epochs=1, n_factors=3, bs=200)
+SMALL = dict(arch='dotproductbias', user_name='userId', item_name='movieId', epochs=1, n_factors=3, bs=200)
 
 def train_forever(file, path, **kwargs):
     "A process of its own that trains again and again"
@@ -413,3 +416,22 @@ def test_small_tables_train_too(arch, tmp_path):
     res = run('train', str(tmp_path/'r.csv'), '--arch', arch, '--epochs', '1', '--out', str(tmp_path/'b'))
     assert res.exit_code==0, res.output
     assert len(load_bundle(tmp_path/'b').recommend(k=3))
+
+# without --arch
+
+@pytest.mark.parametrize('named', [['--lr','0.01'], ['--wd','0.1'], ['--epochs','3'], ['--loss','softmax'], ['--n-factors','8'], ['--by-user'], ['--config','l2=5']])
+def test_what_belongs_to_a_named_model_needs_arch(ratings, tmp_path, named):
+    res = run('train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), *named)
+    assert res.exit_code==2 and named[0] in res.output and '--arch' in res.output and not (tmp_path/'b').exists()
+
+def test_without_arch_a_rater_and_a_ranker_are_chosen(ratings, tmp_path):
+    res = run('train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--budget', '5')
+    assert res.exit_code==0 and 'popularity' in res.output
+    rec = load_bundle(tmp_path/'b')
+    assert set(read_choice(rec).part)=={'rater','ranker'} and rec.recommend(k=2).predicted.notna().all()
+
+def test_a_loss_and_batches_of_users_are_options(ratings, tmp_path):
+    res = run('train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--arch', 'dotproduct', '--loss', 'softmax', '--by-user', '--epochs', '1')
+    assert res.exit_code==0 and load_bundle(tmp_path/'b').info['loss']['name']=='SoftmaxLoss'
+    res = run('train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'c'), '--arch', 'dotproduct', '--budget', '5')
+    assert res.exit_code==2 and '--budget' in res.output

@@ -13,8 +13,9 @@ from recfast.data.sequences import SequenceDL
 from recfast.losses import BCE
 from recfast.models.base import MODELS
 from recfast.models.linear import EASE
+from recfast.models.parts import TwoPart
 from recfast.testing import synth_ratings
-from recfast.train import ArgumentError, ClicksWarning, Trained, table_learner, train_table
+from recfast.train import LOSSES, ArgumentError, ClicksWarning, Trained, table_learner, train_table
 
 FRAME = synth_ratings()
 CLICKS = FRAME[['user_id','item_id']]
@@ -26,7 +27,7 @@ def quiet_fit(learn, n_epoch, lr, wd):
 def test_every_registered_model_gets_the_loaders_it_reads(name):
     kinds = dict(rows=RowDL, sequences=SequenceDL)
     learn = table_learner(FRAME, name, n_factors=4)
-    assert type(learn.dls.train) is kinds.get(MODELS[name][1]['reads'], type(table_learner(FRAME).dls.train))
+    assert type(learn.dls.train) is (ImplicitDL if name=='lightgcn' else kinds.get(MODELS[name][1]['reads'], type(table_learner(FRAME).dls.train)))
     assert type(learn.model) is MODELS[name][0]
 
 def test_a_class_of_ones_own_reads_pairs():
@@ -34,7 +35,7 @@ def test_a_class_of_ones_own_reads_pairs():
     assert type(learn.model) is Handmade and learn.model.limits==(0,5.5)
 
 def test_clicks_are_said_and_trained_under_their_loss():
-    with pytest.warns(ClicksWarning, match="rating_name=; the columns are 'user_id', 'item_id'"): learn = table_learner(CLICKS, n_factors=4)
+    with pytest.warns(ClicksWarning, match="rating_name=; the columns are 'user_id', 'item_id'"): learn = table_learner(CLICKS, 'dotproductbias', n_factors=4)
     assert isinstance(learn.dls.train, ImplicitDL) and isinstance(learn.loss_func, BCE) and learn.model.y_range is None
 
 def test_ratings_are_not_taken_for_clicks():
@@ -43,7 +44,9 @@ def test_ratings_are_not_taken_for_clicks():
         assert table_learner(FRAME.rename(columns={'rating': 'stars'}), rating_name='stars').dls.rated
 
 @pytest.mark.parametrize('kwargs,says', [(dict(arch='netflix'), 'dotproductbias'), (dict(split='half'), 'random, time, last'), (dict(split='last', valid_pct=.5), 'valid_pct: split='),
-    (dict(arch='sasrec', split='time'), 'last row of each user'), (dict(arch='sasrec', valid_pct=.5), 'last row of each user'), (dict(config=dict(depth=3)), 'depth')])
+    (dict(arch='sasrec', split='time'), 'last row of each user'), (dict(arch='sasrec', valid_pct=.5), 'last row of each user'), (dict(arch='dotproductbias', config=dict(depth=3)), 'depth'),
+    (dict(arch='dotproduct', loss='hinge'), 'there are mse'), (dict(arch='ease', loss='softmax'), 'has its own'), (dict(loss='softmax'), 'loss: goes with a model'),
+    (dict(n_factors=8), 'n_factors: goes with a model'), (dict(arch='auto', by_user=True), 'by_user: goes with'), (dict(arch='ease', budget=5), 'budget')])
 def test_arguments_that_do_not_go_together(kwargs, says):
     with pytest.raises(ArgumentError, match=says): table_learner(FRAME, **kwargs)
 
@@ -69,11 +72,11 @@ def test_few_rows_are_enough(arch, n):
     assert len(table_learner(rows, arch, n_factors=2, valid_pct=0).dls.train_ds)==n
 
 def test_what_is_passed_is_not_decided():
-    learn = table_learner(FRAME, bs=7, y_range=(-1,9), seed=3, valid_pct=.5)
+    learn = table_learner(FRAME, 'dotproductbias', bs=7, y_range=(-1,9), seed=3, valid_pct=.5)
     assert learn.dls.bs==7 and learn.model.y_range==(-1,9) and learn.seed==3 and len(learn.dls.valid_ds)==len(FRAME)//2
 
 def test_nothing_held_out_is_not_evaluated():
-    made = train_table(FRAME, valid_pct=0, n_epoch=1, n_factors=2, fit=quiet_fit)
+    made = train_table(FRAME, 'dotproductbias', valid_pct=0, n_epoch=1, n_factors=2, fit=quiet_fit)
     assert made.evaluation is None and [head for head,_,_ in made.parts()]==['Loss','For the first three users']
 
 def test_the_one_who_fits_gets_what_was_passed():
@@ -84,3 +87,26 @@ def test_the_one_who_fits_gets_what_was_passed():
     made = train_table(FRAME, EASE, n_epoch=1, k=3, metrics=['ndcg'], fit=fit)
     assert isinstance(made, Trained) and got==[(EASE,1,None,None)] and list(made.evaluation.summary)==['ndcg@3']
     assert [head for head,_,_ in made.parts()]==['Metrics','For the first three users'] # there are no batches to plot
+
+@pytest.mark.parametrize('named', [dict(n_epoch=3), dict(lr=1e-3), dict(wd=.1), dict(config={'l2': 1}), dict(n_factors=8), dict(bs=8)])
+@pytest.mark.parametrize('arch', [None, 'auto', 'AUTO'])
+def test_what_belongs_to_a_named_model_is_refused_without_one(arch, named):
+    with pytest.raises(ArgumentError, match=f'{[*named][0]}: goes with a model that is named'): train_table(FRAME, arch, **named)
+
+@pytest.mark.parametrize('loss', LOSSES)
+def test_a_loss_is_a_word(loss):
+    config = dict(cosine=True) if loss=='contrastive' else None
+    learn = table_learner(FRAME, 'dotproduct', n_factors=4, loss=loss.upper() if loss=='mse' else loss, config=config)
+    stars = loss in ('mse','classes')
+    assert learn.dls.rated==stars and isinstance(learn.dls.train, ImplicitDL)!=stars
+    assert getattr(learn.dls.train, 'n_neg', None)==(None if stars else 0 if loss=='softmax' else 4)
+
+def test_batches_of_few_users():
+    learn = table_learner(CLICKS, 'dotproduct', n_factors=4, loss='softmax', by_user=True)
+    assert learn.dls.train.by_user
+    with pytest.raises(ArgumentError, match='by_user: for losses of clicks'): table_learner(FRAME, 'dotproduct', loss='mse', by_user=True)
+
+def test_a_table_alone_is_trained_by_a_choice():
+    made = train_table(FRAME, budget=5, fit=quiet_fit)
+    assert type(made.learn.model) is TwoPart and made.evaluation.baseline is not None
+    assert set(made.learn.choice.part)=={'rater','ranker'}
