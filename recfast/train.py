@@ -169,14 +169,15 @@ def _check_auto(**chosen):
     if named: raise ArgumentError(f"{named[0]}: goes with a model that is named, such as arch='dotproductbias'")
 
 def _table(df, cls, names, bs, y_range, reads, split, valid_pct, config, clicks, **more):
-    "The table, its columns, and the further arguments of `_loaders`"
+    "The table, its columns, the range of scores, and the further arguments of `_loaders`"
     asked = names['time_name'] is not None or split!='random' or reads=='sequences' or more.get('half_life') is not None
     df,columns = _checked_table(as_frame(df), asked, **names)
     if columns.rating is None: _note_clicks(df, y_range)
     if cls!='auto': _note_stars(df, cls, columns, config, more.get('threshold'))
     share = _share_held_out(df, columns, split, valid_pct)
     if bs is None: bs = _batch_size(df, columns, reads, config.get('by', 'item'), share)
-    return df,columns,dict(more, bs=bs)
+    stars = columns.rating if clicks is None and more.get('threshold') is None else None
+    return df,columns,_guess_range(df, stars, reads) if y_range is None else y_range,dict(more, bs=bs)
 
 # %% ../nbs/59_train.ipynb #4bf42ca9
 def table_learner(
@@ -205,10 +206,8 @@ def table_learner(
     reads,config = _what_it_reads(cls),config or {}
     loss,clicks = _named_loss(cls, loss, reads, by_user)
     how = dict(reads=reads, split=split, valid_pct=valid_pct, config=config, clicks=clicks)
-    df,columns,more = _table(df, cls, names, bs, y_range, seed=seed, **how, **weighing)
+    df,columns,y_range,more = _table(df, cls, names, bs, y_range, seed=seed, **how, **weighing)
     dls = _loaders(df, columns, **how, **more)
-    if y_range is None and clicks is None and weighing.get('threshold') is None:
-        y_range = _guess_range(df, columns.rating, reads)
     how = dict(n_factors=n_factors or 50, loss_func=loss, y_range=y_range, seed=seed, budget=budget)
     return _learner(dls, cls, config, **how)
 
