@@ -65,10 +65,8 @@ def train(
     weight_name:opt.WeightName=None, half_life:opt.HalfLife=None, threshold:opt.Threshold=None, # of the file; '90d'; 4
     event_name:opt.EventName=None, event_weights:opt.EventWeights=None, # of the file; 'view=1,buy=8'
     epochs:_Epochs=None, # of training; None: 5
-    lr:opt.Rate=None, # None: 5e-3
-    wd:opt.Decay=None, # None: 0.1
-    n_factors:opt.Factors=None, # K; None: 50
-    bs:opt.BatchSize=None, # None: what suits the table
+    lr:opt.Rate=None, wd:opt.Decay=None, # None: 5e-3; 0.1
+    n_factors:opt.Factors=None, bs:opt.BatchSize=None, # K, None: 50; None: what suits the table
     split:opt.Split='random', # or 'time', 'last'
     valid_pct:opt.Share=None, # None: 0.2
     y_range:opt.Range=None, config:opt.Config=[], # None: what suits the ratings; key=value
