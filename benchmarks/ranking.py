@@ -29,11 +29,24 @@ GRID = {
         'Popularity': _each(dict(arch='Popularity')),
         'RP3beta': _each(dict(arch='RP3beta'), **{'config.alpha': [.6,.8,1.], 'config.beta': [.3,.4,.5,.6], 'config.n_neighbors': [300]}),
         'EASE': _each(dict(arch='EASE'), **{'config.l2': [200,500,1000,2000]}),
+        'EASE-powers': _each(dict(arch='EASE'), **{'config.l2': [500,1000], 'config.user_power': [.25,.5], 'config.ridge_power': [0.,.5], 'config.item_power': [0.,.1,.2]}),
         'SLIM': [*_each(dict(arch='SLIM', config=dict(tol=2e-3)), **{'config.l1': [2,5], 'config.l2': [200,500,1000]}),
             dict(arch='SLIM', config=dict(tol=2e-3, l1=2, l2=500, positive=False))],
         'IALS': _each(dict(arch='IALS', n_epoch=16, n_factors=192), **{'config.alpha': [.1,.2], 'config.l2': [.02,.03], 'config.nu': [.85,1.]}),
         'DotProduct-softmax': [{**SOFTMAX, 'n_factors': k, 'loaders': dict(n_neg=0, by_user=True, bs=8192), 'n_epoch': n, 'lr_max': lr, 'wd': wd} for k,n,lr,wd in
             ((64,30,1e-2,.1),(64,30,2e-2,.2),(64,40,1e-2,.12),(64,40,1e-2,.15),(64,40,1e-2,.2),(80,40,1e-2,.18),(64,60,5e-3,.1))]}}
+
+# weighted standard scores of parts, each with its own chosen setting; seeds: members of every part that has one, its weight shared out among them
+def _alike(*names, seeds=1): return dict(parts=dict.fromkeys(names, 1.), seeds=seeds)
+def _shares(seeds, **weights): return dict(parts={k.replace('_', '-'): v for k,v in weights.items()}, seeds=seeds)
+
+BLENDS = {
+    'ml-100k': {'Blend': [
+        *[_shares(n, DotProduct_softmax=1-w, EASE_powers=w) for n in (1,4) for w in (.2,.35,.5)],
+        *[_shares(4, DotProduct_softmax=1-2*w, EASE_powers=w, IALS=w) for w in (.15,.25,1/3)],
+        *[_shares(4, DotProduct_softmax=.55, EASE_powers=.15, IALS=.15, **{k: .15}) for k in ('SLIM','RP3beta','AutoRec_multinomial')]]},
+    'ml-1m': {'Blend': [_alike('EASE', 'IALS', 'DotProduct-softmax'), _alike('EASE-powers', 'IALS', 'DotProduct-softmax'),
+        _alike('IALS', 'DotProduct-softmax'), _alike('EASE', 'IALS')]}}
 PROTOCOL = {
     'ml-100k': ('ratings sorted by item and a random number (seed 42), the first 75% of each item train; every test row is relevant; all trained items less the '
         "user's own are candidates, ties by lower item id; NDCG with the ideal list over min(10, relevant), MAP = sum of precision at each hit / relevant, recall / "
@@ -42,20 +55,20 @@ PROTOCOL = {
         'lower row; _full: the same events, all trained items less the own ones. Settings chosen by ndcg@10 on one random event of each user of train among 99 drawn '
         'negatives (seed 1)')}
 
-def parts(dataset, choose):
-    "(train frame, test frame, candidates): the benchmark's, or a validation part of its train"
+def parts(dataset, choose, cut=1):
+    "(train frame, test frame, candidates): the benchmark's, or the validation part `cut` of its train"
     from recfast.all import item_split,ml_100k,ml_1m_ncf,np
     if dataset=='ml-100k':
         df = ml_100k()
-        for seed in (42,1)[:1+choose]:
+        for seed in (42,cut)[:1+choose]:
             train,test = (df.iloc[o].reset_index(drop=True) for o in item_split(df, 0.25, seed=seed))
             df = train
         return train,test,'all'
     train,test,cand = ml_1m_ncf()
     if choose:
-        order = np.random.default_rng(1).permutation(len(train))
+        order = np.random.default_rng(cut).permutation(len(train))
         held = np.sort(order[~train.user_id.iloc[order].duplicated().to_numpy()])
-        test,train,cand = train.iloc[held].reset_index(drop=True),train.drop(index=held).reset_index(drop=True),{'sampled': 99, 'seed': 1}
+        test,train,cand = train.iloc[held].reset_index(drop=True),train.drop(index=held).reset_index(drop=True),{'sampled': 99, 'seed': cut}
     return train,test,cand
 
 def fit(train, seed, arch, n_factors=50, config=None, loaders=None, loss=None, y_range=None, build='implicit_from_df', **fit):
@@ -95,15 +108,52 @@ def choose(dataset, system):
     write_json(RESULTS/f'ranking-{system}__{dataset}__choose.json', dict(system=system, dataset=dataset, trials=trials, best=best['setting']))
     return f"{dataset} {system}: {len(trials)} settings, chosen {best['setting']}"
 
+def chosen(dataset, system): return json.loads((RESULTS/f'ranking-{system}__{dataset}__choose.json').read_text(encoding='utf-8'))['best']
+
+def members(dataset, train, seed, names, seeds):
+    "{part: fitted learners} and what all of them took together"
+    with Timer() as t:
+        fitted = {o: [fit(train, seed*100+i if i else seed, **chosen(dataset, o))[0] for i in range(1 if solved(dataset, o) else seeds)] for o in names}
+    return fitted,t
+
+def blend(fitted, parts, seeds):
+    "One learner of fitted members"
+    from recfast.ensemble import Blend
+    flat = [(o,w/len(fitted[k][:seeds])) for k,w in parts.items() for o in fitted[k][:seeds]]
+    learns,weights = zip(*flat)
+    return Blend(learns, [w/sum(weights) for w in weights])
+
+def choose_blend(dataset, system):
+    "Measure every blend on validation parts (three where one is small) and keep all that was tried; the parts are fitted once on each"
+    import warnings
+    warnings.simplefilter('ignore')
+    grid = BLENDS[dataset][system]
+    names,seeds = list(dict.fromkeys(k for s in grid for k in s['parts'])),max(s['seeds'] for s in grid)
+    cuts = (1,2,3) if dataset=='ml-100k' else (1,)
+    found = [[] for _ in grid]
+    for cut in cuts:
+        train,test,cand = parts(dataset, True, cut)
+        fitted,t = members(dataset, train, 0, names, seeds)
+        print(f"  {dataset} cut {cut}: {len(names)} parts, cpu {t.cpu_seconds:.1f} s", flush=True)
+        for s,got in zip(grid, found): got.append(measure(dataset, blend(fitted, **s), test, cand)[0])
+    trials = [dict(setting=s, metrics={k: sum(o[k] for o in got)/len(got) for k in got[0]}, by_cut=[o['ndcg@10'] for o in got]) for s,got in zip(grid, found)]
+    for o in trials: print(f"  {dataset} {system} {o['setting']}: ndcg@10 {o['metrics']['ndcg@10']:.4f}", flush=True)
+    best = max(trials, key=lambda o: o['metrics']['ndcg@10'])
+    write_json(RESULTS/f'ranking-{system}__{dataset}__choose.json', dict(system=system, dataset=dataset, cuts=list(cuts), trials=trials, best=best['setting']))
+    return f"{dataset} {system}: {len(trials)} blends, chosen {best['setting']}"
+
 def run(dataset, system, seed):
     "Fit the chosen setting on all of train and test it once"
     import warnings
     warnings.simplefilter('ignore')
-    s = json.loads((RESULTS/f'ranking-{system}__{dataset}__choose.json').read_text(encoding='utf-8'))['best']
+    s = chosen(dataset, system)
     train,test,cand = parts(dataset, False)
-    learn,t = fit(train, seed, **s)
+    if system in BLENDS[dataset]:
+        fitted,t = members(dataset, train, seed, s['parts'], s['seeds'])
+        learn,more = blend(fitted, **s),dict(settings={o: chosen(dataset, o) for o in s['parts']})
+    else: (learn,t),more = fit(train, seed, **s),{}
     metrics,words = measure(dataset, learn, test, cand)
-    save_result(f'ranking-{system}', dataset, seed, metrics, t, f'{PROTOCOL[dataset]}. {words}', s, fast=repr(learn.fast))
+    save_result(f'ranking-{system}', dataset, seed, metrics, t, f'{PROTOCOL[dataset]}. {words}', s, fast=repr(learn.fast), **more)
     return f"{dataset} {system} seed {seed}: {', '.join(f'{k} {v:.4f}' for k,v in metrics.items())}; cpu {t.cpu_seconds:.1f} s"
 
 def table(dataset):
@@ -115,8 +165,9 @@ def table(dataset):
 def solved(dataset, system): return system in ('Popularity','ItemKNN','RP3beta','SLIM','EASE','EASE-powers') # no seed in them
 
 if __name__=='__main__':
-    args = arguments(__doc__, datasets=list(GRID), systems=sorted({s for g in GRID.values() for s in g}), seeds=[0,1,2], steps=['choose','run'])
+    args = arguments(__doc__, datasets=list(GRID), systems=sorted({s for g in (*GRID.values(),*BLENDS.values()) for s in g}), seeds=[0,1,2,3,4], steps=['choose','run'])
     todo = [(d,s) for d in args.datasets for s in args.systems if s in GRID[d]]
-    if 'choose' in args.steps: run_jobs(choose, todo, args.threads)
-    if 'run' in args.steps: run_jobs(run, [(d,s,seed) for d,s in todo for seed in (args.seeds if not solved(d, s) else args.seeds[:1])], args.threads)
+    blends = [(d,s) for d in args.datasets for s in args.systems if s in BLENDS[d]]
+    if 'choose' in args.steps: run_jobs(choose, todo, args.threads); run_jobs(choose_blend, blends, args.threads)
+    if 'run' in args.steps: run_jobs(run, [(d,s,seed) for d,s in todo+blends for seed in (args.seeds if not solved(d, s) else args.seeds[:1])], args.threads)
     for d in args.datasets: print(d, table(d).to_string(), sep='\n')

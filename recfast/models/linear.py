@@ -176,13 +176,17 @@ def eigenpairs(
     n_iter:int=8, # products with S
     seed:int=0, # of the vectors it begins with
     device=None, # where
+    near=None, # [I,m] vectors to begin with, such as those of a part of the rows; None: drawn
 )->tuple: # (eigenvalues [k], greatest first; eigenvectors [I,k])
     "The first eigenpairs of R'R"
     A,At = both_ways(R, device)
     n = min(k+k//2+16, R.shape[1])
     gen = torch.Generator().manual_seed(seed)
-    Q = torch.linalg.qr(torch.randn(R.shape[1], n, generator=gen).to(device))[0]
-    for _ in range(n_iter): Q = torch.linalg.qr(At@(A@Q))[0]
+    Q = torch.randn(R.shape[1], n, generator=gen).to(device)
+    if near is not None: Q[:,:near.shape[1]] = near[:,:n]*len(Q)**.5
+    for left in reversed(range(n_iter)):
+        Q = At@(A@Q)
+        if left%2==0: Q = torch.linalg.qr(Q)[0]
     B = A@Q
     l,W = torch.linalg.eigh(B.T@B)
     k = min(k, n)

@@ -14,11 +14,11 @@ __all__ = ['FILTERS', 'SMALL', 'START', 'STEPS', 'gains', 'exact_ridge', 'small_
 from functools import partial
 import numpy as np,torch
 from fastcore.basics import patch
-from scipy.sparse import diags
+from scipy.sparse import csr_matrix,diags
 from torch import nn
 from ..core import kept
 from .base import model_device,register
-from .linear import HistoryModel,both_ways,degrees,eigenpairs,normalised
+from .linear import HistoryModel,degrees,eigenpairs,normalised,on_device
 
 # %% ../../nbs/31_models.spectral.ipynb #314b9090
 def _plateau(l, flatness, l2):
@@ -71,6 +71,7 @@ def small_filter(
 @register(reads='histories', bias=False, paper='Shen et al., 2021')
 class SpectralFilter(HistoryModel):
     "What a history says after a filter over the spectrum of the items met together"
+    near = None # eigenvectors of the trials, until the last ones are found
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
@@ -111,13 +112,13 @@ def hide(
 
 def ndcg(
     scores:torch.Tensor, # [B,I], -inf for what is no candidate
-    hidden, # [B,I] sparse, what is to be found
+    hidden:np.ndarray, # [B,I] bool, what is to be found
 )->float: # mean over the B
     "NDCG@10 with the ideal list over min(10, hidden)"
     top = scores.topk(min(10, scores.shape[1]), dim=1).indices.cpu().numpy()
-    found = np.take_along_axis(hidden.toarray()>0, top, 1)
+    found = np.take_along_axis(hidden, top, 1)
     gain = 1/np.log2(np.arange(top.shape[1])+2)
-    ideal = gain.cumsum()[np.minimum(hidden.getnnz(1), len(gain))-1]
+    ideal = gain.cumsum()[np.minimum(hidden.sum(1), len(gain))-1]
     return float((found@gain/ideal).mean())
 
 # %% ../../nbs/31_models.spectral.ipynb #f5c68ace
@@ -128,17 +129,19 @@ class Trial:
         rest,hidden = hide(csr, model.seed)
         some = np.flatnonzero((rest.getnnz(1)>0)&(hidden.getnnz(1)>0))
         some = np.random.default_rng(model.seed).permutation(some)[:max(1, 2**24//csr.shape[1])]
-        self.x,self.hidden,self.n = rest[some].astype(np.float32),hidden[some],degrees(rest, 0)
+        self.x,self.n = rest[some].astype(np.float32),degrees(rest, 0)
+        self.hidden = hidden[some].toarray()>0
         self.R = normalised(rest)
         self.l,self.V = eigenpairs(self.R, k, 4, model.seed, model_device(model))
         self.never = torch.from_numpy((self.x.toarray()>0)|(rest.getnnz(0)==0)).to(self.V.device)
 
     def signal(self, b):
-        "(x D^-b and its product with S, [B,I]; D^b [I])"
+        "(x D^-b [B,I]; its products with V [B,k] and S [B,I]; D^b [I])"
         if b not in self.lines:
             x = self.x@diags(self.n**-b)
-            parts = x.toarray(),((x@self.R.T)@self.R).toarray(),self.n**b
-            self.lines = {b: [torch.from_numpy(o.astype(np.float32)).to(self.V.device) for o in parts]}
+            line = (self.R.T@(x@self.R.T).toarray().T).T
+            x,line,degree = (torch.from_numpy(o.astype(np.float32)).to(self.V.device) for o in (x.toarray(),line,self.n**b))
+            self.lines = {b: (x,x@self.V,line,degree)}
         return self.lines[b]
 
 # %% ../../nbs/31_models.spectral.ipynb #ea4587c2
@@ -155,12 +158,13 @@ def __call__(self:Trial,
     o:dict, # the settings
 )->float: # NDCG@10
     "How well the hidden items are found"
-    x,line,degree = self.signal(o['degree_power'])
-    l,V = self.l[:o['n_vectors']],self.V[:,:o['n_vectors']]
-    if o['filter']=='ridge' and len(V)<=SMALL: out = x@self.ridge(o['l2'])+x@V*o['alpha']@V.T
+    x,broad,line,degree = self.signal(o['degree_power'])
+    k = o['n_vectors']
+    l,V = self.l[:k],self.V[:,:k]
+    if o['filter']=='ridge' and len(V)<=SMALL: out = x@self.ridge(o['l2'])+broad[:,:k]*o['alpha']@V.T
     else:
         gain,s = gains(l, o)
-        out = x@V*gain@V.T+s*line
+        out = (broad[:,:k]*gain@V.T).add_(line, alpha=s)
     return ndcg((out*degree).masked_fill(self.never, -torch.inf), self.hidden)
 
 # %% ../../nbs/31_models.spectral.ipynb #cceeca63
@@ -190,6 +194,7 @@ def choose(self:SpectralFilter,
     if len(named)==len(START): return best
     trial = Trial(self, csr, min(max(256, best['n_vectors']), min(csr.shape)-1))
     if not trial.x.nnz: return best # nobody has two items
+    self.near = trial.V
     self.tried.append((trial(best),best))
     for step in STEPS:
         options = [{**best, **o, **named} for o in step]
@@ -221,17 +226,29 @@ def solve(self:SpectralFilter,
     self.attach(interactions)
     o = self.chosen = self.choose(self._seen)
     k = max(1, min(o['n_vectors'], min(self._seen.shape)-1))
-    l,V = eigenpairs(normalised(self._seen), k, seed=self.seed, device=model_device(self))
+    n_iter = 8 if self.near is None else 4 # half the way is behind those of the trials
+    how = dict(seed=self.seed, device=model_device(self), near=self.near)
+    l,V = eigenpairs(normalised(self._seen), k, n_iter, **how)
+    self.near = None
     k = max(1, int((l>1e-5).sum())) # the others belong to nothing
     self._fill(self._seen, l[:k], V[:,:k], o)
 
 # %% ../../nbs/31_models.spectral.ipynb #18d8a03e
 @patch
 def _graph(self:SpectralFilter):
-    "R and its transpose, of the attached rows"
+    "(R' in scipy, and in torch), of the attached rows"
     dev = model_device(self)
     self._rows() # there are some
-    return kept(self, 'graph', (self._seen,dev), lambda: both_ways(normalised(self._seen), dev))
+    def made():
+        Rt = normalised(self._seen).T.tocsr()
+        return Rt,on_device(Rt, dev)
+    return kept(self, 'graph', (self._seen,dev), made)
+
+def _by_user(Rt, items, values, n):
+    "[U',B] on the CPU: what each user of the graph has of B histories, few of whose cells are not 0"
+    ends = np.concatenate([[0],n.cumsum(0).cpu().numpy()])
+    x = csr_matrix((values.cpu().numpy(),items.cpu().numpy(),ends), (len(n),Rt.shape[0]))
+    return torch.from_numpy((x@Rt).toarray('F').T)
 
 @patch
 def _spread(self:SpectralFilter, items, n, values):
@@ -239,10 +256,9 @@ def _spread(self:SpectralFilter, items, n, values):
     add = partial(nn.functional.embedding_bag, items, offsets=n.cumsum(0)-n, mode='sum', per_sample_weights=values)
     if self.weight.numel(): return add(self.weight)
     reads,gives = self._need_solved(self.vectors).unbind(1)
-    A,At = self._graph()
-    x = torch.zeros(self.n_items, len(n), device=gives.device)
-    x.index_put_((items,torch.repeat_interleave(n)), values*self.line[items,0], accumulate=True)
-    return (add(reads)@gives.T).addcmul_((At@(A@x)).T, self.line[:,1])
+    Rt,At = self._graph()
+    met = _by_user(Rt, items, values*self.line[items,0], n).to(gives.device)
+    return (add(reads)@gives.T).addcmul_((At@met).T, self.line[:,1])
 
 # %% ../../nbs/31_models.spectral.ipynb #7fd09eb1
 @patch
