@@ -92,7 +92,7 @@ def one(dataset, library, system):
     peak = peak_memory_mb()
     ev = evaluate_lists(lists, test, train, k=10, metrics=['ndcg@10','recall@10'], baseline=False)
     return dict(dataset=dataset, library=library, system=system, settings=s, metrics=ev.summary, fit_seconds=round(f.seconds, 2), fit_cpu_seconds=round(f.cpu_seconds, 2),
-        rank_cpu_seconds=round(r.cpu_seconds, 2), before_mb=before, peak_memory_mb=peak, users=len(who), rows=len(train), protocol=ev.protocol)
+        rank_cpu_seconds=round(r.cpu_seconds, 2), before_mb=before, peak_memory_mb=peak, above_mb=round(peak-before, 1), users=len(who), rows=len(train), protocol=ev.protocol)
 
 def limited(): resource.setrlimit(resource.RLIMIT_CPU, (LIMIT,LIMIT))
 

@@ -42,9 +42,9 @@ def _shares(seeds, **weights): return dict(parts={k.replace('_', '-'): v for k,v
 
 BLENDS = {
     'ml-100k': {'Blend': [
-        *[_shares(n, DotProduct_softmax=1-w, EASE_powers=w) for n in (1,4) for w in (.2,.35,.5)],
-        *[_shares(4, DotProduct_softmax=1-2*w, EASE_powers=w, IALS=w) for w in (.15,.25,1/3)],
-        *[_shares(4, DotProduct_softmax=.55, EASE_powers=.15, IALS=.15, **{k: .15}) for k in ('SLIM','RP3beta','AutoRec_multinomial')]]},
+        *[_shares(n, DotProduct_softmax=1-w, EASE_powers=w) for n in (1,3) for w in (.2,.35,.5)],
+        *[_shares(3, DotProduct_softmax=1-2*w, EASE_powers=w, IALS=w) for w in (.15,.25,1/3)],
+        *[_shares(3, DotProduct_softmax=.55, EASE_powers=.15, IALS=.15, **{k: .15}) for k in ('SLIM','RP3beta')]]},
     'ml-1m': {'Blend': [_alike('EASE', 'IALS', 'DotProduct-softmax'), _alike('EASE-powers', 'IALS', 'DotProduct-softmax'),
         _alike('IALS', 'DotProduct-softmax'), _alike('EASE', 'IALS')]}}
 PROTOCOL = {
