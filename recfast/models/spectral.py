@@ -140,7 +140,8 @@ class Trial:
         if b not in self.lines:
             x = self.x@diags(self.n**-b)
             line = (self.R.T@(x@self.R.T).toarray().T).T
-            x,line,degree = (torch.from_numpy(o.astype(np.float32)).to(self.V.device) for o in (x.toarray(),line,self.n**b))
+            parts = x.toarray(),line,self.n**b
+            x,line,degree = (torch.from_numpy(o.astype(np.float32)).to(self.V.device) for o in parts)
             self.lines = {b: (x,x@self.V,line,degree)}
         return self.lines[b]
 
@@ -234,22 +235,25 @@ def solve(self:SpectralFilter,
     self._fill(self._seen, l[:k], V[:,:k], o)
 
 # %% ../../nbs/31_models.spectral.ipynb #18d8a03e
+def _transposed(csr, dev):
+    Rt = normalised(csr).T.tocsr()
+    return Rt,on_device(Rt, dev)
+
 @patch
 def _graph(self:SpectralFilter):
     "(R' in scipy, and in torch), of the attached rows"
     dev = model_device(self)
     self._rows() # there are some
-    def made():
-        Rt = normalised(self._seen).T.tocsr()
-        return Rt,on_device(Rt, dev)
-    return kept(self, 'graph', (self._seen,dev), made)
+    return kept(self, 'graph', (self._seen,dev), lambda: _transposed(self._seen, dev))
 
+# %% ../../nbs/31_models.spectral.ipynb #5b1f20ab
 def _by_user(Rt, items, values, n):
     "[U',B] on the CPU: what each user of the graph has of B histories, few of whose cells are not 0"
     ends = np.concatenate([[0],n.cumsum(0).cpu().numpy()])
     x = csr_matrix((values.cpu().numpy(),items.cpu().numpy(),ends), (len(n),Rt.shape[0]))
     return torch.from_numpy((x@Rt).toarray('F').T)
 
+# %% ../../nbs/31_models.spectral.ipynb #5b1f20ae
 @patch
 def _spread(self:SpectralFilter, items, n, values):
     "[U,I] scores of histories laid end to end, `n` items each"
