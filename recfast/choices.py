@@ -11,6 +11,7 @@ __all__ = ['Choice', 'nodes', 'Pairwise']
 
 # %% ../nbs/21_choices.ipynb #cf4097ed
 import math
+from functools import lru_cache
 import torch
 from fastcore.basics import patch
 from .likelihood import History,Likelihood,along,gram,softplus,total
@@ -78,6 +79,7 @@ def parts(self:Choice,
     return pull[...,None]*away + other[...,None]*along(cov, d)[...,None,:]
 
 # %% ../nbs/21_choices.ipynb #7e37e3d1
+@lru_cache(64)
 def _series(r):
     "(Chebyshev points [r] between -1 and 1, their angles' multiples [r], values at the points -> coefficients [r,r])"
     k = torch.arange(r).double()

@@ -14,7 +14,7 @@ from collections.abc import Iterable,Mapping
 import numpy as np
 import pandas as pd
 import torch
-from .core import RatingsError,first_few,offer
+from .core import RatingsError,first_few,kept,offer
 from .data.frames import as_ids,as_pandas
 from .data.columns import OWN,Columns,check_ids,parse_times,uncategorised
 
@@ -168,7 +168,8 @@ def _encode(rows, told, on_unknown, labels):
     people,at,ids,ratings = told
     ratings = _floats(ratings)
     _check_ratings(ids, ratings, rows, labels)
-    items = rows.item_vocab.encode(ids, on_unknown, 'item', trained=rows.trained('item'))
+    known = kept(rows, 'trained items', (rows.items,rows.weights), lambda: rows.trained('item'))
+    items = rows.item_vocab.encode(ids, on_unknown, 'item', trained=known)
     order = np.argsort(at, kind='stable')
     order = order[items[order]>0]
     sizes = np.bincount(at[order], minlength=len(people)).tolist()

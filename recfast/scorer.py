@@ -213,7 +213,7 @@ def _fold_in(self:Scorer, histories, sizes, cells):
 @patch
 def score_history(self:Scorer,
     histories:list, # of (item rows, ratings)
-    cells:int=2**20, # derivatives written out at a time, at least those of one person
+    cells:int=2**19, # derivatives written out at a time, at least those of one person
 )->torch.Tensor: # [H,I] scores by item row
     "Scores of every item for people given by their ratings"
     sizes = [len(items) for items,_ in histories]
