@@ -11,9 +11,9 @@ __all__ = ['Choice', 'nodes', 'Pairwise']
 
 # %% ../nbs/21_choices.ipynb #cf4097ed
 import math
-from functools import lru_cache
 import torch
 from fastcore.basics import patch
+from .core import kept
 from .likelihood import History,Likelihood,along,gram,softplus,total
 
 # %% ../nbs/21_choices.ipynb #74a0b7f8
@@ -79,7 +79,6 @@ def parts(self:Choice,
     return pull[...,None]*away + other[...,None]*along(cov, d)[...,None,:]
 
 # %% ../nbs/21_choices.ipynb #7e37e3d1
-@lru_cache(64)
 def _series(r):
     "(Chebyshev points [r] between -1 and 1, their angles' multiples [r], values at the points -> coefficients [r,r])"
     k = torch.arange(r).double()
@@ -97,7 +96,7 @@ def nodes(
     middle,half = (high+low)/2,((high-low)/2).clamp(min=1e-3)
     n,r = x.shape[-1],math.ceil(digits*math.log(10)/math.asinh(math.pi/half.max().item()))+1
     if r>=n: return x,torch.eye(n, dtype=x.dtype)
-    points,k,series = _series(r)
+    points,k,series = kept(nodes, f'series {r}', (), lambda: _series(r))
     at = torch.acos(((x-middle)/half).clamp(-1, 1))
     return middle+half*points,torch.cos(at[...,None]*k)@series
 
