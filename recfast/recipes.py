@@ -73,12 +73,12 @@ def rating_span(
     span = high-low
     return low-span/4,high+span/8
 
-# %% ../nbs/54_recipes.ipynb #dedc99bc
+# %% ../nbs/54_recipes.ipynb #a52f72a8
 def _rater(o, wd):
     "Dot products with biases"
-    bs = _batch(64 if o.n_rows<200_000 else 512, o)
+    bs = _batch(256 if o.n_rows<500_000 else 1024, o)
     fit = dict(n_epoch=5, lr_max=5e-3, wd=wd)
-    seconds = 5*o.n_rows*(2e-6+2e-4/bs)
+    seconds = .2+5*o.n_rows*(1e-6+6e-4/bs)
     return Recipe(f'DotProductBias, wd {wd:g}', 'dotproductbias', {}, 50, 'ratings', dict(bs=bs), None, fit, seconds)
 
 def raters(
@@ -87,22 +87,32 @@ def raters(
     "What may be good at ratings"
     return [_rater(shape, wd) for wd in (.1,.2)]
 
-# %% ../nbs/54_recipes.ipynb #0991d428
+# %% ../nbs/54_recipes.ipynb #a580ef75
 def _softmax(o):
     "Dot products under a softmax over all items"
     n_epoch = 40
     fit = dict(n_epoch=n_epoch, lr_max=2e-2, wd=1.)
-    seconds = n_epoch*o.n_users*o.n_items*64*6/1.5e10
+    seconds = .2+n_epoch*o.n_users*o.n_items*64*6/1e10
     how = dict(n_neg=0, by_user=True, bs=_batch(4096, o))
     return Recipe('DotProduct, softmax', 'dotproduct', {}, 64, 'implicit', how, ('SoftmaxLoss',{}), fit, seconds)
 
+def _solved(name, arch, seconds, config=None, n_epoch=1, n_factors=None):
+    "A model without batches"
+    fit = dict(n_epoch=n_epoch)
+    return Recipe(name, arch, config or {}, n_factors, 'implicit', dict(bs=1), None, fit, seconds)
+
+# %% ../nbs/54_recipes.ipynb #5d16673f
 def rankers(
     shape:Shape, # of the training rows
 )->list: # of `Recipe`s, popularity first
     "What may be good at lists"
-    o = shape
-    found = [Recipe('Popularity', 'popularity', loaders=dict(bs=1))]
-    found += [Recipe('EASE', 'ease', loaders=dict(bs=1), seconds=.2+3e-11*o.n_items**3)]
-    found += [Recipe('IALS', 'ials', n_factors=128, loaders=dict(bs=1), fit=dict(n_epoch=10), seconds=.2+o.n_rows*5e-5)]
-    found += [_softmax(o)]
-    return found
+    n_items,n_rows = shape.n_items,shape.n_rows
+    large = n_items>4000
+    ease = .1+2.2e-11*n_items**3/(2 if large else 1)
+    return [
+        _solved('Popularity', 'popularity', .01),
+        _solved('RP3beta', 'rp3beta', .1+n_rows*shape.per_user*5e-8),
+        _solved('EASE', 'ease', ease, dict(double=not large)),
+        _solved('IALS', 'ials', .5+n_rows*6e-6, n_factors=64),
+        _softmax(shape),
+    ]
