@@ -1,5 +1,4 @@
 "What arch='auto' chooses, beside every row it could have chosen: six data sets, random and global time splits, each row fitted on all of train and tested once"
-import time
 import warnings
 from common import RESULTS, Timer, arguments, machine, versions, write_json
 
@@ -61,7 +60,6 @@ def run(name, split, budget, seed=42):
     df,_ = table(name)
     dls = loaders(df, split, seed)
     learn = collab_learner(dls, arch='auto', budget=budget, seed=seed)
-    start = time.perf_counter()
     with Timer() as t, learn.quiet(): learn.fit(1)
     ours = dict(ranker=float(measure(learn.model, 'ranker', dls)))
     if dls.rated: ours['rater'] = float(measure(learn.model, 'rater', dls))

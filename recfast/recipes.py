@@ -73,10 +73,10 @@ def rating_span(
     span = high-low
     return low-span/4,high+span/8
 
-# %% ../nbs/54_recipes.ipynb #a52f72a8
+# %% ../nbs/54_recipes.ipynb #366c54c2
 def _rater(o, wd):
     "Dot products with biases"
-    bs = _batch(256 if o.n_rows<500_000 else 1024, o)
+    bs = _batch(64 if o.n_rows<50_000 else 256 if o.n_rows<500_000 else 1024, o)
     fit = dict(n_epoch=5, lr_max=5e-3, wd=wd)
     seconds = .2+5*o.n_rows*(1e-6+6e-4/bs)
     return Recipe(f'DotProductBias, wd {wd:g}', 'dotproductbias', {}, 50, 'ratings', dict(bs=bs), None, fit, seconds)
