@@ -66,9 +66,14 @@ def item_rows(df, bs, item_name='item_id', **kwargs):
 def item_sequences(df, **kwargs): return CollabDataLoaders.sequences_from_df(df, **kwargs)
 
 SEQUENCES = 'nextitem','sasrec' # their scores are no ratings: what they should find is in test_sequence.py
-RANKERS = 'lightgcn', # trained on clicks
+RANKERS = 'lightgcn','multvae' # trained on clicks
 def drawn_clicks(df, **kwargs): return CollabDataLoaders.implicit_from_df(df, n_neg=4, **kwargs)
-LOADERS = dict(autorec=item_rows, lightgcn=drawn_clicks, **dict.fromkeys(SEQUENCES, item_sequences)) # of models that do not train on pairs
+
+def user_rows(df, bs, **kwargs):
+    "Batches of user rows that hold about `bs` clicks"
+    return CollabDataLoaders.rows_from_df(df.assign(rating=1.), 'user', bs=max(1, bs*df.user_id.nunique()//len(df)), **kwargs)
+
+LOADERS = dict(autorec=item_rows, lightgcn=drawn_clicks, multvae=user_rows, **dict.fromkeys(SEQUENCES, item_sequences)) # of models that do not train on pairs
 CONFIG = dict(mlp=dict(init=init_xavier)) # from N(0, .01) it stays on the saddle of the blocks for longer than the few epochs here
 
 def learner_of(name, df=FRAME, n_factors=5, **kwargs):
