@@ -205,10 +205,9 @@ def table_learner(
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
     reads,config = _what_it_reads(cls),config or {}
     loss,clicks = _named_loss(cls, loss, reads, by_user)
-    read = {'by': getattr(cls, 'by', 'item'), **config}
-    how = dict(reads=reads, split=split, valid_pct=valid_pct, config=read, clicks=clicks)
-    df,columns,y_range,more = _table(df, cls, names, bs, y_range, seed=seed, **how, **weighing)
-    dls = _loaders(df, columns, **how, **more)
+    how = reads,split,valid_pct,{'by': getattr(cls, 'by', 'item'), **config},clicks
+    df,columns,y_range,more = _table(df, cls, names, bs, y_range, *how, seed=seed, **weighing)
+    dls = _loaders(df, columns, *how, **more)
     how = dict(n_factors=n_factors or 50, loss_func=loss, y_range=y_range, seed=seed, budget=budget)
     return _learner(dls, cls, config, **how)
 
