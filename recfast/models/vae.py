@@ -19,7 +19,7 @@ from ..data.interactions import attached_rows
 from ..losses import MultinomialLoss,register_loss
 from .base import evaluating,model_device,register
 
-# %% ../../nbs/35_models.vae.ipynb #ad29b2fa
+# %% ../../nbs/35_models.vae.ipynb #68b2ca5b
 @register(reads='rows', bias=False, paper='Liang et al., 2018')
 class MultVAE(nn.Module):
     "A variational autoencoder on users' rows of clicks; training loaders come from `rows_from_df(by='user')`"
@@ -43,9 +43,6 @@ class MultVAE(nn.Module):
         self.register_buffer('steps', torch.zeros((), dtype=torch.long)) # batches of training so far
         self.apply(_init)
 
-    def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k not in ('seen','kl')}
-    def default_loss(self): return MultVAELoss()
-
 def _init(layer):
     "The weights of a layer as in the paper's code: Xavier's, biases near 0"
     if not isinstance(layer, nn.Linear): return
@@ -63,7 +60,11 @@ def attach(self:MultVAE,
 @patch
 def _rows(self:MultVAE): return attached_rows(self, self.seen, model_device(self))
 
-# %% ../../nbs/35_models.vae.ipynb #06cf2aa5
+# %% ../../nbs/35_models.vae.ipynb #85b9b4ad
+@patch
+def __getstate__(self:MultVAE): return {k: v for k,v in self.__dict__.items() if k not in ('seen','kl')}
+
+# %% ../../nbs/35_models.vae.ipynb #3821f451
 @patch
 def encode(self:MultVAE,
     x:torch.Tensor, # [B,I] clicks
@@ -74,6 +75,7 @@ def encode(self:MultVAE,
                            "build the loaders with rows_from_df(by='user')")
     return self.encoder(self.drop(F.normalize(x))).chunk(2, 1)
 
+# %% ../../nbs/35_models.vae.ipynb #385cc7af
 @patch
 def _draw(self:MultVAE, mean, logvar):
     "A point of each cloud in training, else its middle"
@@ -92,7 +94,7 @@ def forward(self:MultVAE,
     users,at = x[:,0].unique(return_inverse=True)
     return self.score_items(users)[at,x[:,1]][:,None]
 
-# %% ../../nbs/35_models.vae.ipynb #e0ac9053
+# %% ../../nbs/35_models.vae.ipynb #4fd4e7b9
 @register_loss
 class MultVAELoss(MultinomialLoss):
     "Negative log likelihood of a row's clicks, and how far its cloud is from the prior, by a weight that rises"
@@ -104,12 +106,17 @@ class MultVAELoss(MultinomialLoss):
         if beta<0 or anneal<0: raise ValueError(f"beta={beta}, anneal={anneal}: expected 0 or more")
         self.beta,self.anneal = beta,anneal
 
-    def weight(self)->float: # from 0 to `beta`
-        "What the distance counts for now"
-        total = self.anneal*self.n_batches
-        return self.beta*min(1., self.model.steps.item()/total) if total else self.beta
+# %% ../../nbs/35_models.vae.ipynb #085c3ea2
+@patch
+def weight(self:MultVAELoss)->float: # from 0 to `beta`
+    "What the distance counts for now"
+    total = self.anneal*self.n_batches
+    return self.beta*min(1., self.model.steps.item()/total) if total else self.beta
 
-# %% ../../nbs/35_models.vae.ipynb #1ab443f4
+@patch
+def default_loss(self:MultVAE): return MultVAELoss()
+
+# %% ../../nbs/35_models.vae.ipynb #be7d2e22
 @patch
 def attach(self:MultVAELoss, model, dls):
     "Take the model whose distances are read; raises `TypeError` for one that has none"
@@ -117,6 +124,7 @@ def attach(self:MultVAELoss, model, dls):
     MultinomialLoss.attach(self, model, dls)
     self.model,self.n_batches = model,len(dls.train)
 
+# %% ../../nbs/35_models.vae.ipynb #ea758f4c
 @patch
 def __call__(self:MultVAELoss,
     out:torch.Tensor, # [B,I] scores, those that the model gave last
