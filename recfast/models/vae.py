@@ -106,9 +106,9 @@ class MultVAELoss(MultinomialLoss):
         if beta<0 or anneal<0: raise ValueError(f"beta={beta}, anneal={anneal}: expected 0 or more")
         self.beta,self.anneal = beta,anneal
 
-# %% ../../nbs/35_models.vae.ipynb #085c3ea2
+# %% ../../nbs/35_models.vae.ipynb #4d166d7e
 @patch
-def weight(self:MultVAELoss)->float: # from 0 to `beta`
+def beta_now(self:MultVAELoss)->float: # from 0 to `beta`
     "What the distance counts for now"
     total = self.anneal*self.n_batches
     return self.beta*min(1., self.model.steps.item()/total) if total else self.beta
@@ -124,7 +124,7 @@ def attach(self:MultVAELoss, model, dls):
     MultinomialLoss.attach(self, model, dls)
     self.model,self.n_batches = model,len(dls.train)
 
-# %% ../../nbs/35_models.vae.ipynb #ea758f4c
+# %% ../../nbs/35_models.vae.ipynb #52b7c70c
 @patch
 def __call__(self:MultVAELoss,
     out:torch.Tensor, # [B,I] scores, those that the model gave last
@@ -135,7 +135,7 @@ def __call__(self:MultVAELoss,
     if kl is None or len(kl)!=len(out):
         raise RecfastError("MultVAELoss does not know the clouds of this batch: call loss.attach(model, dls), as "
                            "collab_learner does, and score the batch first")
-    return MultinomialLoss.__call__(self, out, y)+self.weight()*self._reduce(kl)
+    return MultinomialLoss.__call__(self, out, y)+self.beta_now()*self._reduce(kl)
 
 # %% ../../nbs/35_models.vae.ipynb #2f0f47b3
 @patch

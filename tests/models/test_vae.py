@@ -54,9 +54,9 @@ def test_scores_and_loss_are_those_of_the_formulas():
 
 def test_the_weight_rises_by_batch_to_its_cap_and_is_saved(tmp_path):
     learn = learner(loss_func=MultVAELoss(beta=.4, anneal=3))
-    assert learn.loss_func.weight()==0
+    assert learn.loss_func.beta_now()==0
     seen = []
-    for _ in range(4): seen.append(fit(learn, 1).loss_func.weight())
+    for _ in range(4): seen.append(fit(learn, 1).loss_func.beta_now())
     assert seen==pytest.approx([.4/3,.8/3,.4,.4]) and learn.model.steps.item()==16
     learn.validate(dl=learn.dls.train)
     learn.recommend(k=3)
@@ -65,10 +65,10 @@ def test_the_weight_rises_by_batch_to_its_cap_and_is_saved(tmp_path):
     learn.save('m')
     other = learner(loss_func=MultVAELoss(beta=.4, anneal=3))
     other.path = tmp_path
-    assert other.load('m').loss_func.weight()==pytest.approx(.4)
+    assert other.load('m').loss_func.beta_now()==pytest.approx(.4)
 
 def test_without_annealing_the_weight_is_there_from_the_start():
-    assert learner(loss_func=MultVAELoss(beta=.3, anneal=0)).loss_func.weight()==pytest.approx(.3)
+    assert learner(loss_func=MultVAELoss(beta=.3, anneal=0)).loss_func.beta_now()==pytest.approx(.3)
 
 def test_a_step_of_training_draws_a_point_and_takes_clicks_away():
     model = learner(config=dict(dropout=.5)).model
