@@ -72,11 +72,10 @@ Modules:
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
 - `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
-- `recfast.models.graph`: Walks over the graph of who met what: two steps from an item to others
+- `recfast.models.graph`: Over the graph of who met what: walks of two steps, and vectors that take after their neighbours
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
-- `recfast.models.lightgcn`: Vectors that take after their neighbours: LightGCN
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets

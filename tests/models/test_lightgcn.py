@@ -12,7 +12,7 @@ from recfast.bundle import load_bundle
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
-from recfast.models.lightgcn import LightGCN, graph_matrix
+from recfast.models.graph import LightGCN, graph_matrix
 
 def clicks(n_users=60, n_items=30, n=8, seed=0):
     "Choices by three tastes"
