@@ -72,7 +72,7 @@ def cornac(train, who, name, **settings):
     seen,names = data.csr_matrix,np.array(list(data.item_ids), dtype=object)
     def best(user):
         row = data.uid_map[user]
-        s = np.array(model.score(row), dtype=np.float64)
+        s = np.array(model.score(row), dtype=np.float64).ravel() # EASE gives a matrix of one line
         s[seen[row].indices] = -np.inf
         top = np.argpartition(-s, 10)[:10]
         return names[top[np.argsort(-s[top], kind='stable')]]

@@ -45,7 +45,8 @@ def test_the_stored_settings_are_the_documented_ones():
 def test_a_stored_result_says_how_and_on_what_it_was_measured(name):
     r = load(name)[0]
     assert name==f"{r['system']}__{r['dataset']}__seed{r['seed']}.json"
-    assert r['fast'] in ('fast','plain: solved in closed form, without batches') and r['protocol'] and r['seconds']>0 and r['peak_memory_mb']>0 and r['threads']>=1
+    ways = ('plain: nothing was fitted yet',) if 'parts' in r['config'] else ('fast','plain: solved in closed form, without batches') # a blend has nothing left to fit
+    assert r['fast'] in ways and r['protocol'] and r['seconds']>0 and r['peak_memory_mb']>0 and r['threads']>=1
     assert {'python','torch','fastai','pandas','numpy','recfast'}<=set(r['versions'])
     assert set(r['machine'])=={'cores','cpu','system'} # no host name, no path
 
@@ -123,6 +124,17 @@ def test_the_stored_ranking_of_movielens_1m():
     assert mean(ranking(best, 'ml-1m', 'hit@10'))>=.719 and mean(ranking(best, 'ml-1m', 'ndcg@10'))>=.449
     dot = [ranking('DotProduct-softmax', 'ml-1m', o) for o in ('hit@10','ndcg@10')]
     assert len(dot[0])>=3 and mean(dot[0])>=.715 and mean(dot[1])>=.435
+
+def test_the_stored_blend_on_movielens_1m_is_above_each_of_its_parts():
+    for metric,least in (('hit@10',.731), ('ndcg@10',.455)):
+        found = ranking('Blend', 'ml-1m', metric)
+        assert mean(found)>=least and mean(found)>max(mean(ranking(o, 'ml-1m', metric)) for o in ('EASE','IALS','DotProduct-softmax'))
+
+def test_the_stored_frontier_has_peers_on_the_same_rows():
+    runs = [o for o in load('frontier.json')[0]['runs'] if o['dataset']=='ml-100k' and 'failed' not in o]
+    assert {o['library'] for o in runs}=={'recfast','implicit','Cornac'} and len({o['protocol'] for o in runs})==1 and len({o['rows'] for o in runs})==1
+    value = {(o['library'],o['system']): o['metrics']['ndcg@10'] for o in runs}
+    assert max(value.values())<value['recfast','EASE']+.006 and value['recfast','EASE']>max(v for (library,_),v in value.items() if library!='recfast')
 
 @pytest.mark.parametrize('name', [o.name for o in RESULTS.glob('ranking-*__choose.json')])
 def test_the_stored_setting_is_the_best_of_those_tried(name):
