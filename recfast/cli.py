@@ -2,7 +2,7 @@
 
 Every door of recfast opens from here too: `quickstart`, `train`, `evaluate`, `recommend`, `similar`, `info`, `export`, `serve`. A command reads its arguments, calls the function that does the work, and prints.
 
-`recfast quickstart` is the main job in one command, offline, on data that come with the package: it trains `DotProductBias`, prints what the model is worth and under which protocol, recommends for one user beside what that user liked, lists the neighbours of one item, and writes all of it into one HTML file. `--data ml-100k` does the same on MovieLens.
+`recfast quickstart` is the main job in one command, offline, on data that come with the package: it chooses a model within ten seconds (`--arch` names one), prints what it is worth beside popularity and under which protocol, recommends for one user and says why, lists the neighbours of one item, and writes all of it with bars and a map into one HTML file. `--data ml-100k` does the same on MovieLens.
 
 Docs: https://recfast.github.io/recfast/cli.html.md"""
 
@@ -46,11 +46,12 @@ def quickstart(
     out:option(Path, 'Where to write the report.')=Path('recfast-report.html'), # HTML
     user:option(str, 'User id to recommend for.')=None, # None: the first of the table
     item:option(str, 'Title whose neighbours to list.')=None, # None: the most rated
-    epochs:_Epochs=5, # of training
+    arch:opt.Arch=None, # its name, in any case; None: 'auto', within ten seconds
+    epochs:_Epochs=None, # of training, with --arch; None: 5
     seed:option(int, 'Seed of split, order and weights.')=42, # of torch
 ):
     "Train on ratings, print metrics and recommendations, write an HTML report."
-    run_quickstart(data, out, user, item, epochs, seed)
+    run_quickstart(data, out, user, item, epochs, seed, arch)
 
 # %% ../nbs/71_cli.ipynb #591c8457
 @command

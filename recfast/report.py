@@ -20,8 +20,10 @@ from .bundle import check_target
 from .core import UnknownIdError
 from .data.datasets import ml_100k,movie_night
 from .data.split import resolve_splits
+from .interpret import lists_part
+from .models.parts import TwoPart
 from .tables import read_table,write_text
-from .train import bounds,loss_figure,metrics_frame,side_by_side,train_table
+from .train import bounds,metrics_frame,side_by_side,train_table
 
 # %% ../nbs/70_report.ipynb #f953d2f9
 def _svg(fig):
@@ -50,7 +52,7 @@ color:#222;background:#fff}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}
 table{border-collapse:collapse;display:block;overflow-x:auto}
 th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}
-p{max-width:45rem}svg{max-width:100%;height:auto}
+p{max-width:45rem}figure{margin:1rem 0;overflow-x:auto}svg{min-width:32rem;max-width:100%;height:auto}
 @media(prefers-color-scheme:dark){
 body{color:#ddd;background:#181818}th,td{border-color:#444}svg{background:#fff}}'''
 _HEAD = '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -89,72 +91,6 @@ def _user_and_item(ratings, user=None, item=None):
 def _sizes(dls, items='items'): return f'{dls.n_users-1:,} users, {dls.n_items-1:,} {items}'
 
 # %% ../nbs/70_report.ipynb #6ee89e4e
-def _fit_quickstart(data, n_ratings, learn, epochs, *args):
-    "Say what is trained, then train it under a bar"
-    sizes = _sizes(learn.dls, 'titles')
-    model = f'DotProductBias, 50 factors, {epochs} epochs'
-    console.print(f'[bold]{data}[/]: {n_ratings:,} ratings, {sizes}. Training {model}.')
-    fit(learn, epochs, *args)
-
-# %% ../nbs/70_report.ipynb #c673f602
-def _train_quickstart(data, ratings, expected, epochs, seed):
-    "What was trained, and its metrics with their bounds"
-    trained = train_table(
-        ratings,
-        'dotproductbias',
-        item_name='title',
-        n_epoch=epochs,
-        y_range=(0,5.5),
-        seed=seed,
-        metrics=['rmse','mae','ndcg','recall'],
-        fit=partial(_fit_quickstart, data, len(ratings)),
-    )
-    if expected is not None:
-        _,valid = resolve_splits(ratings, seed=seed)
-        expected = expected[valid]
-    return trained,metrics_frame(trained.evaluation, bounds(trained.learn.dls, expected))
-
-# %% ../nbs/70_report.ipynb #d7bf84e5
-_MAP = ('The most rated titles by the first two principal components of their factors: '
-        'near means liked by the same people.')
-
-def _quickstart_parts(trained, ratings, metrics, user, item):
-    "What the report shows"
-    learn = trained.learn
-    near = learn.similar_items(item, k=10)[['rank','item_id','score']]
-    near = near.round({'score': 3}).rename(columns={'item_id': 'title'})
-    mapped = learn.plot_factors(n=40).figure
-    loss = loss_figure(learn, 'loss (mean squared error)')
-    return [
-        ('Metrics', trained.evaluation.words, metrics),
-        (f'For user {user}: recommended, and what the user liked', '', side_by_side(learn, ratings, user)),
-        (f'Nearest to {item}', '', near),
-        ('Loss', 'Training loss per batch (smoothed) and validation loss after each epoch.', loss),
-        ('Map', _MAP, mapped),
-    ]
-
-# %% ../nbs/70_report.ipynb #46db772d
-def run_quickstart(
-    data:str='movie-night', # or 'ml-100k'
-    out='recfast-report.html', # the report
-    user=None, # id to recommend for; None: the first of the table
-    item=None, # title whose neighbours to list; None: the most rated
-    epochs:int=5, # passes over the training rows
-    seed:int=42, # of split, order and weights
-)->dict: # {'metrics': frame, 'report': path}
-    "Train, measure, recommend, show; raises recfast's own errors"
-    ratings,expected = _quickstart_ratings(data)
-    need_folder(out, '--out ')
-    user,item = _user_and_item(ratings, user, item)
-    trained,metrics = _train_quickstart(data, ratings, expected, epochs, seed)
-    parts = _quickstart_parts(trained, ratings, metrics, user, item)
-    show_metrics(metrics, trained.evaluation.words)
-    for head,_,frame in parts[1:3]: show_table(frame, head)
-    path = write_report(out, f'recfast quick start: {data}', parts)
-    console.print(f'Report: [bold]{path}[/]')
-    return {'metrics': metrics, 'report': path}
-
-# %% ../nbs/70_report.ipynb #63aebf2f
 def _scores(model):
     "The range of its scores in words"
     y_range = getattr(model, 'hyper', {}).get('y_range')
@@ -162,12 +98,76 @@ def _scores(model):
     low,high = y_range
     return f', scores from {low:g} to {high:g}'
 
-# %% ../nbs/70_report.ipynb #5a44e586
+def _doing(learn):
+    "What a fit will do, in words"
+    if isinstance(learn.model, TwoPart): return f'Choosing a model, at most {learn.choose_model.budget:g} s'
+    return f'Training {type(learn.model).__name__}{_scores(learn.model)}'
+
+# %% ../nbs/70_report.ipynb #9256fd09
 def _fit_aloud(table, learn, *args):
     "Say what is trained, then train it under a bar"
-    model = f'{type(learn.model).__name__}{_scores(learn.model)}'
-    console.print(Text(f'{table}, {_sizes(learn.dls)}. Training {model}, seed {learn.seed}.'))
+    console.print(Text(f'{table}, {_sizes(learn.dls)}. {_doing(learn)}, seed {learn.seed}.'))
     fit(learn, *args)
+
+# %% ../nbs/70_report.ipynb #c673f602
+def _train_quickstart(data, ratings, expected, seed, arch=None, epochs=None):
+    "What was trained, and its metrics with their bounds"
+    trained = train_table(
+        ratings,
+        arch,
+        item_name='title',
+        n_epoch=epochs,
+        budget=None if arch else 10,
+        seed=seed,
+        metrics=['rmse','mae','ndcg','recall'],
+        fit=partial(_fit_aloud, f'{data}: {len(ratings):,} ratings'),
+    )
+    dls = trained.learn.dls
+    if not dls.rated:
+        df = metrics_frame(trained.evaluation)
+        return trained,df[df.metric.str.contains('@')].reset_index(drop=True) # scores of clicks are no stars
+    if expected is not None: expected = expected[resolve_splits(ratings, seed=seed)[1]]
+    return trained,metrics_frame(trained.evaluation, bounds(dls, expected))
+
+# %% ../nbs/70_report.ipynb #d7bf84e5
+def _near_parts(learn, item):
+    "The nearest titles, of a model that knows which are near"
+    try: near = learn.similar_items(item, k=10)[['rank','item_id','score']]
+    except NotImplementedError: return []
+    return [(f'Nearest to {item}', '', near.round({'score': 3}).rename(columns={'item_id': 'title'}))]
+
+def _quickstart_parts(trained, ratings, metrics, user, item):
+    "(what the report shows, those of it that are lists)"
+    learn = trained.learn
+    head,words,recs = lists_part(learn, user, k=10, head=f'For user {user}: recommended')
+    shown = 'predicted' if 'predicted' in recs else 'score'
+    columns = [o for o in ('rank','item_id',shown,'why') if o in recs]
+    liked = side_by_side(learn, ratings, user)[['liked','rating']]
+    lists = [(head, words, recs[columns].rename(columns={'item_id': 'title'}))]
+    lists += [(f'What user {user} rated highest', '', liked),*_near_parts(learn, item)]
+    return trained.parts(metrics, lists),lists
+
+# %% ../nbs/70_report.ipynb #46db772d
+def run_quickstart(
+    data:str='movie-night', # or 'ml-100k'
+    out='recfast-report.html', # the report
+    user=None, # id to recommend for; None: the first of the table
+    item=None, # title whose neighbours to list; None: the most rated
+    epochs:int=None, # passes over the training rows of a model that is named; None: 5
+    seed:int=42, # of split, order and weights
+    arch:str=None, # the name of a model; None: 'auto', chosen within ten seconds
+)->dict: # {'metrics': frame, 'report': path}
+    "Train, measure, recommend, show; raises recfast's own errors"
+    ratings,expected = _quickstart_ratings(data)
+    need_folder(out, '--out ')
+    user,item = _user_and_item(ratings, user, item)
+    trained,metrics = _train_quickstart(data, ratings, expected, seed, arch, epochs)
+    parts,lists = _quickstart_parts(trained, ratings, metrics, user, item)
+    show_metrics(metrics, trained.evaluation.words)
+    for head,_,frame in lists: show_table(frame, head)
+    path = write_report(out, f'recfast quick start: {data}', parts)
+    console.print(f'Report: [bold]{path}[/]')
+    return {'metrics': metrics, 'report': path}
 
 # %% ../nbs/70_report.ipynb #f7533c8b
 def show_evaluation(

@@ -31,6 +31,7 @@ with warnings.catch_warnings():
 from .core import RecfastError
 from .data.frames import shown_id,without_points
 from .files import write_frames
+from .models.parts import TwoPart
 from .train import fit_table
 
 # %% ../nbs/69_shell.ipynb #6aaa5420
@@ -161,8 +162,10 @@ class BarCallback(Callback):
 bar_callback = BarCallback # as it was called
 
 # %% ../nbs/69_shell.ipynb #656e2229
-def _epochs(recorder):
-    "A row for each epoch of a training"
+def _told(learn):
+    "A row for each epoch of a training; for what was tried, where the model was chosen"
+    if isinstance(learn.model, TwoPart): return learn.choice.drop(columns=['recipe','metric']).round(4)
+    recorder = learn.recorder
     rows = [[None if v is None else round(float(v), 5) for v in row] for row in recorder.values]
     names = recorder.metric_names[1:1+len(rows[0])]
     return pd.DataFrame(rows, columns=names).rename_axis('epoch').reset_index()
@@ -173,9 +176,9 @@ def fit(
     lr:float=None, # highest learning rate; None: that of `fit_table`
     wd:float=None, # weight decay; None: that of `fit_table`
 ):
-    "`fit_table` under a bar, then the table of its epochs"
+    "`fit_table` under a bar, then the table of its epochs, or of what was tried"
     with learn.quiet(), progress_bar() as bar: fit_table(learn, epochs, lr, wd, cbs=BarCallback(bar))
-    show_table(_epochs(learn.recorder), 'Training')
+    show_table(_told(learn), 'Training')
 
 # %% ../nbs/69_shell.ipynb #3b0cd527
 _HELP = 'Recommenders for people who train with fastai.'

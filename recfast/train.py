@@ -28,6 +28,7 @@ from .data.loaders import CollabDataLoaders
 from .data.ratings import validate_ratings
 from .data.split import global_time_split,leave_last_out,readable_times
 from .evaluate import Evaluation
+from .interpret import lists_part,made_parts,map_parts,measured_parts
 from .learner import collab_learner
 from .losses import BCE,BPRLoss,ClassLoss,CosineContrastiveLoss,SampledSoftmaxLoss,SoftmaxLoss
 from .models.base import offers
@@ -258,18 +259,17 @@ class Trained:
 
 # %% ../nbs/59_train.ipynb #00e1941f
 @patch
-def parts(self:Trained)->list: # of (heading, text, frame or figure)
+def parts(self:Trained,
+    metrics:pd.DataFrame=None, # of `metrics_frame`; None: that of the evaluation
+    lists:list=None, # parts with lists; None: of the first three users
+)->list: # of (heading, text, frame or figure)
     "What a report of the training shows"
-    learn = self.learn
-    ev = self.evaluation
-    found = [] if ev is None else [('Metrics', ev.words, metrics_frame(ev))]
-    if learn.recorder.losses:
-        words = 'Training loss per batch (smoothed)'+('.' if ev is None else ' and validation loss after each epoch.')
-        found.append(('Loss', words, loss_figure(learn)))
-    users = learn.recommender.users.index[:3].tolist()
-    lists = learn.recommend(users, k=5).round({'score': 3})
-    found.append(('For the first three users', 'What the model recommends, less what they have seen.', lists))
-    return found
+    learn,ev = self.learn,self.evaluation
+    if metrics is None and ev is not None: metrics = metrics_frame(ev)
+    if lists is None: lists = [lists_part(learn, learn.recommender.users.index[:3].tolist())]
+    words = 'Training loss per batch (smoothed)'+('.' if ev is None else ' and validation loss after each epoch.')
+    made = [('Loss', words, loss_figure(learn))] if learn.recorder.losses else made_parts(learn)
+    return measured_parts(ev, metrics)+lists+made+map_parts(learn)
 
 # %% ../nbs/59_train.ipynb #e461acbc
 @delegates(table_learner)

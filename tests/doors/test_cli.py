@@ -33,14 +33,30 @@ def run(*args): return CliRunner().invoke(app, list(args))
 @pytest.fixture(scope='module')
 def quick(tmp_path_factory):
     out = tmp_path_factory.mktemp('quick')/'report.html'
-    return run('quickstart', '--out', str(out), '--epochs', '3'),out
+    return run('quickstart', '--out', str(out)),out
 
 def test_the_quick_start_shows_and_writes_everything(quick):
     res,out = quick
     assert res.exit_code==0, res.output
-    for part in ('rmse','ndcg@10','own training rows','recommended','liked','Nearest to','Report:'): assert part in ' '.join(res.output.split())
+    for part in ('at most 10 s','rmse','ndcg@10','own training rows','recommended','predicted','why','liked','Nearest to','Report:'): assert part in ' '.join(res.output.split())
     page = out.read_text(encoding='utf-8')
-    assert page.count('<svg')==2 and page.count('<table')==3 and 'src=' not in page and '<link' not in page
+    assert page.count('<svg')==3 and page.count('<table')==4 and 'src=' not in page and '<link' not in page
+    assert re.findall('<h2>(.*?)</h2>', page)==['Metrics','Lists against popularity','For user 305: recommended','What user 305 rated highest',
+                                                'Nearest to The Paper Railway (1991)','Choice','Map']
+
+def test_the_lists_of_the_quick_start_are_better_than_popularity(quick):
+    own,popular = map(float, re.search(r'ndcg@10\s*│\s*([\d.]+)\s*│\s*([\d.]+)', quick[0].output).groups())
+    assert own>1.3*popular
+
+def test_a_model_that_is_named_is_trained_by_the_quick_start(tmp_path):
+    res = run('quickstart', '--arch', 'ease', '--out', str(tmp_path/'r.html'))
+    page = (tmp_path/'r.html').read_text(encoding='utf-8')
+    assert res.exit_code==0 and 'rmse' not in page and 'Training EASE' in res.output
+    assert re.findall('<h2>(.*?)</h2>', page)[:2]==['Metrics','Lists against popularity'] and page.count('<svg')==2 # bars and what is nearest
+
+def test_epochs_are_of_a_model_that_is_named(tmp_path):
+    res = run('quickstart', '--epochs', '2', '--out', str(tmp_path/'r.html'))
+    assert res.exit_code==2 and '--arch' in res.output and list(tmp_path.iterdir())==[]
 
 def test_the_model_is_nearer_the_noise_floor_than_the_mean_rating(quick):
     rmse,mean,noise = (float(re.search(rf'{name}\s*│\s*([\d.]+)', quick[0].output)[1]) for name in ('rmse','rmse of the mean rating','rmse of the noise alone'))
@@ -49,7 +65,7 @@ def test_the_model_is_nearer_the_noise_floor_than_the_mean_rating(quick):
 @pytest.mark.parametrize('args,says', [(['--data','netflix'], "expected 'movie-night'"), (['--user','abc'], 'abc'), (['--item','No Such Film'], 'No Such Film'),
                                        (['--out','no/such/folder/r.html'], 'no/such/folder')])
 def test_bad_input_is_a_sentence_and_exit_code_2(args, says):
-    res = run('quickstart', '--epochs', '1', *args)
+    res = run('quickstart', '--arch', 'dotproductbias', '--epochs', '1', *args)
     assert res.exit_code==2 and says in ' '.join(res.output.split()) and 'Traceback' not in res.output
 
 def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path):
@@ -67,7 +83,7 @@ def test_a_table_of_the_report_keeps_the_names_of_its_rows(tmp_path):
     assert '<th>EASE</th>' in text and 'model' in text and '<th>0</th>' not in text
 
 def test_quick_start_on_movielens(ml100k_dir, tmp_path):
-    got = run_quickstart('ml-100k', tmp_path/'r.html', user=196, epochs=1)
+    got = run_quickstart('ml-100k', tmp_path/'r.html', user=196, epochs=1, arch='dotproductbias')
     assert got['metrics'].metric.tolist()==['rmse','mae','ndcg@10','recall@10','rmse of the mean rating'] and Path(got['report']).exists()
 
 @pytest.mark.parametrize('said,want', [

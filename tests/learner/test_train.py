@@ -77,7 +77,7 @@ def test_what_is_passed_is_not_decided():
 
 def test_nothing_held_out_is_not_evaluated():
     made = train_table(FRAME, 'dotproductbias', valid_pct=0, n_epoch=1, n_factors=2, fit=quiet_fit)
-    assert made.evaluation is None and [head for head,_,_ in made.parts()]==['Loss','For the first three users']
+    assert made.evaluation is None and [head for head,_,_ in made.parts()]==['For the first three users','Loss','Map']
 
 def test_the_one_who_fits_gets_what_was_passed():
     got = []
@@ -86,7 +86,8 @@ def test_the_one_who_fits_gets_what_was_passed():
         quiet_fit(learn, *args)
     made = train_table(FRAME, EASE, n_epoch=1, k=3, metrics=['ndcg'], fit=fit)
     assert isinstance(made, Trained) and got==[(EASE,1,None,None)] and list(made.evaluation.summary)==['ndcg@3']
-    assert [head for head,_,_ in made.parts()]==['Metrics','For the first three users'] # there are no batches to plot
+    *heads,near = [head for head,_,_ in made.parts()]
+    assert heads==['Metrics','Lists against popularity','For the first three users'] and near.startswith('Nearest to') # no batches, no vectors
 
 @pytest.mark.parametrize('named', [dict(n_epoch=3), dict(lr=1e-3), dict(wd=.1), dict(config={'l2': 1}), dict(n_factors=8), dict(bs=8)])
 @pytest.mark.parametrize('arch', [None, 'auto', 'AUTO'])

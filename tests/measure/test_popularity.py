@@ -196,7 +196,7 @@ def trained(tmp_path_factory):
     "(folder with a bundle trained in the shell, what the shell said)"
     d = tmp_path_factory.mktemp('popular')
     skewed().drop(columns='group').to_csv(d/'r.csv', index=False)
-    res = CliRunner().invoke(app, ['train', str(d/'r.csv'), '--out', str(d/'b'), '--epochs', '1', '--n-factors', '2'])
+    res = CliRunner().invoke(app, ['train', str(d/'r.csv'), '--out', str(d/'b'), '--arch', 'dotproductbias', '--epochs', '1', '--n-factors', '2'])
     assert res.exit_code==0, res.output
     return d,res.stdout
 
@@ -221,7 +221,7 @@ def test_the_report_shows_it(trained):
     assert '<th>popularity</th>' in page and 'popularity: 0.' in page and 'NaN' not in page
 
 def test_the_quick_start_shows_it(tmp_path):
-    df = run_quickstart(out=tmp_path/'r.html', epochs=1)['metrics'].set_index('metric')
+    df = run_quickstart(out=tmp_path/'r.html', arch='dotproductbias', epochs=1)['metrics'].set_index('metric')
     assert df.popularity.notna().to_dict()=={n: '@' in n for n in df.index}
     assert '<th>popularity</th>' in (tmp_path/'r.html').read_text(encoding='utf-8')
 
