@@ -21,6 +21,7 @@ from .core import UnknownIdError
 from .data.datasets import ml_100k,movie_night
 from .data.split import resolve_splits
 from .interpret import lists_part
+from .models.linear import ClosedForm
 from .models.parts import TwoPart
 from .tables import read_table,write_text
 from .train import bounds,metrics_frame,side_by_side,train_table
@@ -119,15 +120,14 @@ def _train_quickstart(data, ratings, expected, seed, arch=None, epochs=None):
         n_epoch=epochs,
         budget=None if arch else 10,
         seed=seed,
-        metrics=['rmse','mae','ndcg','recall'],
         fit=partial(_fit_aloud, f'{data}: {len(ratings):,} ratings'),
     )
-    dls = trained.learn.dls
-    if not dls.rated:
-        df = metrics_frame(trained.evaluation)
-        return trained,df[df.metric.str.contains('@')].reset_index(drop=True) # scores of clicks are no stars
+    ev = trained.evaluation
     if expected is not None: expected = expected[resolve_splits(ratings, seed=seed)[1]]
-    return trained,metrics_frame(trained.evaluation, bounds(dls, expected))
+    rated = 'rmse' in ev.summary and not isinstance(trained.learn.model, ClosedForm) # scores of those are no stars
+    df = metrics_frame(ev, bounds(trained.learn.dls, expected) if rated else None)
+    shown = ('rmse','mae','ndcg','recall') if rated else ('ndcg','recall')
+    return trained,df[df.metric.str.split('@| ', regex=True).str[0].isin(shown)].reset_index(drop=True)
 
 # %% ../nbs/70_report.ipynb #d7bf84e5
 def _near_parts(learn, item):
