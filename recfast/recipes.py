@@ -47,7 +47,7 @@ def _batch(
     shape:Shape,
 )->int: # rows
     "A batch size that a small table has, too"
-    return max(1, min(most, shape.n_rows//8))
+    return max(1, min(most, -(-shape.n_rows//8))) # rounded up: no batch of a few rows is left over
 
 # %% ../nbs/54_recipes.ipynb #bc922848
 def adapted(
