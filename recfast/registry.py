@@ -76,17 +76,18 @@ def _facts_of(name, f):
 # %% ../nbs/41_registry.ipynb #0ca4a123
 METRICS = {} # name -> `RegisteredMetric`
 
-def _name_is_ours(name):
-    "Is there a metric of recfast under this name?"
-    return name in METRICS and METRICS[name].f.__module__.startswith('recfast.')
-
 def _code(f): return getattr(getattr(f, '__code__', None), 'co_code', f)
 
+def _name_is_ours(name, f):
+    "Is there another metric of recfast under this name? The notebook that one stands in may run where it was imported"
+    if name not in METRICS or not METRICS[name].f.__module__.startswith('recfast.'): return False
+    return _code(f)!=_code(METRICS[name].f)
+
+# %% ../nbs/41_registry.ipynb #d0701a02
 def _register(name, f, lower=False, cheap=False):
     "`f`, which goes by `name` from now on"
     if not name or '@' in name: raise ValueError(f"a metric named {name!r}: expected a name without '@'")
-    if _name_is_ours(name) and not getattr(f, '__module__', '').startswith('recfast.'):
-        if _code(f)==_code(METRICS[name].f): return f # the notebook that it stands in, run where it was imported
+    if _name_is_ours(name, f) and not getattr(f, '__module__', '').startswith('recfast.'):
         raise ValueError(f"recfast has a metric {name!r} of its own: call yours something else")
     METRICS[name] = RegisteredMetric(f, _facts_of(name, f), lower, cheap)
     return f
