@@ -32,6 +32,7 @@ Modules:
 - `recfast.collab`: A `Learner` that recommends
 - `recfast.combined`: What answers for a model made of others: each part by its own scorer
 - `recfast.compare`: Several models on the same users, with intervals
+- `recfast.contest`: Several models on one table: each at its best, all measured once on the same rows
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should

@@ -451,3 +451,23 @@ def test_a_loss_and_batches_of_users_are_options(ratings, tmp_path):
     assert res.exit_code==0 and load_bundle(tmp_path/'b').info['loss']['name']=='SoftmaxLoss'
     res = run('train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'c'), '--arch', 'dotproduct', '--budget', '5')
     assert res.exit_code==2 and '--budget' in res.output
+
+# compare
+
+def test_models_are_compared_in_one_table_and_one_report(tmp_path):
+    rows = [(u,i,f'film {i}') for u in range(40) for i in 2*np.random.RandomState(u).choice(20, 10, replace=False)+u%2]
+    pd.DataFrame(rows, columns=['user_id','item_id','title']).to_csv(tmp_path/'r.csv', index=False)
+    page = tmp_path/'compare.html'
+    res = run('compare', str(tmp_path/'r.csv'), '--arch', 'itemknn,rp3beta', '--out', str(page), '-k', '5', '--split', 'last', '--budget', '600')
+    assert res.exit_code==0, res.output
+    assert all(o in res.output for o in ('ndcg@5','itemknn','rp3beta','popularity','Chosen','test rows'))
+    text = page.read_text(encoding='utf-8')
+    assert text.count('<svg')==1 and text.count('<table')==5 and 'film ' in text and 'src=' not in text and text.endswith('</html>')
+    assert all(f'<h2>{o}' in text for o in ('Lists beside popularity','Figures','For user 0','What was tried','Protocol'))
+
+@pytest.mark.parametrize('args,says', [(['--arch','netflix'], 'there are auto, popularity, ease'), (['--arch','ease,ease'], 'named twice'),
+    (['--item-name','film'], 'film'), (['--out','no/such/folder/c.html'], 'no/such/folder')])
+def test_what_cannot_be_compared_is_a_sentence(tmp_path, args, says):
+    synth_ratings(30, 20).to_csv(tmp_path/'r.csv', index=False)
+    res = run('compare', str(tmp_path/'r.csv'), *args)
+    assert res.exit_code==2 and says in ' '.join(res.output.split()) and 'Traceback' not in res.output
