@@ -45,6 +45,7 @@ def _tried(word, trials):
     def row(o): return word,o['model'],o['value'],o['seconds'],o['chosen'],o['note']
     return [row(o) for o in trials if o['part']=='ranker']
 
+# %% ../nbs/60_contest.ipynb #c0602b1x
 def _best(word, dls, budget, seed, step):
     "(a fitted learner or None, what was tried)"
     search = Search(dls, collab_learner, budget, seed)
@@ -66,6 +67,7 @@ def _auto(learn, step):
     step(1)
     return learn,_tried('auto', learn.choice.to_dict('records'))
 
+# %% ../nbs/60_contest.ipynb #c0602b1xa
 def _say(progress, word, at, n, share):
     "Where the work stands"
     if progress: progress(word, (at+share)/n)
@@ -96,7 +98,9 @@ class Contest:
     rows:tuple # `Interactions`: training, held out
     titles:dict # item id -> title, where the table has both
 
-    def __repr__(self): return '\n'.join([repr(self.comparison),*(f'left out: {k}, {v}' for k,v in self.left_out.items())])
+    def __repr__(self):
+        left = [f'left out: {k}, {v}' for k,v in self.left_out.items()]
+        return '\n'.join([repr(self.comparison),*left])
 
 # %% ../nbs/60_contest.ipynb #c0602b22
 def _titles(df, item_name):
@@ -111,6 +115,7 @@ def _evaluate(learners, rows, k, note):
     first = next(iter(learners), None)
     return {o: evaluate_recommender(m.model, *rows, baseline=o==first, **how) for o,m in learners.items()}
 
+# %% ../nbs/60_contest.ipynb #c0602b2x
 @delegates(table_learner)
 def contest(
     df:pd.DataFrame, # ratings or clicks, one a row; not changed
@@ -154,6 +159,7 @@ def _items_of(rows, user, titles):
     if df.shape[1]>2: df = df.sort_values(df.columns[2], ascending=False, kind='stable')
     return [titles.get(o, o) for o in df.iloc[:,1]]
 
+# %% ../nbs/60_contest.ipynb #c0602b3x
 @patch
 def lists(self:Contest,
     user, # a user id
@@ -183,6 +189,8 @@ def parts(self:Contest,
     said = [f'Left out: {k}, {v}.' for k,v in self.left_out.items()]
     table = c.with_popularity().round(4).rename_axis('model').reset_index()
     users = c.evaluations[c.table.index[0]].per_user.user_id[:n]
-    lists = [(f'For user {o}', 'A star marks what was held out and found.', self.lists(o)) for o in users]
-    found = [('Lists beside popularity', _FAIR, self.plot().figure), ('Figures', ' '.join(said), table)]
+    star = 'A star marks what was held out and found.'
+    lists = [(f'For user {o}', star, self.lists(o)) for o in users]
+    found = [('Lists beside popularity', _FAIR, self.plot().figure)]
+    found += [('Figures', ' '.join(said), table)]
     return [*found,*lists,('What was tried', '', self.tried.round(4)),('Protocol', c.protocol, None)]

@@ -122,6 +122,7 @@ def rankers(
 def _settings_text(settings):
     return ', '.join(f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k,v in settings.items())
 
+# %% ../nbs/54_recipes.ipynb #c0601a0x
 def _named(
     word:str, # of the model
     settings:list, # dicts
@@ -141,6 +142,7 @@ _SOLVED = dict(
 )
 _IALS = [{}, *(dict(alpha=.1, l2=o) for o in (.01,.03,.1))]
 
+# %% ../nbs/54_recipes.ipynb #c0601a0xa
 def _solved(word, shape):
     "Those of a model in closed form"
     arch = dict(spectral='spectralfilter').get(word, word)
@@ -152,6 +154,7 @@ def _ials(o):
     how = dict(loaders=dict(bs=1), fit=dict(n_epoch=10), seconds=.2+o.n_rows*2e-5)
     return _named('ials', _IALS, lambda name, config: Recipe(name, 'ials', config, 64, **how))
 
+# %% ../nbs/54_recipes.ipynb #c0601a0xaa
 def _by_decay(recipe, word, decays):
     "A recipe under several weight decays"
     def make(name, o): return recipe._replace(name=name, fit={**recipe.fit, **o})
@@ -171,6 +174,7 @@ def _drawn(word, arch, shape, n_epoch=5, loss=None, n_neg=4):
     seconds = n_epoch*shape.n_rows*1e-5
     return Recipe(word, arch, {}, 50, 'implicit', how, loss, fit, seconds)
 
+# %% ../nbs/54_recipes.ipynb #c0601a0xaaa
 def grid(
     word:str, # one of `words`
     shape:Shape, # of the training rows
