@@ -177,8 +177,8 @@ def lists(self:Contest,
     return out.fillna('')
 
 # %% ../nbs/60_contest.ipynb #c0602b36
-_FAIR = ("The settings of each model were chosen on a cut of the training rows, by NDCG@10; the best were trained on all "
-         "training rows and measured once on the rows held out.")
+_FAIR = ("The settings of each model were chosen on a cut of the training rows, by NDCG@10; the best were trained on "
+         "all training rows and measured once on the rows held out.")
 
 @patch
 def parts(self:Contest,
