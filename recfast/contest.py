@@ -22,7 +22,7 @@ from .core import NeedsMemoryError,RecfastError
 from .data.frames import as_frame
 from .evaluate import evaluate_recommender
 from .learner import collab_learner
-from .recipes import Recipe,grid,shape_of,words
+from .recipes import Recipe,grid,words
 from .train import ArgumentError,table_learner
 
 # %% ../nbs/60_contest.ipynb #c0602b08
@@ -49,7 +49,7 @@ def _tried(word, trials):
 def _best(word, dls, budget, seed, step):
     "(a fitted learner or None, what was tried)"
     search = Search(dls, collab_learner, budget, seed)
-    recipes = grid(word, shape_of(search.rows))
+    recipes = grid(word, search.shape)
     for at,recipe in enumerate(recipes):
         search.try_one('ranker', recipe)
         search.made.clear() # none of them is asked again
@@ -57,7 +57,7 @@ def _best(word, dls, budget, seed, step):
     left = [o for o in search.trials if not o['note'].startswith('skipped')]
     if not left: return None,_tried(word, search.trials)
     recipe = Recipe(**search.choice().recipe_of('ranker'))
-    learn = cook(recipe, search.rows, collab_learner, seed=seed, device=dls.device)
+    learn = cook(recipe, dls.interactions('train'), collab_learner, seed=seed, device=dls.device)
     return learn,_tried(word, search.trials)
 
 # %% ../nbs/60_contest.ipynb #c0602b14
