@@ -143,7 +143,7 @@ _SOLVED = dict(
 _IALS = [{}, *(dict(alpha=.1, l2=o) for o in (.01,.03,.1))]
 
 # %% ../nbs/54_recipes.ipynb #c0601a0xa
-def _solved(word, shape):
+def _solved_grid(word, shape):
     "Those of a model in closed form"
     arch = dict(spectral='spectralfilter').get(word, word)
     how = dict(loaders=dict(bs=1), seconds=.2+3e-11*shape.n_items**3*(word=='ease'))
@@ -180,7 +180,7 @@ def grid(
     shape:Shape, # of the training rows
 )->list: # of `Recipe`s
     "Settings of a model to choose among"
-    if word in _SOLVED: return _solved(word, shape)
+    if word in _SOLVED: return _solved_grid(word, shape)
     if word=='ials': return _ials(shape)
     if word=='softmax': return _by_decay(_even(_softmax(shape), shape), word, (.3,1.,3.))
     bpr = _drawn(word, 'dotproductbias', shape, 20, ('BPRLoss',{}), 1)
