@@ -154,7 +154,8 @@ class SolveModel(Callback):
 
     def before_train(self):
         rows = self.dls.interactions('train')
-        if getattr(self.model, 'by_epoch', False): self.model.solve(rows, 1)
+        alone = self.n_epoch==1 and offers(self.model, 'to_stop')
+        if getattr(self.model, 'by_epoch', False): self.model.solve(rows, None if alone else 1)
         elif not self.solved: self.model.solve(rows, self.n_epoch)
         self.solved = self.solving = True
         raise CancelTrainException

@@ -265,12 +265,12 @@ class ChooseModel(SolveModel):
         arch='auto', # or a `Choice` to follow
         budget:float=None, # seconds; None: 60
         y_range:tuple=None, # of a rater; None: a little more than the ratings span
-        n_factors:int=50, # in place of the recipes' own; 50, fastai's, counts as not named
+        n_factors:int=None, # in place of the recipes' own
     ):
         self.make,self.y_range = make,y_range
         self.found = arch if isinstance(arch, Choice) else None
         self.budget = 60 if budget is None else budget
-        self.named = {} if n_factors==50 else dict(n_factors=n_factors)
+        self.named = {} if n_factors is None else dict(n_factors=n_factors)
         self.given,self.rechoose = {},False
 
     def take(self,

@@ -172,7 +172,6 @@ MOVED = { # module -> {name: the module that has it now}
     'recfast.models.linear': {
         'EASE': 'recfast.models.ease',
         'IALS': 'recfast.models.ials',
-        'row_blocks': 'recfast.models.ials',
         'ItemKNN': 'recfast.models.knn',
         'bm25_weight': 'recfast.models.knn',
         'cosine_weight': 'recfast.models.knn',

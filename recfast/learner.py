@@ -41,6 +41,11 @@ def _network(dls, n_factors, emb_szs, layers, config):
     return EmbeddingNN(sizes, [n_factors] if layers is None else layers, **config)
 
 # %% ../nbs/58_learner.ipynb #d22f2e6d
+def _factors(arch):
+    "K where it is not named: None for an architecture that has a rule of its own, else 50"
+    own = inspect.signature(arch).parameters.get('n_factors')
+    return None if own is not None and own.default is None else 50
+
 def _model(dls, arch, n_factors, layers, config):
     "An `arch` called by keyword"
     if layers is not None: config['layers'] = layers
@@ -48,6 +53,7 @@ def _model(dls, arch, n_factors, layers, config):
     if by and 'by' in inspect.signature(arch).parameters: config.setdefault('by', by)
     ds = dls.train_ds
     config.setdefault('y_range', None)
+    if n_factors is None: n_factors = _factors(arch)
     settings = dict(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
     model = arch(**settings)
     if not hasattr(model, 'hyper'): vars(model)['made_with'] = settings # for a bundle
@@ -59,7 +65,7 @@ def _build(dls, arch, n_factors, emb_szs, layers, config, y_range):
     if isinstance(arch, nn.Module): return arch
     config = dict(config or {})
     if y_range is not None: config['y_range'] = y_range
-    if arch is EmbeddingNN: return _network(dls, n_factors, emb_szs, layers, config)
+    if arch is EmbeddingNN: return _network(dls, n_factors or 50, emb_szs, layers, config)
     if arch is not None: return _model(dls, arch, n_factors, layers, config)
     return _model(dls, DotProductBias, n_factors, None, {'y_range': config.get('y_range')})
 
@@ -169,7 +175,7 @@ def _around(model, dls, loss_func, seed, **kwargs):
 @delegates(Learner.__init__)
 def collab_learner(
     dls, # `CollabDataLoaders`
-    n_factors:int=50, # K, numbers per user and item
+    n_factors:int=None, # K, numbers per user and item; None: 50, or as many as the model itself takes
     use_nn:bool=False, # `EmbeddingNN` instead of a dot product, as in fastai
     emb_szs:dict=None, # {column: size} for `EmbeddingNN`; None: fastai's rule
     layers:list=None, # hidden sizes for `EmbeddingNN`; None: [n_factors]

@@ -48,6 +48,7 @@ HOOKS = dict(
     default_loss=Hook('-> a loss', 'what it is trained with when none is given'),
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
     by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),
+    to_stop=Hook('a bool', 'True: `solve(rows, None)`, of a fit of one epoch, goes on until hidden pairs say stop'),
     note=Hook('-> text', 'ends the protocol of its evaluations'),
 )
 

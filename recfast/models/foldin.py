@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/models.foldin.html.md"""
 
 # %% auto #0
 __all__ = ['UserPrior', 'linearize', 'most_probable', 'fold_in', 'score_vector', 'fold_in_steps', 'path_gradient', 'fit_biases',
-           'ColumnPrior', 'column_prior', 'fit_column']
+           'ColumnPrior', 'column_prior', 'fit_column', 'cg_rows', 'exact_rows']
 
 # %% ../../nbs/22_models.foldin.ipynb #d42a178f
 from typing import NamedTuple
@@ -288,3 +288,40 @@ def fit_column(
         v = prior.mean+prior.cov(t)
         if before-loss<1e-4*before: break
     return v
+
+# %% ../../nbs/22_models.foldin.ipynb #d3dc636e
+def cg_rows(
+    g, # [b,L,K] vectors of what each row met
+    d, # [b,K] above 0
+    y, # a number, or [b,L]
+    x, # [b,K] where it begins
+    steps:int, # of conjugate gradients
+    c=None, # [b,L] weights; None: 1
+): # [b,K]
+    "Towards the solutions of (g'cg + diag(d)) x = g'y, preconditioned by `d`; tensors or arrays"
+    einsum = np.einsum if isinstance(g, np.ndarray) else torch.einsum
+    dot = lambda a,b: einsum('bk,bk->b', a, b)[:,None]+1e-30
+    there = lambda p: einsum('blk,bk->bl', g, p) if c is None else c*einsum('blk,bk->bl', g, p)
+    back = lambda t: einsum('bl,blk->bk', t, g)
+    r = back(y-there(x))-d*x
+    p = z = r/d
+    rz = dot(r, z)
+    for left in reversed(range(steps)):
+        Ap = back(there(p))+d*p
+        a = rz/dot(p, Ap)
+        x = x+a*p
+        if not left: break
+        r = r-a*Ap
+        z = r/d
+        before = rz
+        rz = dot(r, z)
+        p = z+rz/before*p
+    return x
+
+# %% ../../nbs/22_models.foldin.ipynb #a0763aa0
+def exact_rows(g, d, y, c=None): # as `cg_rows`
+    "The same by a Cholesky decomposition"
+    A = (g if c is None else c.unsqueeze(2)*g).mT@g+torch.diag_embed(d)
+    L = torch.linalg.cholesky(A)
+    b = y*g.sum(1) if c is None else (y.unsqueeze(2)*g).sum(1)
+    return torch.cholesky_solve(b.unsqueeze(2), L).squeeze(2)

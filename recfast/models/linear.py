@@ -10,8 +10,8 @@ Docs: https://recfast.github.io/recfast/models.linear.html.md"""
 
 # %% auto #0
 __all__ = ['ClosedForm', 'Popularity', 'HistoryModel', 'gram_blocks', 'degrees', 'normalised', 'on_device', 'both_ways',
-           'eigenpairs', 'NeedsMemoryError', 'free_memory', 'need_memory', 'EASE', 'IALS', 'ItemKNN', 'bm25_weight',
-           'cosine_weight', 'row_blocks']
+           'eigenpairs', 'first_singular', 'row_blocks', 'int64', 'vectors_of', 'hide', 'ndcg', 'Hidden',
+           'NeedsMemoryError', 'free_memory', 'need_memory', 'EASE', 'IALS', 'ItemKNN', 'bm25_weight', 'cosine_weight']
 
 # %% ../../nbs/28_models.linear.ipynb #7494cd56
 import warnings
@@ -192,7 +192,121 @@ def eigenpairs(
     k = min(k, n)
     return l.flip(0)[:k].clamp(0, 1),Q@W.flip(1)[:,:k]
 
+# %% ../../nbs/28_models.linear.ipynb #a0fb5a22
+def first_singular(
+    csr, # [U,I] who met what
+    rows:torch.Tensor, # [U] what multiplies `l2` in a row
+    cols:torch.Tensor, # [I] what multiplies it in a column
+)->float:
+    "The first singular value of `csr` over the roots of `rows` and `cols`"
+    roots = [diags(o.double().cpu().clamp(min=1e-9).numpy()**-.5) for o in (rows,cols)]
+    R = (roots[0]@csr@roots[1]).tocsr()
+    size = max(np.linalg.norm(R.data), 1e-9)
+    l,_ = eigenpairs((R/size).astype(np.float32), 1, device=rows.device)
+    return max(float(size)*l.item()**.5, 1e-6)
+
+# %% ../../nbs/28_models.linear.ipynb #71af9250
+def row_blocks(
+    csr, # [R,C] sparse matrix
+    cells:int, # stored cells in a block, about
+    weighed:bool=False, # give what is stored too
+): # list of (rows [b], columns [b,L], 0 where a row has ended, and the numbers stored [b,L])
+    "Non-empty rows in blocks of about equal length"
+    n = np.diff(csr.indptr)
+    order = np.argsort(n, kind='stable')
+    order = order[n[order]>0]
+    blocks = []
+    at = 0
+    while at<len(order):
+        at_most = max(1, cells//n[order[at]])
+        rows = order[at:at+at_most]
+        rows = rows[:_that_fit(n[rows], cells)]
+        blocks.append(_filled_rows(csr, rows)[:3 if weighed else 2])
+        at += len(rows)
+    return blocks
+
+# %% ../../nbs/28_models.linear.ipynb #986fb9fe
+def _that_fit(n, cells):
+    "How many rows of rising lengths `n` go together"
+    filled_up = n*np.arange(1, len(n)+1)
+    shortest = n[0]
+    alike = n<=max(shortest*1.15, shortest+1)
+    n_fit = ((filled_up<=cells) & alike).sum()
+    return max(1, n_fit)
+
+# %% ../../nbs/28_models.linear.ipynb #1a670aac
+def _filled_rows(csr, rows):
+    "(`rows` [b], their columns [b,L], 0 where a row has ended, what is stored [b,L])"
+    start = csr.indptr[rows][:,None]
+    stop = csr.indptr[rows+1][:,None]
+    longest = (stop-start).max()
+    at = start+np.arange(longest)
+    there = at.clip(max=csr.nnz-1)
+    cols = np.where(at<stop, csr.indices[there], 0)
+    return int64(rows),int64(cols),torch.from_numpy(csr.data[there])
+
+def int64(
+    a, # numbers, an array
+)->torch.Tensor: # the same, int64
+    "As rows of a table are asked for"
+    return torch.from_numpy(a.astype(np.int64))
+
+# %% ../../nbs/28_models.linear.ipynb #166d7920
+def vectors_of(Y, cols): # [R,K], [b,L]
+    "[b,L,K] rows of `Y`"
+    if isinstance(Y, np.ndarray): return Y.take(cols, 0)
+    return Y.index_select(0, cols.view(-1)).view(*cols.shape, -1)
+
+# %% ../../nbs/28_models.linear.ipynb #c1a39da3
+def hide(
+    csr, # [U,I] sparse matrix
+    seed:int=0, # which
+    share:float=0.2, # of the cells
+)->tuple: # (the rest, the hidden), [U,I] sparse
+    "Hide some cells"
+    hidden = np.random.default_rng(seed).random(csr.nnz)<share
+    parts = []
+    for here in (~hidden,hidden):
+        m = csr.copy()
+        m.data = np.where(here, m.data, 0)
+        m.eliminate_zeros()
+        parts.append(m)
+    return tuple(parts)
+
+# %% ../../nbs/28_models.linear.ipynb #875637da
+def ndcg(
+    scores:torch.Tensor, # [B,I], -inf for what is no candidate
+    hidden:np.ndarray, # [B,I] bool, what is to be found
+)->float: # mean over the B
+    "NDCG@10 with the ideal list over min(10, hidden)"
+    top = scores.topk(min(10, scores.shape[1]), dim=1).indices.cpu().numpy()
+    found = np.take_along_axis(hidden, top, 1)
+    gain = 1/np.log2(np.arange(top.shape[1])+2)
+    ideal = gain.cumsum()[np.minimum(hidden.sum(1), len(gain))-1]
+    return float((found@gain/ideal).mean())
+
+# %% ../../nbs/28_models.linear.ipynb #593b6d39
+class Hidden:
+    "Pairs hidden from a model, and the `users` [B] who are asked for them"
+    def __init__(self,
+        csr, # [U,I] sparse matrix
+        seed:int=0, # which
+        share:float=0.2, # of the cells
+        n:int=2000, # users at most
+    ):
+        self.rest,hidden = hide(csr, seed, share)
+        some = np.flatnonzero((self.rest.getnnz(1)>0)&(hidden.getnnz(1)>0))
+        some = np.random.default_rng(seed).permutation(some)[:min(n, max(1, 2**24//csr.shape[1]))]
+        self.hidden,self.users = hidden[some].toarray()>0,torch.from_numpy(some)
+        self.never = torch.from_numpy((self.rest[some].toarray()>0)|(self.rest.getnnz(0)==0))
+
+    def found(self,
+        scores:torch.Tensor, # [B,I] of `users`
+    )->float: # NDCG@10
+        "How well the hidden pairs are found"
+        return ndcg(scores.masked_fill(self.never.to(scores.device), -torch.inf), self.hidden)
+
 # %% ../../nbs/28_models.linear.ipynb #bd4eab4d
 _all_ = ['NeedsMemoryError', 'free_memory', 'need_memory',
-         'EASE', 'IALS', 'ItemKNN', 'bm25_weight', 'cosine_weight', 'row_blocks'] # moved; still offered here
+         'EASE', 'IALS', 'ItemKNN', 'bm25_weight', 'cosine_weight'] # moved; still offered here
 __getattr__ = offer(__name__)

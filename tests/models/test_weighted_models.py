@@ -115,7 +115,7 @@ def ials_loss(P, Q, X, there, alpha, l2, nu):
 def test_ials_of_weights_is_at_the_minimum_of_its_formula(how, nu, cg_steps):
     dls = clicks(**how)
     X,there = dense(dls.train_ds)
-    model = solved(IALS, dls, 3, nu=nu, cg_steps=cg_steps, l2=.05)
+    model = solved(IALS, dls, 3, nu=nu, cg_steps=cg_steps, l2=.05, alpha=.1)
     P,Q = (o.double().requires_grad_() for o in (model.user_factors,model.item_factors))
     loss = ials_loss(P, Q, X, there, .1, .05, nu)
     assert model.loss(dls.train_ds)==pytest.approx(loss.item(), rel=1e-5)
