@@ -76,7 +76,9 @@ def _facts_of(name, f):
 # %% ../nbs/41_registry.ipynb #0ca4a123
 METRICS = {} # name -> `RegisteredMetric`
 
-def _code(f): return getattr(getattr(f, '__code__', None), 'co_code', f)
+def _code(f): # what it is called and reads; bytes differ between a module and a notebook
+    code = getattr(f, '__code__', None)
+    return code and (code.co_name,code.co_varnames,code.co_names)
 
 def _name_is_ours(name, f):
     "Is there another metric of recfast under this name? The notebook that one stands in may run where it was imported"
