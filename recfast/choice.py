@@ -275,11 +275,11 @@ class ChooseModel(SolveModel):
 
     def take(self,
         rechoose:bool, # search again?
-        given:dict, # lr, wd as they were named in a fit
+        given:dict, # lr (lr_max), wd as they were named in a fit
     ):
         "What a fit says, before it begins"
         self.rechoose = self.rechoose or rechoose
-        self.given.update(given)
+        self.given.update({k.removesuffix('_max'): v for k,v in given.items()})
 
     def before_train(self):
         if not self.solved: self.choose()

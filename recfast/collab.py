@@ -119,7 +119,7 @@ def fit_one_cycle(self:CollabLearner,
     **kwargs # of `Learner.fit_one_cycle`
 ):
     "fastai's one-cycle fit"
-    self._note_unused(rechoose, lr=lr_max)
+    self._note_unused(rechoose, lr_max=lr_max)
     with self._fast_is(fast): Learner.fit_one_cycle(self, n_epoch, lr_max, *args, **kwargs)
 
 # %% ../nbs/56_collab.ipynb #27466844

@@ -23,7 +23,7 @@ from recfast.models.knn import ItemKNN
 from recfast.models.sequence import SASRec
 
 pytestmark = pytest.mark.filterwarnings('ignore')
-FILMS = movie_night().query('user_id<=150').reset_index(drop=True)
+FILMS = movie_night(version=1).query('user_id<=150').reset_index(drop=True)
 LIKED = FILMS[FILMS.rating>=4].reset_index(drop=True)
 
 def clicks(**kwargs): return CollabDataLoaders.implicit_from_df(LIKED, **{'item_name': 'title', 'seed': 0, 'bs': 256, 'n_neg': 0, **kwargs})
