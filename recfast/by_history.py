@@ -64,7 +64,9 @@ class People(Interactions):
         "As of the training rows, in which some of them may be"
         known = self.of.user_vocab.encode(self.user_vocab.index, 'zero')
         users = np.append(0, known)[test.rows_of('user')]
-        return self.of.leaks(Interactions(users, test.items, None, test.times, self.of.classes))
+        moved = test[:]
+        moved.users,moved.classes = torch.from_numpy(users),self.of.classes
+        return self.of.leaks(moved)
 
 # %% ../nbs/51_by_history.ipynb #0198b0ed
 def told_people(

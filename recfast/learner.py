@@ -78,7 +78,7 @@ def _class_to_pass(name):
     if near:
         cls = known[near[0]]
         hint = f"Pass arch={cls.__name__}, from {cls.__module__}."
-    return f"arch={name!r} is text, expected a class, or 'auto' for a choice on held-out rows. {hint}"
+    return f"arch={name!r} is text, expected a class. {hint} 'auto' is the one word: a choice on held-out rows."
 
 def _loaders_to_build(dls):
     "The message for loaders that hold no table"

@@ -37,7 +37,7 @@ class IALS(ClosedForm):
         _check_settings(l2, alpha, cg_steps)
         k = default_factors(n_users, n_items) if n_factors is None else n_factors
         tables = {f'{side}_factors': _small(n, k) for side,n in dict(user=n_users, item=n_items).items()}
-        super().__init__(n_users, n_items, **tables, found=torch.full((2,), torch.nan))
+        super().__init__(n_users, n_items, **tables, found=torch.zeros(2))
         getattr(self, 'hyper', {})['n_factors'] = k # a bundle makes the model again
         self.l2,self.alpha = l2,alpha
         self.nu,self.cg_steps = nu,cg_steps

@@ -120,7 +120,7 @@ def default_loss(self:MultVAE): return MultVAELoss()
 @patch
 def attach(self:MultVAELoss, model, dls):
     "Take the model whose distances are read; raises `TypeError` for one that has none"
-    if not hasattr(model, 'kl'): raise TypeError(f"MultVAELoss is for MultVAE, got a {type(model).__name__}")
+    if not isinstance(model, MultVAE): raise TypeError(f"MultVAELoss is for MultVAE, got a {type(model).__name__}")
     MultinomialLoss.attach(self, model, dls)
     self.model,self.n_batches = model,len(dls.train)
 
@@ -131,7 +131,7 @@ def __call__(self:MultVAELoss,
     y:torch.Tensor, # [B,I] clicks, NaN where there are none
 ):
     "The loss of a batch; raises `RecfastError` for one that the model has not just scored"
-    kl = getattr(self.model, 'kl', None)
+    kl = None if self.model is None else vars(self.model).get('kl')
     if kl is None or len(kl)!=len(out):
         raise RecfastError("MultVAELoss does not know the clouds of this batch: call loss.attach(model, dls), as "
                            "collab_learner does, and score the batch first")

@@ -37,7 +37,7 @@ res = {}
 for name in sys.argv[1:]:
     rec,caps = load_bundle(name),MODELS[name][1]
     out = dict(top=rec.recommend([1,2,3], k=5), pred=pd.DataFrame(dict(score=rec.predict([1,2,3], [4,5,6]))))
-    if caps['history']: out['new'] = rec.recommend(history={4: 5, 7: 4}, k=5)
+    if caps['history']: out['new'] = rec.recommend(history=[4,7] if rec.train.rating_range in (None,(1,1)) else {4: 5, 7: 4}, k=5)
     if caps['similar_items']: out['near'] = rec.similar_items([4,5], k=3)
     res[name] = {k: v.to_dict('list') for k,v in out.items()}
 print(json.dumps(res))
@@ -45,7 +45,7 @@ print(json.dumps(res))
 
 def answers(learn, caps):
     out = dict(top=learn.recommend([1,2,3], k=5), pred=pd.DataFrame(dict(score=learn.predict([1,2,3], [4,5,6]))))
-    if caps['history']: out['new'] = learn.recommend(history={4: 5, 7: 4}, k=5)
+    if caps['history']: out['new'] = learn.recommend(history=[4,7] if learn.dls.interactions('train').rating_range in (None,(1,1)) else {4: 5, 7: 4}, k=5)
     if caps['similar_items']: out['near'] = learn.similar_items([4,5], k=3)
     return out
 

@@ -310,7 +310,7 @@ def test_12_a_keyword_like_no_other_is_refused_all_the_same():
 def test_12_use_nn_together_with_arch():
     with pytest.raises(TypeError, match='use_nn=True or arch='): learner(use_nn=True, arch=DotProductBias)
 
-@pytest.mark.parametrize('name,says', [('ease', 'Pass arch=EASE, from recfast.models.linear'), ('DotProductBais', 'Pass arch=DotProductBias, from recfast.models.dot'),
+@pytest.mark.parametrize('name,says', [('ease', 'Pass arch=EASE, from recfast.models.ease'), ('DotProductBais', 'Pass arch=DotProductBias, from recfast.models.dot'),
                                        ('xgboost', 'Registered are .*DotProductBias.*EASE')])
 def test_a_name_where_a_class_is_expected(name, says):
     with pytest.raises(TypeError, match=f"arch='{name}' is text, expected a class. {says}"): learner(arch=name)

@@ -376,7 +376,7 @@ def test_explanations_add_up_by_weight(arch, tmp_path):
 def test_explanations_of_ials_go_by_weight(tmp_path):
     "The row of who is asked about, solved for densely, with what their rows weigh"
     dls = clicks(event_name='kind', event_weights=dict(view=1, cart=3, buy=8))
-    learn = fit(collab_learner(dls, 4, arch=IALS, config=dict(cg_steps=None, l2=.05)), 3)
+    learn = fit(collab_learner(dls, 4, arch=IALS, config=dict(cg_steps=None, l2=.05, alpha=.1)), 3)
     learn.save_bundle(tmp_path/'b')
     user,(X,there) = LOG.user_id[0],dense(dls.train_ds)
     row,Q = int(dls.train_ds.user_vocab.encode([user])[0]),learn.model.item_factors.double()
