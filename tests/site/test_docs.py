@@ -183,7 +183,7 @@ def test_the_docstrings_and_llms_txt_point_to_pages_that_are_there(site):
 
 @pytest.mark.parametrize('md,want', [
     ('see [models](23_models.dot.ipynb#dotproduct)', 'see [models](models.dot.ipynb#dotproduct)'),
-    (f'[`EASE`]({URL}models.linear.html#ease)', '[`EASE`](page:models.linear.html#ease)'),
+    (f'[`EASE`]({URL}models.ease.html#ease)', '[`EASE`](page:models.ease.html#ease)'),
     (f'[`_put`]({URL}bundle.html#_put)', '`_put`'), # private: it has no entry
     (f'[`recommend`]({URL}cli.html#recommend)', '[`recommend`](page:recommend.html#recommender.recommend)'), # the verb, not the command
     ('[`solve`](https://docs.fast.ai/vision.augment.html#solve)', '`solve`'), # of another trade
@@ -205,7 +205,7 @@ def test_no_page_shows_what_only_its_author_saw(site):
 
 def test_names_lead_to_where_they_are_described(site):
     text = ''.join((site/f'{o}.html').read_text(encoding='utf-8') for o in ('start','guide.model','guide.service','callbacks','bundle','export'))
-    for o in ('models.linear.html#ease','models.autorec.html#autorec','recommend.html#recommender.recommend','collab.html#collablearner.evaluate',
+    for o in ('models.ease.html#ease','models.autorec.html#autorec','recommend.html#recommender.recommend','collab.html#collablearner.evaluate',
               'https://docs.fast.ai/learner.html#learner','https://pytorch.org/docs/'): assert f'href="{o}' in text, o
 
 # Start and tutorials
