@@ -103,7 +103,9 @@ def _answered_by(role, *names):
     "Verbs of `TwoPartRecommender` that hand over to a part"
     for name in names:
         def verb(self, *args, _name=name, **kwargs): return getattr(getattr(self, role), _name)(*args, **kwargs)
-        setattr(TwoPartRecommender, name, wraps(getattr(Recommender, name))(verb))
+        verb = wraps(getattr(Recommender, name))(verb)
+        verb.__doc__ = None # `inspect.getdoc` finds that of `Recommender`
+        setattr(TwoPartRecommender, name, verb)
 
 _answered_by('rates', 'predict', 'fill_wide')
 _answered_by('ranks', 'lists', 'similar_items', 'explain', 'score_users', 'score_history', 'mean_scores',
