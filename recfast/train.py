@@ -33,6 +33,7 @@ from .learner import collab_learner
 from .losses import BCE,BPRLoss,ClassLoss,CosineContrastiveLoss,SampledSoftmaxLoss,SoftmaxLoss
 from .models.base import offers
 from .models.zoo import MODELS
+from .recipes import rating_span
 from .rank_losses import WARPLoss
 
 # %% ../nbs/59_train.ipynb #c3a83250
@@ -84,10 +85,7 @@ def _note_stars(df, cls, columns, config, threshold):
 def _guess_range(df, rating, reads):
     "A little more than the ratings span; None where there are none, or all are the same"
     if rating is None or reads=='sequences': return None
-    low,high = float(df[rating].min()),float(df[rating].max())
-    if low==high: return None
-    span = high-low
-    return low-span/4,high+span/8
+    return rating_span(float(df[rating].min()), float(df[rating].max()))
 
 # %% ../nbs/59_train.ipynb #617542b2
 def _held_out(split, time, valid_pct):
