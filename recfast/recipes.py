@@ -60,11 +60,12 @@ def adapted(
     wd:float=None, # weight decay; None: the recipe's
 )->tuple: # (the recipe with these, names of those that it has)
     "A recipe with what the caller named"
-    trained = 'lr_max' in recipe.fit
-    used = [k for k,v in dict(lr=lr, wd=wd).items() if trained and v is not None]
-    fit = {**recipe.fit, **{dict(lr='lr_max').get(k, k): dict(lr=lr, wd=wd)[k] for k in used}}
-    if n_factors is None or recipe.n_factors is None: return recipe._replace(fit=fit),set(used)
-    return recipe._replace(fit=fit, n_factors=n_factors),{*used,'n_factors'}
+    given = dict(lr_max=lr, wd=wd) if 'lr_max' in recipe.fit else {}
+    given = {k: v for k,v in given.items() if v is not None}
+    used = {k.removesuffix('_max') for k in given}
+    new = recipe._replace(fit={**recipe.fit, **given})
+    if n_factors is None or recipe.n_factors is None: return new,used
+    return new._replace(n_factors=n_factors),{*used,'n_factors'}
 
 # %% ../nbs/54_recipes.ipynb #6734ca56
 def rating_span(

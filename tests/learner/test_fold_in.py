@@ -10,6 +10,7 @@ from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat, FocalLoss
 from fastapi.testclient import TestClient
 from torch import nn
 
+from helpers import taste_clicks
 from recfast.bundle import _signed, load_bundle
 from recfast.choices import nodes
 from recfast.core import RatingsError
@@ -38,14 +39,7 @@ CASES = {'bpr': (BPRLoss(),4,{}), 'bpr by popularity': (BPRLoss(),4,dict(alpha=.
 NETS = 'bpr of a network','softmax of a network'
 every_case = pytest.mark.parametrize('case', CASES)
 
-def clicks(n_users=300, n_items=80, n=14, seed=0):
-    "Choices by four tastes and popularity"
-    rs = np.random.RandomState(seed)
-    logits = 1.2*rs.randn(n_users, 4)@rs.randn(4, n_items) + .7*rs.randn(n_items)
-    picks = (logits+rs.gumbel(size=logits.shape)).argsort(1)[:,-n:]
-    return pd.DataFrame(dict(user_id=np.repeat(np.arange(1, n_users+1), n), item_id=picks.ravel()+1)).sample(frac=1, random_state=0)
-
-DF = clicks()
+DF = taste_clicks(300, 80, 14)
 NEW = DF.user_id>240  # sixty people; of each, seven clicks are told and seven are to be found
 TOLD = NEW & (DF.groupby('user_id').cumcount()<7)
 GIVEN,WANTED = ({u: g.item_id.tolist() for u,g in DF[o].groupby('user_id')} for o in (TOLD,NEW&~TOLD))

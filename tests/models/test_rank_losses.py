@@ -1,12 +1,11 @@
 "WARP in batches: its weights, its gradients, somebody new under it, and bundles"
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers import fit_one_cycle
+from helpers import fit_one_cycle, taste_clicks
 from recfast.bundle import load_bundle
 from recfast.core import RatingsError, RecfastError
 from recfast.data.loaders import CollabDataLoaders
@@ -23,14 +22,7 @@ def known(n_others=100, **kwargs):
 
 def harmonic(n): return sum(1/k for k in range(1, n+1))
 
-def clicks(n_users=200, n_items=60, n=12, seed=0):
-    "Choices by four tastes and popularity"
-    rs = np.random.RandomState(seed)
-    logits = 1.2*rs.randn(n_users, 4)@rs.randn(4, n_items) + .7*rs.randn(n_items)
-    picks = (logits+rs.gumbel(size=logits.shape)).argsort(1)[:,-n:]
-    return pd.DataFrame(dict(user_id=np.repeat(np.arange(1, n_users+1), n), item_id=picks.ravel()+1)).sample(frac=1, random_state=0)
-
-DF = clicks()
+DF = taste_clicks()
 
 def ranker(n_epoch=6, fast=None, **kwargs):
     dls = CollabDataLoaders.implicit_from_df(DF, n_neg=8, bs=128, seed=1, valid_pct=0)
