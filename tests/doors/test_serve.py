@@ -290,7 +290,8 @@ def test_a_client_that_leaves_hurts_nobody(url, rec):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name=='nt', reason='signals of POSIX')
 def test_it_listens_on_this_machine_only_and_a_stop_answers_who_asked_before(bundle, rec):
-    given = [[str(o)] for o in rec.items.index[:300]]
+    known = [str(o) for o in rec.items.index]
+    given = [known[j%100:j%100+100] for j in range(600)] # seconds of work, so that all three are still asked when the stop comes
     with process_server(bundle) as (proc,at), ThreadPoolExecutor(3) as ex:
         with socket.socket() as s: s.bind(('127.0.0.2', int(at.rsplit(':', 1)[1]))) # the port is free on any other address
         asked = [ex.submit(httpx.post, f'{at}/recommend', json=dict(history=given, k=50+j), timeout=60) for j in range(3)]
