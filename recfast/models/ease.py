@@ -30,7 +30,8 @@ def relative(
     return np.where(there, n/n[there].mean(), 1)
 
 # %% ../../nbs/29_models.ease.ipynb #c067c1eb
-POWERS = dict(user_power=0., ridge_power=0., item_power=0.) # where no setting is named
+POWERS = dict(user_power=.5, ridge_power=0., item_power=.1) # where `l2` is not named
+_PER_ITEM = 10 # times the mean sum of squares of a user's row: `l2` where it is not named
 
 @register(reads='histories', bias=False, paper='Steck, 2019')
 class EASE(HistoryModel):
@@ -59,19 +60,25 @@ class EASE(HistoryModel):
 # %% ../../nbs/29_models.ease.ipynb #5fe1a834
 @patch
 def settings(self:EASE,
-    csr, # [U,I] who met what
+    X, # [U,I] what is solved for
 )->dict: # l2 and the three powers
     "What `solve` uses on these rows"
-    powers = dict.fromkeys(POWERS, 0.) if self.l2 is not None else POWERS
-    named = {k: getattr(self, k) for k in ('l2',*powers)}
-    return {'l2': 500., **powers, **{k: v for k,v in named.items() if v is not None}}
+    named = {k: getattr(self, k) for k in ('l2',*POWERS)}
+    default = dict.fromkeys(POWERS, 0.)
+    if self.l2 is None: default = {'l2': _PER_ITEM*max(_mean_square(X), 1.), **POWERS}
+    return {**default, **{k: v for k,v in named.items() if v is not None}}
+
+def _mean_square(X):
+    "The sum of squares of a row, in the mean of those that are not empty"
+    n_users = (X.getnnz(1)>0).sum()
+    return float(np.square(X.data, dtype=np.float64).sum())/max(n_users, 1)
 
 # %% ../../nbs/29_models.ease.ipynb #2c64b33f
 @patch
 def _terms(self:EASE, interactions):
     "(rows, users weighted; the ridge of each item; what its scores are divided by)"
     met = interactions.csr('weights' if interactions.weights is not None else False)
-    o = self.settings(met)
+    o = self.settings(self._seen)
     of_item = relative(met, 0)
     w = relative(met, 1)**(-o['user_power']/2)
     return diags(w)@self._seen,o['l2']*of_item**o['ridge_power'],of_item**o['item_power']
