@@ -2,6 +2,7 @@
 import warnings
 from common import RESULTS, Timer, arguments, machine, versions, write_json
 
+MORE = 'softmax','ease','ials','rp3beta','itemknn','slim','spectral'
 DATA = 'movie-night','sparse','ml-100k','movietweetings','beauty','ml-1m'
 
 def sparse(n_users=8000, n_items=5000, k=12, n_rows=60_000, seed=0):
@@ -40,16 +41,18 @@ def measure(model, part, dls):
     return evaluate_recommender(model, train, valid, k=10, metrics=[METRIC[part]], rated=part=='rater', progress=False, baseline=False)[METRIC[part]]
 
 def rows(learn, seed):
-    "Every recipe on all of train, measured on the held-out rows"
+    "Every recipe, and settings of further models, on all of train, measured on the held-out rows"
     from recfast.all import collab_learner
     from recfast.choice import cook
-    from recfast.recipes import rankers, raters, rating_span, shape_of
+    from recfast.recipes import grid, rankers, raters, rating_span, shape_of
     train = learn.dls.interactions('train')
     shape = shape_of(train)
     todo = [('ranker',o) for o in rankers(shape)]+[('rater',o) for o in raters(shape)]*learn.dls.rated
+    more = [o for word in MORE for o in grid(word, shape) if o.name not in {r.name for _,r in todo} and o.seconds<120]
+    todo += [('ranker',o) for o in more]
     found = []
     for part,recipe in todo:
-        with Timer() as t: made = cook(recipe, train, collab_learner, y_range=rating_span(train), seed=seed)
+        with Timer() as t: made = cook(recipe, train, collab_learner, y_range=rating_span(*(train.rating_range or (0,0))), seed=seed)
         found.append(dict(part=part, model=recipe.name, value=float(measure(made.model, part, learn.dls)), seconds=round(t.seconds, 2), cpu_seconds=round(t.cpu_seconds, 2), expected=round(recipe.seconds, 2)))
         print('   ', found[-1], flush=True)
     return found

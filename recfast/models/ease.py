@@ -65,7 +65,7 @@ def settings(self:EASE,
     "What `solve` uses on these rows"
     named = {k: getattr(self, k) for k in ('l2',*POWERS)}
     default = dict.fromkeys(POWERS, 0.)
-    if self.l2 is None: default = {'l2': _PER_ITEM*max(_mean_square(X), 1.), **POWERS}
+    if self.l2 is None: default = {'l2': _PER_ITEM*(_mean_square(X) or 1.), **POWERS}
     return {**default, **{k: v for k,v in named.items() if v is not None}}
 
 def _mean_square(X):
