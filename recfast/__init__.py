@@ -5,16 +5,16 @@ recfast trains recommenders in fastai's manner (`dls`, `Learner`, `fit_one_cycle
 ```python
 from recfast.all import *
 ratings = movie_night() # or your own frame: user_id, item_id, rating, timestamp (other names by user_name= ...)
-dls = CollabDataLoaders.from_df(ratings, item_name='title', bs=64, valid_pct=0.2, seed=42)
-learn = collab_learner(dls, n_factors=50, y_range=(0, 5.5))
-learn.fit_one_cycle(5, 5e-3, wd=0.1)
+dls = CollabDataLoaders.from_df(ratings, item_name='title', valid_pct=0.2, seed=42)
+learn = collab_learner(dls, arch='auto', budget=10) # chooses models; collab_learner(dls, 50, y_range=(0, 5.5)) is fastai's
+learn.fit(1)                             # fit_one_cycle(5, 5e-3, wd=0.1) for a model that is named
 learn.evaluate(k=10)                     # metrics, with the protocol they were measured under
 learn.recommend([196, 22], k=10)         # user_id, item_id, score, rank; history={item: rating} for somebody new
 rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers without data or training code
 ```
 
 - Data: `CollabDataLoaders.from_df`, `from_csv`, `from_parquet`, `from_wide` (ratings), `implicit_from_df` (clicks), `rows_from_df` (AutoRec), `sequences_from_df` (next item). `splits=` takes a pair of position lists: `user_split`, `item_split`, `leave_last_out`, `global_time_split`, `k_fold`.
-- Models: `collab_learner(dls, arch=)` with `DotProductBias` (default), `DotProduct`, `EmbeddingNN`, `GMF`, `MLP`, `NeuMF`, `AutoRec`, `NextItem`, `SASRec`; solved, by `fit(1)`: `Popularity`, `ItemKNN`, `EASE`, `IALS`; or any `Module` with `forward(x)`, `x:[B,2]`.
+- Models: `collab_learner(dls, arch='auto')` tries what suits the table (`learn.choice`) and keeps a rater and a ranker; `arch=` names one: `DotProductBias` (default), `DotProduct`, `EmbeddingNN`, `GMF`, `MLP`, `NeuMF`, `AutoRec`, `NextItem`, `SASRec`; solved, by `fit(1)`: `Popularity`, `ItemKNN`, `EASE`, `IALS`; or any `Module` with `forward(x)`, `x:[B,2]`.
 - Losses: `loss_func=BPRLoss()`, `SoftmaxLoss()`, `BCE()` ... To rank well, train on what was chosen, not on stars.
 - Verbs of a learner: `recommend`, `predict`, `similar_items`, `explain`, `evaluate`, `item_bias`, `item_factors`, `plot_factors`, `plot_bias`, `fill_wide`, `save_bundle`, `export_onnx`. Beside them: `compare`, `tune`, `mmr`, `calibrate`, `blend`.
 - From a shell: `recfast quickstart | train | evaluate | recommend | similar | info | export | serve`.

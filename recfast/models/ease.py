@@ -31,7 +31,7 @@ def relative(
 
 # %% ../../nbs/29_models.ease.ipynb #c067c1eb
 POWERS = dict(user_power=.5, ridge_power=0., item_power=.1) # where `l2` is not named
-_PER_ITEM = 10 # times the mean sum of squares of a user's row: `l2` where it is not named
+_RIDGE = 8 # times the mean of the diagonal of X'X: `l2` where it is not named
 
 @register(reads='histories', bias=False, paper='Steck, 2019')
 class EASE(HistoryModel):
@@ -65,13 +65,13 @@ def settings(self:EASE,
     "What `solve` uses on these rows"
     named = {k: getattr(self, k) for k in ('l2',*POWERS)}
     default = dict.fromkeys(POWERS, 0.)
-    if self.l2 is None: default = {'l2': _PER_ITEM*(_mean_square(X) or 1.), **POWERS}
+    if self.l2 is None: default = {'l2': _RIDGE*(_mean_diagonal(X) or 1.), **POWERS}
     return {**default, **{k: v for k,v in named.items() if v is not None}}
 
-def _mean_square(X):
-    "The sum of squares of a row, in the mean of those that are not empty"
-    n_users = (X.getnnz(1)>0).sum()
-    return float(np.square(X.data, dtype=np.float64).sum())/max(n_users, 1)
+def _mean_diagonal(X):
+    "Of X'X, over the columns that are not empty"
+    n_items = (X.getnnz(0)>0).sum()
+    return float(np.square(X.data, dtype=np.float64).sum())/max(n_items, 1)
 
 # %% ../../nbs/29_models.ease.ipynb #2c64b33f
 @patch

@@ -151,10 +151,10 @@ def test_the_settings_of_an_earlier_bundle_are_the_published_model():
     assert model.settings(table(60, 25).csr())==dict(l2=500., user_power=0., ridge_power=0., item_power=0.)
 
 @pytest.mark.parametrize('times', [1, 3])
-def test_the_ridge_follows_the_squares_of_a_row(times):
+def test_the_ridge_follows_the_squares_of_a_column(times):
     X = table(60, 25).csr().astype(np.float64)*times
     found = EASE(61, 26).settings(X)
-    assert found==dict(l2=pytest.approx(10*times**2*X.getnnz()/(X.getnnz(1)>0).sum()), user_power=.5, ridge_power=0., item_power=.1)
+    assert found==dict(l2=pytest.approx(8*times**2*X.getnnz()/(X.getnnz(0)>0).sum()), user_power=.5, ridge_power=0., item_power=.1)
 
 @pytest.mark.parametrize('named,powers', [(dict(l2=3.), (0,0,0)), (dict(l2=3., user_power=.2), (.2,0,0)), (dict(item_power=0.), (.5,0,0)), (dict(ridge_power=.3), (.5,.3,.1))])
 def test_whoever_names_the_ridge_has_the_published_powers(named, powers):
