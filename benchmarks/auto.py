@@ -40,7 +40,7 @@ def measure(model, part, dls):
     train,valid = (dls.interactions(o) for o in ('train','valid'))
     return evaluate_recommender(model, train, valid, k=10, metrics=[METRIC[part]], rated=part=='rater', progress=False, baseline=False)[METRIC[part]]
 
-def rows(learn, seed):
+def rows(learn, seed, longest=60):
     "Every recipe, and settings of further models, on all of train, measured on the held-out rows"
     from recfast.all import collab_learner
     from recfast.choice import cook
@@ -48,7 +48,7 @@ def rows(learn, seed):
     train = learn.dls.interactions('train')
     shape = shape_of(train)
     todo = [('ranker',o) for o in rankers(shape)]+[('rater',o) for o in raters(shape)]*learn.dls.rated
-    more = [o for word in MORE for o in grid(word, shape) if o.name not in {r.name for _,r in todo} and o.seconds<120]
+    more = [o for word in MORE for o in grid(word, shape) if o.name not in {r.name for _,r in todo} and o.seconds<longest]
     todo += [('ranker',o) for o in more]
     found = []
     for part,recipe in todo:

@@ -152,11 +152,17 @@ _SOLVED = dict(
 _IALS = [{}, *(dict(alpha=.1, l2=o) for o in (.01,.03,.1))]
 
 # %% ../nbs/54_recipes.ipynb #c0601a0xa
+_COSTS = dict( # seconds of those that take more than a moment
+    ease=lambda o: 3e-11*o.n_items**3,
+    slim=lambda o: 5e-8*o.n_items*o.n_rows,
+    spectral=lambda o: 4e-5*o.n_rows,
+)
+
 def _solved_grid(word, shape):
     "Those of a model in closed form"
     arch = dict(spectral='spectralfilter').get(word, word)
-    how = dict(seconds=.2+3e-11*shape.n_items**3*(word=='ease'))
-    return _named(word, _SOLVED[word], lambda name, o: Recipe(name, arch, o, **how))
+    seconds = .2+_COSTS.get(word, lambda o: 0)(shape)
+    return _named(word, _SOLVED[word], lambda name, o: Recipe(name, arch, o, seconds=seconds))
 
 # %% ../nbs/54_recipes.ipynb #c0601a05
 def _ials(o):
