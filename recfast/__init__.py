@@ -32,6 +32,7 @@ Modules:
 - `recfast.collab`: A `Learner` that recommends
 - `recfast.combined`: What answers for a model made of others: each part by its own scorer
 - `recfast.compare`: Several models on the same users, with intervals
+- `recfast.compiled`: A whole epoch in one call, for models that are a dot product
 - `recfast.contest`: Several models on one table: each at its best, all measured once on the same rows
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
@@ -62,6 +63,7 @@ Modules:
 - `recfast.groups`: Who belongs together, and what was measured of each group
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
+- `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
 - `recfast.likelihood`: How likely what somebody told is, as each loss of training has it
 - `recfast.lists`: Lists of all users as one grid, from which others are chosen
@@ -102,6 +104,7 @@ Modules:
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.shell`: How recfast speaks in a terminal
+- `recfast.steps`: What a step of the compiled loop is made of: the slope of a loss, the settings of the optimizer
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
 - `recfast.trackers`: Stop, slow down, keep the best: by the metric you name, the way it goes

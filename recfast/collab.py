@@ -27,7 +27,8 @@ from .data.frames import as_frame,check_to
 from .core import add_later,kept,quiet
 from .data.implicit import LabelDataLoaders
 from .data.loaders import RatingDL,epoch_seed
-from .fast import Fast,FastLoop
+from .compiled import CompiledLoop
+from .fast import Fast
 from .losses import attached_loss,loss_name
 from .models.base import offers,scores_ratings
 from .models.ids import Met,check_dl,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
@@ -37,7 +38,7 @@ from .trackers import last_values,refuse
 
 # %% ../nbs/56_collab.ipynb #6f409703
 @add_later
-class CollabLearner(FastLoop):
+class CollabLearner(CompiledLoop):
     "A `Learner` that recommends; made by `collab_learner`"
     seed = None # of weights, dropout and orders
     n_trained = 0 # epochs behind this learner
@@ -96,7 +97,7 @@ def fit(self:CollabLearner,
     cbs=None, # callbacks for this fit
     reset_opt=False, # begin with a new optimizer
     start_epoch=0, # epochs that were trained before
-    *, fast:bool=None, # False forces fastai's plain loop
+    *, fast=None, # 'compiled', 'exact' or False: this loop and no other (`compiled`); None: the highest that can
     rechoose:bool=False, # with arch='auto': search again
 ):
     "fastai's fit; raises `RecfastError` on loaders without rows"
@@ -114,7 +115,7 @@ def fit(self:CollabLearner,
 def fit_one_cycle(self:CollabLearner,
     n_epoch, # epochs to train
     lr_max=None, # highest learning rate; None: the learner's
-    *args, fast:bool=None, # False forces fastai's plain loop
+    *args, fast=None, # as in `fit`
     rechoose:bool=False, # with arch='auto': search again
     **kwargs # of `Learner.fit_one_cycle`
 ):
@@ -280,10 +281,9 @@ def training_facts(self:CollabLearner,
 )->dict: # of JSON values
     "What there is to say of the training so far"
     facts = dict(
-        n_epoch=self.n_trained,
-        seed=self.seed,
-        loss=loss_name(self.loss_func),
-        data=self.dls.report,
+        n_epoch=self.n_trained, seed=self.seed,
+        fast=repr(self.fast),
+        loss=loss_name(self.loss_func), data=self.dls.report,
         last_epoch=_last_epoch(self),
     )
     if evaluation is None: return facts

@@ -111,28 +111,35 @@ def _on_device(self:RatingDL, dev):
 
 # %% ../../nbs/15_data.batches.ipynb #551ed0d9
 @patch
-def _blocks(self:RatingDL, rows=2**20):
-    "Batches from the order in blocks of about a million rows"
+def _pieces(self:RatingDL, rows=2**20):
+    "The rows in order, in pieces of about a million: (users, items, values ...), each [n], and the sizes of batches"
     dev = self.device or torch.device('cpu')
-    users,items,*values = self._on_device(dev)
+    columns = self._on_device(dev)
     for at,sizes in self._cuts(torch.as_tensor(self.get_idxs()), rows):
         at = at.to(dev)
-        x = torch.stack([users[at],items[at]], 1).long()
-        ys = [v[at][:,None].split(sizes) for v in values]
-        yield from zip(x.split(sizes), *ys)
+        yield [o[at] for o in columns],sizes
+
+@patch
+def _blocks(self:RatingDL, rows=2**20):
+    "Batches of the pieces"
+    for (users,items,*values),sizes in self._pieces(rows):
+        x = torch.stack([users,items], 1).long()
+        yield from zip(x.split(sizes), *(v[:,None].split(sizes) for v in values))
 
 # %% ../../nbs/15_data.batches.ipynb #c508b9ac
 @patch
-def __iter__(self:RatingDL):
-    "One pass; a shuffled pass moves on to the next permutation"
+def _pass(self:RatingDL, parts):
+    "One pass over batches or pieces; a shuffled pass moves on to the next permutation"
     self.before_iter()
-    blocks = self._blocks()
-    first = next(blocks, None) # the order is fixed before the counter moves
+    first = next(parts, None) # the order is fixed before the counter moves
     if self.shuffle: self.epoch += 1
     if first is not None:
-        yield self.after_batch(first)
-        for b in blocks: yield self.after_batch(b)
+        yield first
+        yield from parts
     self.after_iter()
+
+@patch
+def __iter__(self:RatingDL): return map(self.after_batch, self._pass(self._blocks()))
 
 # %% ../../nbs/15_data.batches.ipynb #9a1fb6e5
 @patch

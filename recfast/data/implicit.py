@@ -126,16 +126,16 @@ def _pairs(self:ImplicitDL, at, gen):
 
 # %% ../../nbs/17_data.implicit.ipynb #2cd61cda
 @patch
-def _blocks(self:ImplicitDL, rows=2**20):
-    "Batches from blocks of about `rows` rows"
+def _pieces(self:ImplicitDL, rows=2**20):
+    "As those of `RatingDL`, in pieces of about `rows` rows with negatives"
     n = 1+self.n_neg
     dev = self.device or torch.device('cpu')
     seed = epoch_seed(self.seed, self.epoch, salt=2**61)
     gen = torch.Generator(self._draws_on).manual_seed(seed)
     for at,sizes in self._cuts(self._order(), rows//n):
-        block = self._pairs(at.to(gen.device), gen)
-        sizes = [b*n for b in sizes]
-        yield from zip(*(o.to(dev).split(sizes) for o in block))
+        x,*values = self._pairs(at.to(gen.device), gen)
+        columns = *x.unbind(1),*(o[:,0] for o in values)
+        yield [o.to(dev) for o in columns],[b*n for b in sizes]
 
 # %% ../../nbs/17_data.implicit.ipynb #56b41d0c
 @patch(as_prop=True)

@@ -93,7 +93,7 @@ def same(fast, plain, steps=100):
 def both(job, *args, **kwargs):
     "The same job by each loop, each with loaders and Learner of its own"
     out = []
-    for fast in (None, False):
+    for fast in ('exact', False): # the compiled loop is within a thousandth, not bit for bit: test_compiled.py
         learn = on_films(*args, **kwargs)
         with learn.no_bar(), learn.no_logging(): job(learn, fast)
         out.append(learn)
@@ -152,7 +152,7 @@ def test_a_schedule_of_the_callers_own():
 
 def test_fastai_s_other_schedules():
     def job(l, f):
-        l._allow_fast = f is None
+        l._allow_fast = f
         l.fit_flat_cos(1, 5e-3); l.fit_sgdr(1, 1, 5e-3); l.fine_tune(1, 5e-3)
     same(*both(job))
 
@@ -197,7 +197,7 @@ def test_saved_optimizer_state_goes_on_in_either_loop(tmp_path):
         new = on_films()
         new.path = tmp_path
         new.load('both')
-        fit(new, 1, 1e-3, fast=True if f is False else False)
+        fit(new, 1, 1e-3, fast='exact' if f is False else False)
         l.new = new
     fast,plain = both(job)
     close(dict(fast.new.model.state_dict()), dict(plain.new.model.state_dict()), 'weights')
