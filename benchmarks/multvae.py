@@ -5,7 +5,7 @@ from common import RESULTS, Timer, arguments, machine, peak_memory_mb, versions,
 NAMES = ['ndcg@20','ndcg@10','recall@20']
 PROTOCOL = ("10% of each user's rows at random (seed 42) are the test, a ninth of the others (seed 42 again) the validation: 80/10/10; every rating is a click; settings "
     'chosen by ndcg@20 on the validation rows, fitted again on the other 90%, tested once; all trained items less the own ones are candidates')
-VAE = dict(arch='MultVAE', n_factors=200, config=dict(hidden=600), bs=200, n_epoch=20, lr_max=2e-3, loss=dict(beta=.2, anneal=8))
+VAE = dict(arch='MultVAE', n_factors=200, config=dict(hidden=600), bs=200, n_epoch=40, lr_max=4e-3, wd=.3, loss=dict(beta=.2, anneal=20))
 
 def ease(l2): return dict(arch='EASE', config=dict(l2=l2, user_power=0, ridge_power=0, item_power=0))
 
@@ -13,7 +13,7 @@ GRID = {
     'Popularity': [dict(arch='Popularity')],
     'EASE, as it comes': [dict(arch='EASE')],
     'EASE, l2 tuned': [ease(o) for o in (200,500,1000,2000)],
-    'MultVAE': [{**VAE, 'loss': dict(beta=o, anneal=15)} for o in (.2,.4)]}
+    'MultVAE': [{**VAE, 'wd': w, 'loss': dict(beta=b, anneal=20), 'config': dict(hidden=600, dropout=d)} for w,b,d in ((.3,.2,.5),(.3,.2,.7),(.3,.5,.5))]}
 
 def parts():
     "(80% of the rows, validation rows, the 90% of both, test rows)"

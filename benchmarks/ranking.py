@@ -22,6 +22,7 @@ GRID = {
         'EASE-powers': _each(dict(arch='EASE'), **{'config.l2': [300,500,800], 'config.user_power': [.25,.5], 'config.ridge_power': [.5,.75], 'config.item_power': [.2,.25,.3]}),
         'IALS': _each(dict(arch='IALS', n_epoch=15), **{'n_factors': [32,64,128], 'config.alpha': [.05,.1,.2], 'config.l2': [.01,.02,.03,.05]}),
         'DotProductBias-BPR': _each(dict(arch='DotProductBias', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=8), n_epoch=20, lr_max=5e-3), wd=[.1,.2,.4]),
+        'LightGCN': _each(dict(arch='LightGCN', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=4, bs=2048), n_epoch=40), **{'config.n_layers': [2,3], 'lr_max': [1e-2,3e-2], 'wd': [.01,.1]}),
         'DotProduct-softmax': _each({**SOFTMAX, 'n_epoch': 10, 'lr_max': 1e-2}, n_factors=[64,100], wd=[.3,.45,.6]),
         'AutoRec-multinomial': _each(dict(arch='AutoRec', build='rows_from_df', loss=['MultinomialLoss',{}], loaders=dict(by='user', bs=64), n_factors=200, lr_max=1e-3, wd=.3,
             config=dict(by='user', act='tanh')), **{'n_epoch': [20,50], 'config.dropout': [.5,.7]})},
@@ -47,6 +48,7 @@ BLENDS = {
         *[_shares(3, DotProduct_softmax=.55, EASE_powers=.15, IALS=.15, **{k: .15}) for k in ('SLIM','RP3beta')]]},
     'ml-1m': {'Blend': [_alike('EASE', 'IALS', 'DotProduct-softmax'), _alike('EASE-powers', 'IALS', 'DotProduct-softmax'),
         _alike('IALS', 'DotProduct-softmax'), _alike('EASE', 'IALS')]}}
+GROWN = {'ml-100k': ['DotProduct-softmax','EASE-powers','IALS','SLIM','RP3beta','ItemKNN','AutoRec-multinomial','DotProductBias-BPR']} # and what greedy additions of these come to
 PROTOCOL = {
     'ml-100k': ('ratings sorted by item and a random number (seed 42), the first 75% of each item train; every test row is relevant; all trained items less the '
         "user's own are candidates, ties by lower item id; NDCG with the ideal list over min(10, relevant), MAP = sum of precision at each hit / relevant, recall / "
@@ -123,23 +125,54 @@ def blend(fitted, parts, seeds):
     learns,weights = zip(*flat)
     return Blend(learns, [w/sum(weights) for w in weights])
 
+def standard(fitted):
+    "{part: [members,U,I]}: standard scores of every user"
+    import torch
+    from recfast.models.base import score_items
+    from recfast.models.ensemble import z_scores
+    rows = next(iter(fitted.values()))[0].dls.interactions('train')
+    users,ok = torch.arange(rows.n_users),torch.from_numpy(rows.trained('item'))
+    with torch.no_grad(): return {k: torch.stack([z_scores(score_items(o.model.eval(), users, rows.n_items), ok).float() for o in v]) for k,v in fitted.items()},rows
+
+def tried(setting, cuts):
+    "A blend on every validation part, from scores that are there"
+    import torch
+    from recfast.ensemble import _Scored
+    from recfast.evaluate import as_interactions,evaluate_recommender
+    def value(z, rows, test, cand):
+        mixed = sum(w*z[k][:setting['seeds']].mean(0) for k,w in setting['parts'].items())/sum(setting['parts'].values())
+        how = dict(candidates=cand, metrics=['ndcg@10'], rated=False, baseline=False, progress=False)
+        return evaluate_recommender(_Scored(mixed, torch.arange(rows.n_users)), rows, as_interactions(test, rows), **how).summary['ndcg@10']
+    by = [value(*o) for o in cuts]
+    return dict(setting=setting, metrics={'ndcg@10': sum(by)/len(by)}, by_cut=by)
+
+def grown(names, seeds, cuts, rounds=12):
+    "Trials of greedy additions: in each round one share more for the part that gains most by it"
+    counts,trials = {},[]
+    for _ in range(rounds):
+        now = [tried(dict(parts={**counts, o: counts.get(o, 0)+1}, seeds=seeds), cuts) for o in names]
+        counts = max(now, key=lambda o: o['metrics']['ndcg@10'])['setting']['parts']
+        trials += now
+    return trials
+
 def choose_blend(dataset, system):
     "Measure every blend on validation parts (three where one is small) and keep all that was tried; the parts are fitted once on each"
     import warnings
     warnings.simplefilter('ignore')
     grid = BLENDS[dataset][system]
-    names,seeds = list(dict.fromkeys(k for s in grid for k in s['parts'])),max(s['seeds'] for s in grid)
-    cuts = (1,2,3) if dataset=='ml-100k' else (1,)
-    found = [[] for _ in grid]
-    for cut in cuts:
+    names,seeds = list(dict.fromkeys([k for s in grid for k in s['parts']]+GROWN.get(dataset, []))),max(s['seeds'] for s in grid)
+    numbers = (1,2,3) if dataset=='ml-100k' else (1,)
+    cuts = []
+    for cut in numbers:
         train,test,cand = parts(dataset, True, cut)
         fitted,t = members(dataset, train, 0, names, seeds)
+        cuts.append((*standard(fitted),test,cand))
         print(f"  {dataset} cut {cut}: {len(names)} parts, cpu {t.cpu_seconds:.1f} s", flush=True)
-        for s,got in zip(grid, found): got.append(measure(dataset, blend(fitted, **s), test, cand)[0])
-    trials = [dict(setting=s, metrics={k: sum(o[k] for o in got)/len(got) for k in got[0]}, by_cut=[o['ndcg@10'] for o in got]) for s,got in zip(grid, found)]
+    trials = [tried(s, cuts) for s in grid]
+    if dataset in GROWN: trials += grown(GROWN[dataset], seeds, cuts)
     for o in trials: print(f"  {dataset} {system} {o['setting']}: ndcg@10 {o['metrics']['ndcg@10']:.4f}", flush=True)
     best = max(trials, key=lambda o: o['metrics']['ndcg@10'])
-    write_json(RESULTS/f'ranking-{system}__{dataset}__choose.json', dict(system=system, dataset=dataset, cuts=list(cuts), trials=trials, best=best['setting']))
+    write_json(RESULTS/f'ranking-{system}__{dataset}__choose.json', dict(system=system, dataset=dataset, cuts=list(numbers), trials=trials, best=best['setting']))
     return f"{dataset} {system}: {len(trials)} blends, chosen {best['setting']}"
 
 def run(dataset, system, seed):

@@ -130,6 +130,32 @@ def test_the_stored_blend_on_movielens_1m_is_above_each_of_its_parts():
         found = ranking('Blend', 'ml-1m', metric)
         assert mean(found)>=least and mean(found)>max(mean(ranking(o, 'ml-1m', metric)) for o in ('EASE','IALS','DotProduct-softmax'))
 
+def test_the_stored_rows_of_graphs_and_sparse_regressions_on_movielens():
+    for system in ('RP3beta','SLIM'): assert min(ranking(system, 'ml-100k', 'ndcg@10'))>max(ranking('ItemKNN', 'ml-100k', 'ndcg@10'))
+    assert min(ranking('SLIM', 'ml-100k', 'ndcg@10'))>=.48 and min(ranking('SLIM', 'ml-1m', 'hit@10'))>=.716
+    assert min(ranking('RP3beta', 'ml-1m', 'hit@10'))>1.4*min(ranking('Popularity', 'ml-1m', 'hit@10'))
+
+def test_the_stored_lightgcn_is_above_the_published_one_and_has_three_seeds():
+    found = ranking('LightGCN', 'ml-100k', 'ndcg@10')
+    assert len(found)>=3 and min(found)>.4198
+
+def test_the_stored_warp_is_above_bpr_beyond_its_interval():
+    rows = {o['model']: o for o in load('warp.json')[0]['rows']}
+    assert rows['WARP']['seeds']==rows['BPR']['seeds']==3 and rows['WARP']['diff_low']>0 and rows['WARP']['low']>rows['BPR']['mean']
+    assert mean(ranking('DotProductBias-WARP', 'ml-100k', 'ndcg@10'))==pytest.approx(rows['WARP']['mean'])
+
+VAE = load('multvae.json')[0]
+
+def test_the_stored_autoencoder_of_clicks_on_movielens_1m_stands_beside_ease():
+    value = {name: [r['metrics']['ndcg@20'] for r in o['runs']] for name,o in VAE['models'].items()}
+    assert len(value['MultVAE'])==3 and min(value['MultVAE'])>=.31 and max(value['MultVAE'])<min(value['EASE, l2 tuned'])
+    assert min(value['MultVAE'])>2*value['Popularity'][0]
+
+@pytest.mark.parametrize('name', VAE['models'])
+def test_the_setting_beside_it_is_the_best_of_those_tried(name):
+    o = VAE['models'][name]
+    assert o['best']==max(o['trials'], key=lambda t: t['metrics']['ndcg@20'])['setting']
+
 def test_the_stored_frontier_has_peers_on_the_same_rows():
     runs = [o for o in load('frontier.json')[0]['runs'] if o['dataset']=='ml-100k' and 'failed' not in o]
     assert {o['library'] for o in runs}=={'recfast','implicit','Cornac'} and len({o['protocol'] for o in runs})==1 and len({o['rows'] for o in runs})==1
