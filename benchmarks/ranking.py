@@ -22,7 +22,8 @@ GRID = {
         'EASE-powers': _each(dict(arch='EASE'), **{'config.l2': [300,500,800], 'config.user_power': [.25,.5], 'config.ridge_power': [.5,.75], 'config.item_power': [.2,.25,.3]}),
         'IALS': _each(dict(arch='IALS', n_epoch=15), **{'n_factors': [32,64,128], 'config.alpha': [.05,.1,.2], 'config.l2': [.01,.02,.03,.05]}),
         'DotProductBias-BPR': _each(dict(arch='DotProductBias', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=8), n_epoch=20, lr_max=5e-3), wd=[.1,.2,.4]),
-        'LightGCN': _each(dict(arch='LightGCN', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=4, bs=2048), n_epoch=40), **{'config.n_layers': [2,3], 'lr_max': [1e-2,3e-2], 'wd': [.01,.1]}),
+        'LightGCN': [dict(arch='LightGCN', n_factors=64, loss=['BPRLoss',{}], loaders=dict(n_neg=4, bs=2048), n_epoch=40, lr_max=lr, wd=wd, config=dict(n_layers=n)) for n,lr,wd in
+            ((2,1e-2,.01),(2,3e-2,.1),(3,3e-2,.1),(2,3e-2,.3))],
         'DotProduct-softmax': _each({**SOFTMAX, 'n_epoch': 10, 'lr_max': 1e-2}, n_factors=[64,100], wd=[.3,.45,.6]),
         'AutoRec-multinomial': _each(dict(arch='AutoRec', build='rows_from_df', loss=['MultinomialLoss',{}], loaders=dict(by='user', bs=64), n_factors=200, lr_max=1e-3, wd=.3,
             config=dict(by='user', act='tanh')), **{'n_epoch': [20,50], 'config.dropout': [.5,.7]})},
