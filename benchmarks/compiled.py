@@ -1,11 +1,11 @@
 """The compiled epoch on MovieLens-100k: its speed against fastai's, its quality against the exact loop, and both on a busy machine.
 
-    python benchmarks/compiled.py --part speed quality busy
-    python benchmarks/compiled.py --part speed --repeats 3   # shorter
+    python benchmarks/compiled.py --part epoch reach cold quality busy
+    python benchmarks/compiled.py --part epoch --repeats 3   # shorter
 
-speed: training steps and a whole epoch (with validation) of fastai, of the exact loop and of the compiled one, in turn in one
-process, medians of wall and processor seconds and the median of the ratios of runs side by side; a fit of 5 epochs to quality;
-and whole fits in fresh processes, with the compiled code kept and without. quality: 10 splits, both loops; each table after one
+epoch: training steps and a whole epoch (with validation) of fastai, of the exact loop and of the compiled one, in turn in one
+process, medians of wall and processor seconds and the median of the ratios of runs side by side. reach: the training steps of
+5 epochs to fastai's quality. cold: whole fits in fresh processes, with the compiled code kept and without. quality: 10 splits, both loops; each table after one
 epoch; the models of r1.py and the five folds against the results stored beside; BPR and BCE by NDCG@10. busy: an epoch beside
 two processes that do nothing but count. One thread. Processor seconds tell more than wall seconds where the machine is shared.
 """
@@ -117,8 +117,6 @@ def cold(repeats):
     over = {k: {kind: statistics.median(r['fastai'][j]/r[k][j] for r in rows) for j,kind in enumerate(('wall','cpu'))} for k in ('kept','none','exact')}
     return dict(rows=rows, fastai_over=over)
 
-def speed(args): return dict(epoch=epochs(args.repeats), quality=to_quality(min(3, args.repeats)), cold=cold(min(3, args.repeats)))
-
 # quality
 
 def apart(a, b):
@@ -216,7 +214,7 @@ def busy(args):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = dict(speed=speed, quality=quality, busy=busy)
+    parts = dict(epoch=lambda a: epochs(a.repeats), reach=lambda a: to_quality(a.repeats), cold=lambda a: cold(a.repeats), quality=quality, busy=busy)
     p.add_argument('--part', nargs='+', choices=parts, default=list(parts))
     p.add_argument('--repeats', type=int, default=5)
     p.add_argument('--splits', type=int, default=10)
