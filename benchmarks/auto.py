@@ -7,8 +7,8 @@ from common import RESULTS, Timer, arguments, machine, versions, write_json
 MORE = 'softmax','ease','ials','rp3beta','itemknn','slim','spectral'
 DATA = 'movie-night','sparse','ml-100k','movietweetings','beauty','ml-1m'
 
-def sparse(n_users=8000, n_items=5000, k=12, n_rows=60_000, seed=0):
-    "Clicks of people with several tastes: 7 a person, popularity by a power law"
+def sparse(n_users=8000, n_items=5000, k=3, n_rows=60_000, seed=0):
+    "Clicks of people whose taste has three sides: 7 a person, popularity by a power law"
     import numpy as np
     import pandas as pd
     gen = np.random.default_rng(seed)
@@ -16,7 +16,7 @@ def sparse(n_users=8000, n_items=5000, k=12, n_rows=60_000, seed=0):
     popular = np.log(gen.permutation(np.arange(1, n_items+1)**-.9))
     n = gen.pareto(1.5, n_users)+1
     n = np.maximum(3, n/n.sum()*n_rows).astype(int)
-    def liked(u): return np.argsort(-(popular+1.2*films@people[u]/k**.5+gen.gumbel(size=n_items)))[:n[u]]
+    def liked(u): return np.argsort(-(popular+2.5*films@people[u]/k**.5+gen.gumbel(size=n_items)))[:n[u]]
     met = [liked(u) for u in range(n_users)]
     return pd.DataFrame(dict(user_id=np.repeat(np.arange(n_users), n), item_id=np.concatenate(met)))
 

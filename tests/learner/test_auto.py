@@ -2,6 +2,7 @@
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,10 @@ import torch
 
 from helpers import FRAME, fit, without_progress
 from recfast.bundle import load_bundle
-from recfast.choice import Choice, Search, inner_cut, read_choice
+from recfast.choice import Choice, Search, read_choice
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
+from recfast.data.recut import inner_cut
 from recfast.data.split import global_time_split, leave_last_out
 from recfast.learner import collab_learner
 from recfast.models.parts import TwoPart
@@ -137,3 +139,14 @@ def test_the_inner_cut_is_as_the_outer_one_was(split, how):
 def test_every_shape_has_recipes_and_each_names_its_cost(shape):
     for o in (*rankers(shape), *raters(shape)): assert isinstance(o, Recipe) and o.seconds>=0
     assert rankers(shape)[0].arch=='popularity' and len(rankers(shape))>1
+
+@pytest.mark.parametrize('noise,chosen', [(1e-4,'A + B'), (.5,'A')])
+def test_a_blend_that_is_better_by_luck_is_not_chosen(noise, chosen):
+    alone = np.random.default_rng(0).random(50)
+    gain = np.random.default_rng(1).normal(size=50)
+    values = {'A': alone, 'A + B': alone+.01+noise*(gain-gain.mean())}
+    search = Search.__new__(Search)
+    search.found = {('ranker',k): SimpleNamespace(per_user=pd.DataFrame({'ndcg@10': v})) for k,v in values.items()}
+    trials = [dict(model='A + B', recipe=dict(blend=[]), note=''), dict(model='A', recipe={}, note='')]
+    assert search.plain(trials)['model']==chosen
+    assert ('standard error' in trials[0]['note'])==(chosen=='A')
