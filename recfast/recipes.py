@@ -118,11 +118,13 @@ def rankers(
     "What may be good at lists"
     n_items,n_rows = shape.n_items,shape.n_rows
     large = n_items>4000
+    gfcf = dict(filter='gfcf', n_vectors=128, alpha=.4, degree_power=.4)
     ease = .1+2.2e-11*n_items**3/(2 if large else 1)
     return [
         _solved('Popularity', 'popularity', .01),
         _solved('RP3beta', 'rp3beta', .1+n_rows*shape.per_user*5e-8),
         _solved('EASE', 'ease', ease, dict(double=not large)),
+        _solved('SpectralFilter', 'spectralfilter', .2+1.3e-4*(shape.n_users+n_items), gfcf),
         _solved('IALS', 'ials', _ials_seconds(shape), n_factors=default_factors(shape.n_users, n_items)),
         _softmax(shape),
     ]
