@@ -83,6 +83,7 @@ Modules:
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
+- `recfast.models.prior`: What those who were trained say of the next one, before and after it is known which items they tell of
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with

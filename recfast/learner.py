@@ -134,6 +134,16 @@ def default_loss(
     _check_raw(model, dls)
     return BCE()
 
+# %% ../nbs/58_learner.ipynb #40641a8a
+def _hint_by_user(loss, dls, cells=5e8):
+    "Warn of a full softmax that scores nearly every row's user anew"
+    if not isinstance(loss, SoftmaxLoss) or getattr(dls.train, 'by_user', True): return
+    rows,users,items = len(dls.train_ds),dls.n_users-1,dls.n_items-1
+    if rows*items<=cells or rows<=4*users: return
+    warnings.warn(f"SoftmaxLoss scores {items:,} items for the users of each batch, and {rows:,} rows in random order bring "
+                  "the same users again and again: build the loaders with by_user=True (and bs=4096), which is several "
+                  "times as fast, or take SampledSoftmaxLoss with n_neg=", stacklevel=4)
+
 # %% ../nbs/58_learner.ipynb #3ad86e5c
 class WeighedLoss(AvgLoss):
     "Mean of the losses of batches, by what their rows weigh; NaN where nothing does"
@@ -166,7 +176,9 @@ def _around(model, dls, loss_func, seed, **kwargs):
     "A learner around a model"
     meet(model, dls.interactions('train'))
     if loss_func is None: loss_func = default_loss(model, dls)
-    learn = CollabLearner(dls, model, loss_func=attached_loss(loss_func, model, dls), **kwargs)
+    loss_func = attached_loss(loss_func, model, dls)
+    _hint_by_user(loss_func, dls)
+    learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)
     learn.seed = seed
     if getattr(dls.train, 'weighs', False) and hasattr(learn, 'recorder'): learn.recorder.loss = WeighedLoss()
     return learn

@@ -75,6 +75,7 @@ def gram(v, w):
 class Likelihood:
     "What scores cost: has `cost`, `expand` and `parts`, of one person or, with one more dimension in front, of several"
     wide = False # True: reads outputs of a model, [m,C], before they are made one score
+    chooses = True # False: says nothing of which items there are, only of what was said of them
     def __init__(self,
         history:History, # what was told
         rows:torch.Tensor, # [m] the items it stands against
@@ -109,6 +110,7 @@ class Pointwise(Likelihood):
         rows,shares = history.negatives() if n_neg else nothing
         super().__init__(history, rows)
         self.shape = shape
+        self.chooses = bool(n_neg)
         self.targets = torch.cat([history.ratings,torch.zeros_like(shares)], -1)
         self.weights = torch.cat([self.told,n_neg*self.told.sum(-1, keepdim=True)*shares], -1)
 

@@ -16,7 +16,8 @@ from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
 from .models.base import evaluating,id_tables,item_vectors,offers,score_items,score_pairs,weights_key
 from .likelihood import of_people
-from .models.foldin import UserPrior,most_probable,score_vector
+from .models.foldin import most_probable,score_vector
+from .models.prior import ToldItems,UserPrior
 from .models.ids import check_ids
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
@@ -167,16 +168,6 @@ def _noise(self:Scorer, n=20_000):
     drawn = rows[torch.multinomial(shares, len(at), replacement=True, generator=gen)]
     return (own+n_neg*self._error(users, drawn, 0.))/(1+n_neg)
 
-# %% ../nbs/50_scorer.ipynb #222dda77
-@patch
-def _prior(self:Scorer):
-    "What fold-in needs of the trained model: the users as prior, the variance of a rating around its score"
-    def make():
-        tables = id_tables(self.model, self.n_users, self.n_items)[0]
-        prior = UserPrior(tables, self._trained_users())
-        return prior,max(self._noise(), 1e-4)
-    return self._once('prior', make)
-
 # %% ../nbs/50_scorer.ipynb #98d35ffa
 @patch
 def _likelihood(self:Scorer, histories, noise):
@@ -186,6 +177,24 @@ def _likelihood(self:Scorer, histories, noise):
                                   "pass Recommender(..., loss=BPRLoss()), or whichever it was")
     told = of_people(histories, noise=noise, counts=self._counts(), **self.draws)
     return known_loss(self.loss or RMSELoss()).likelihood(told)
+
+# %% ../nbs/50_scorer.ipynb #222dda77
+@patch
+def _sets(self:Scorer, tables, users):
+    "What it says which items are told of; None where the loss says so itself, or there are no tables of items"
+    anybody = torch.ones(1).long(),torch.ones(1).double()
+    if not tables or getattr(self._likelihood([anybody], 1.), 'chooses', True): return
+    return ToldItems(tables, self.train.csr()[users.numpy()])
+
+@patch
+def _prior(self:Scorer):
+    "What fold-in needs of the trained model: the users as prior, the variance of a rating around its score"
+    def make():
+        of_users,of_items = id_tables(self.model, self.n_users, self.n_items)
+        users = self._trained_users()
+        prior = UserPrior(of_users, users, self._sets(of_items, users))
+        return prior,max(self._noise(), 1e-4)
+    return self._once('prior', make)
 
 # %% ../nbs/50_scorer.ipynb #3837d6f1
 def _groups(sizes, more, cells):

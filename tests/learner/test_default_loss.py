@@ -1,6 +1,7 @@
 "The loss where none is named: ratings, clicks, labels, models with a wish of their own"
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,11 @@ from fastai.layers import Embedding
 from fastai.losses import MSELossFlat
 from torch import nn
 
+from recfast import learner
 from recfast.data.implicit import ImplicitDL  # noqa: F401 (and with it implicit_from_df)
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner, default_loss
-from recfast.losses import BCE, NextItemLoss, SoftmaxLoss
+from recfast.losses import BCE, BPRLoss, NextItemLoss, SampledSoftmaxLoss, SoftmaxLoss
 from recfast.models.autorec import AutoRec
 from recfast.models.linear import EASE
 from recfast.models.ncf import EmbeddingNN, NeuMF
@@ -115,3 +117,28 @@ def test_collab_learner_alone_brings_every_verb(tmp_path):
     out = subprocess.run([sys.executable, '-c', VERBS, str(tmp_path/'one.recfast')], capture_output=True, text=True, encoding='utf-8')
     assert out.returncode==0, out.stderr
     assert out.stdout.split()[-3:]==['True']*3 and (tmp_path/'one.recfast').exists()
+
+
+# a full softmax over rows in random order
+
+def hints(dls, loss=None):
+    "What is said of `by_user=`"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        collab_learner(dls, 4, loss_func=loss)
+    return [str(o.message) for o in said if 'by_user=True' in str(o.message)]
+
+MANY = pd.DataFrame([(u,i) for u in range(20) for i in range(u%5, 60, 3)], columns=['user_id','item_id'])
+
+@pytest.mark.parametrize('loss,how,said', [(None, dict(n_neg=0), 1), (None, dict(n_neg=0, by_user=True), 0), (BPRLoss(), dict(n_neg=2), 0), (SampledSoftmaxLoss(), dict(n_neg=4), 0)])
+def test_a_full_softmax_that_scores_users_again_and_again_says_so(loss, how, said, monkeypatch):
+    dls = IMPLICIT(MANY, bs=16, seed=1, **how)
+    assert hints(dls, loss)==[] # little work
+    monkeypatch.setattr(learner._hint_by_user, '__defaults__', (1e4,))
+    words = hints(dls, loss)
+    assert len(words)==said and all('60 items' in o and 'SampledSoftmaxLoss' in o for o in words)
+
+def test_few_rows_of_each_user_are_no_reason_for_it(monkeypatch):
+    df = pd.DataFrame([(u,(u+j)%50) for u in range(100) for j in range(4)], columns=['user_id','item_id'])
+    monkeypatch.setattr(learner._hint_by_user, '__defaults__', (1e3,))
+    assert hints(IMPLICIT(df, bs=16, n_neg=0, valid_pct=0))==[]
