@@ -140,9 +140,9 @@ def _hint_by_user(loss, dls, cells=5e8):
     if not isinstance(loss, SoftmaxLoss) or getattr(dls.train, 'by_user', True): return
     rows,users,items = len(dls.train_ds),dls.n_users-1,dls.n_items-1
     if rows*items<=cells or rows<=4*users: return
-    warnings.warn(f"SoftmaxLoss scores {items:,} items for the users of each batch, and {rows:,} rows in random order bring "
-                  "the same users again and again: build the loaders with by_user=True (and bs=4096), which is several "
-                  "times as fast, or take SampledSoftmaxLoss with n_neg=", stacklevel=4)
+    warnings.warn(f"SoftmaxLoss scores {items:,} items for the users of each batch, and {rows:,} rows in random order "
+                  "bring the same users again and again: build the loaders with by_user=True (and bs=4096), which is "
+                  "several times as fast, or take SampledSoftmaxLoss with n_neg=", stacklevel=4)
 
 # %% ../nbs/58_learner.ipynb #3ad86e5c
 class WeighedLoss(AvgLoss):
