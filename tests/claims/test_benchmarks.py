@@ -140,6 +140,10 @@ def test_the_stored_rows_of_graphs_and_sparse_regressions_on_movielens():
     assert min(ranking('SLIM', 'ml-100k', 'ndcg@10'))>=.48 and min(ranking('SLIM', 'ml-1m', 'hit@10'))>=.716
     assert min(ranking('RP3beta', 'ml-1m', 'hit@10'))>1.4*min(ranking('Popularity', 'ml-1m', 'hit@10'))
 
+def test_the_stored_lightgcn_is_above_the_published_one():
+    found = ranking('LightGCN', 'ml-100k', 'ndcg@10')
+    assert len(found)>=2 and min(found)>.4198
+
 def test_the_stored_warp_is_above_bpr_beyond_its_interval():
     rows = {o['model']: o for o in load('warp.json')[0]['rows']}
     assert rows['WARP']['seeds']==rows['BPR']['seeds']==3 and rows['WARP']['diff_low']>0 and rows['WARP']['low']>rows['BPR']['mean']
