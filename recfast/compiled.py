@@ -210,7 +210,7 @@ def _slices(self:CompiledLoop, sizes):
         self._rows = min(4*self._rows, max(64, .1*rate))
         first = last
 
-# %% ../nbs/55_compiled.ipynb #96ccc70c
+# %% ../nbs/55_compiled.ipynb #84f963c4
 @patch
 def _run(self:CompiledLoop, call, tables, log, plan, losses):
     "The slices of an epoch; `call` trains on one"
@@ -222,20 +222,23 @@ def _run(self:CompiledLoop, call, tables, log, plan, losses):
             log.add_slice(plan, losses, start+b)
         start += len(sizes)
 
+# %% ../nbs/55_compiled.ipynb #2deaa391
 @patch
 def _train_compiled(self:CompiledLoop, plan):
     "An epoch of training as machine code"
     slope,log,n = find_slope(self.loss_func),_SliceLog(self),1+getattr(self.dl, 'n_neg', 0)
     run,end = machine(slope.cost)
     losses,args = np.zeros(self.n_iter),np.array(slope.args, np.float32)
-    tables = Tables(self.opt, tables_of(self.model), self.model.y_range, plan, (self.dl.bs+1)*n)
+    most,threads = (self.dl.bs+1)*n,torch.get_num_threads()
+    tables = Tables(self.opt, tables_of(self.model), self.model.y_range, plan, most, threads)
     def call(pairs, a, b, done, t):
         run(pairs, a, b, done, n if slope.blocks else 1, *t.sides, t.head, t.paces, args, losses)
-    try: self._run(call, tables, log, plan, losses)
-    finally:
-        tables.close(end)
-        log.add_slice(plan, losses, tables.done())
-        log.flush()
+    with one_thread(self._small_batches()):
+        try: self._run(call, tables, log, plan, losses)
+        finally:
+            tables.close(end)
+            log.add_slice(plan, losses, tables.done())
+            log.flush()
 
 # %% ../nbs/55_compiled.ipynb #acab5f35
 _OF_ROWS = {mae,mse} # metrics that are means over rows

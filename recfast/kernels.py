@@ -209,7 +209,7 @@ def _packed(half, states):
     "[N,3,D] of the tables of one side"
     return torch.cat([torch.stack(_parts(p, _started(states[p], p)), 1) for p in half], 2).numpy()
 
-# %% ../nbs/53_kernels.ipynb #238c58d2
+# %% ../nbs/53_kernels.ipynb #6d6f1e67
 CHUNK = 2**14 # rows that are brought forward at a time
 
 class Tables:
@@ -220,14 +220,16 @@ class Tables:
         y_range:tuple, # of the model, or None
         plan:dict, # {'lr': [n], 'mom': [n], 'wd': [n]} of this pass
         most:int, # rows in the largest batch
+        threads:int=1, # that may bring rows forward
     ):
-        self.opt,h = opt,opt.hypers[0]
+        self.opt,self.threads = opt,threads
+        h = opt.hypers[0]
         self.halves = tables[::2],tables[1::2] # of users, of items
         self.sides = [side(_packed(o, opt.state), most) for o in self.halves]
         own = [[opt.state[p].get('do_wd', True) for p in (o[0],o[-1])] for o in self.halves]
         how = dict(done=opt.state[tables[0]]['step'], sqr_mom=h['sqr_mom'], eps=h['eps'])
         self.paces = tuple(pace(plan['lr'], plan['mom'], plan['wd'], o, **how) for o in own)
-        low,high = y_range or (0,0)
+        low,high = (0,0) if y_range is None else y_range
         self.head = Head(tables[0].shape[1], y_range is not None, np.float32(low), np.float32(high-low))
 
 # %% ../nbs/53_kernels.ipynb #fbe4d7fd
@@ -235,14 +237,14 @@ class Tables:
 def done(self:Tables)->int: # steps of this pass: each has stepped somebody
     return int(max(s.at.max() for s in self.sides))
 
-# %% ../nbs/53_kernels.ipynb #372d90ad
+# %% ../nbs/53_kernels.ipynb #b95248b5
 @patch
 def _forward(self:Tables, end, done):
     "Bring all rows to step `done`"
     jobs = [(s,a,min(a+CHUNK, len(s.at)),self.head.n_factors,done,p)
             for s,p in zip(self.sides, self.paces) for a in range(0, len(s.at), CHUNK)]
     if len(jobs)<4: return [end(*o) for o in jobs]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool: list(pool.map(lambda o: end(*o), jobs))
+    with ThreadPoolExecutor(self.threads) as pool: list(pool.map(lambda o: end(*o), jobs))
 
 # %% ../nbs/53_kernels.ipynb #eafa8cec
 @patch

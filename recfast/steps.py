@@ -147,7 +147,7 @@ def _tail(factors, values):
     for f,v in zip(factors[::-1].tolist(), values[::-1].tolist()): out.append(f*(v+out[-1]))
     return np.array(out[::-1])
 
-# %% ../nbs/24_steps.ipynb #0a66787f
+# %% ../nbs/24_steps.ipynb #7e302631
 def pace(
     lr:np.ndarray, # [n] of the steps to come
     mom:np.ndarray, # [n] beta1
@@ -165,7 +165,8 @@ def pace(
     steps = np.stack([rate,mom,root,keep,keep_bias], 1).astype(np.float32)
     sums = np.log(np.maximum([mom,keep,keep_bias], 1e-30)).cumsum(1).T
     tails = [_tail(mom/o/f, v) for o in (keep,keep_bias) for f,v in ((1,rate),(sqr_mom**.5,rate/root))]
-    return Pace(steps, np.concatenate([np.zeros((1,3)),sums]), np.stack(tails, 1), float(sqr_mom), np.float32(eps))
+    tables = steps,np.concatenate([np.zeros((1,3)),sums]),np.stack(tails, 1)
+    return Pace(*map(np.ascontiguousarray, tables), float(sqr_mom), np.float32(eps)) # one layout: compiled once
 
 # %% ../nbs/24_steps.ipynb #fc27e25a
 def why_not_paced(
