@@ -25,10 +25,10 @@ from .data.loaders import CollabDataLoaders
 from .data.recut import cut_rows
 from .evaluate import Evaluation,evaluate_recommender
 from .losses import make_loss
+from .models.base import find_model
 from .models.ensemble import ZBlend
 from .models.parts import Part,TwoPart
 from .models import zoo # noqa: F401 (registers every model)
-from .models.base import find_model
 from .recipes import Recipe,adapted,even_batch,rankers,raters,rating_span,shape_of
 from .combined import part_of
 
@@ -109,8 +109,7 @@ def cook(
 
 # %% ../nbs/57_choice.ipynb #3cce6605
 METRIC = dict(rater='rmse', ranker='ndcg@10')
-
-MOST = 10_000 # people to measure on
+MOST = 5000 # people to measure on
 
 def quality(
     model, # trained on `train`
@@ -133,13 +132,12 @@ class Search:
         y_range:tuple=None, # of a rater
         given:dict=None, # n_factors, lr, wd that take the place of the recipes' own
     ):
-        self.make,self.budget = make,budget
-        self.given = given or {}
+        self.make,self.budget,self.given = make,budget,given or {}
         self.how = dict(seed=seed, y_range=y_range, device=dls.device)
         self.train,self.valid = cut_rows(dls, seed or 0)
         self.shape,self.rated = shape_of(dls.interactions('train')),getattr(dls, 'rated', True)
-        self.start,self.trials = time.monotonic(),[]
         self.made,self.found = {},{} # (part, name) -> learner, `Evaluation`
+        self.start,self.trials = time.monotonic(),[]
 
     def left(self)->float: return self.budget-(time.monotonic()-self.start)
 
@@ -160,17 +158,17 @@ def best(self:Search, part)->list: # of trials, the best first
 
 # %% ../nbs/57_choice.ipynb #95e804f8
 @patch
-def reserve(self:Search)->float: # seconds
-    "What training the best on all rows is expected to take"
-    own = [self.best('rater')[:1],self.best('ranker')[:2]]
-    return 1.3*sum(o['seconds'] for found in own for o in found)
+def reserve(self:Search, part)->float: # seconds
+    "What training the best of a part on all rows is expected to take"
+    return 1.3*sum(o['seconds'] for o in self.best(part)[:1])
 
 @patch
 def try_one(self:Search, part, recipe):
     "Train one on the inner cut and measure it, unless there is no time or no memory"
     recipe,_ = adapted(recipe, **self.given)
     facts = part,recipe.name,recipe._asdict()
-    need = 2*recipe.seconds+self.reserve()
+    other = self.reserve('ranker' if part=='rater' else 'rater')
+    need = recipe.seconds+other+max(1.3*recipe.seconds, self.reserve(part))
     some = [o for o in self.best(part) if o['model']!='Popularity']
     if need>self.left() and (some or part=='ranker' and recipe.seconds>self.left()):
         return self.note(*facts, note=f'skipped: {need:.0f} s with what follows, {max(self.left(), 0):.0f} s are left')
@@ -190,7 +188,8 @@ def try_blends(self:Search):
         names = [o['model'] for o in best[:n]]
         recipe = dict(name=' + '.join(names), blend=[o['recipe'] for o in best[:n]])
         cost = 1.3*sum(o['seconds'] for o in best[:n])
-        if cost>self.left(): return self.note('ranker', recipe['name'], recipe, note='skipped: no time to train all')
+        if cost+self.reserve('rater')>self.left():
+            return self.note('ranker', recipe['name'], recipe, note='skipped: no time to train all')
         learns = [self.made['ranker',o] for o in names]
         blend = ZBlend([o.model for o in learns])
         blend.attach(self.train)
@@ -207,6 +206,17 @@ def run(self:Search,
     for part,recipe in progress_bar(todo, parent=parent) if parent else todo: self.try_one(part, recipe)
     self.try_blends()
     return self.choice()
+
+# %% ../nbs/57_choice.ipynb #5d8bcb04
+@patch
+def in_time(self:Search, part)->list: # of trials, the best first
+    "Those that can be trained on all rows in the time left; the quickest where none can"
+    found = self.best(part)
+    quickest = min((o['seconds'] for o in found), default=0)
+    most = max(self.left(), self.budget/4, quickest)
+    late = [o for o in found if o['seconds']>most]
+    for o in late: o['note'] = f"skipped: took {o['seconds']:.0f} s, {max(self.left(), 0):.0f} s are left"
+    return [o for o in found if o['seconds']<=most]
 
 # %% ../nbs/57_choice.ipynb #5d8bcb02
 @patch
@@ -227,7 +237,7 @@ def choice(self:Search)->Choice:
     for part in METRIC:
         mine = [o for o in self.trials if o['part']==part]
         if not mine: continue
-        best = self.plain(self.best(part) or mine)
+        best = self.plain(self.in_time(part) or mine)
         best['chosen'] = True
         if best['value']!=best['value']: best['note'] = 'too few rows to measure on: not chosen, but taken'
     return Choice(self.trials, columns=_COLUMNS)
@@ -249,8 +259,6 @@ def follow(
     return {part: recipe and _part_of(recipe, rows, **how) for part,recipe in found.items()}
 
 # %% ../nbs/57_choice.ipynb #24d05856
-_AS_MADE = 'a choice is followed as it was made; rechoose=True searches again'
-
 class ChooseModel(SolveModel):
     "Chooses and trains the parts of a `TwoPart`"
     def __init__(self,
@@ -288,7 +296,7 @@ def choose(self:ChooseModel):
     if self.found is None and self.model.about: self.found = read_choice(self.model) # of a file
     given,self.given = self.given,{}
     if self.found is None or self.rechoose: self.found = self.search(how, {**self.named, **given})
-    elif given: warnings.warn(f"{first_few(given)} not used: {_AS_MADE}")
+    elif given: warnings.warn(f"{first_few(given)} not used: a choice is followed as made; rechoose=True searches again")
     self.rechoose = False
     parts = follow(self.found, rows, device=self.dls.device, **how)
     facts = dict(parts['ranker'].training or {}, choice=self.found.records())
@@ -317,7 +325,6 @@ def _recipes(recipe):
 def choice(self:CollabLearner)->Choice:
     "What `arch='auto'` tried, and what it chose; raises `RecfastError` before `fit`, and for another model"
     if not isinstance(self.model, TwoPart):
-        name = type(self.model).__name__
-        raise RecfastError(f"{name} was named, not chosen: collab_learner(dls, arch='auto') chooses")
+        raise RecfastError(f"{type(self.model).__name__} was named: collab_learner(dls, arch='auto') chooses")
     self.model.part('ranker')
     return read_choice(self)

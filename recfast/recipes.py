@@ -11,6 +11,7 @@ __all__ = ['Shape', 'shape_of', 'Recipe', 'even_batch', 'adapted', 'rating_span'
 
 # %% ../nbs/54_recipes.ipynb #e678f9b2
 from typing import NamedTuple
+from torch import get_num_threads
 from .models.ials import default_factors
 from .models.zoo import MODELS
 
@@ -119,7 +120,7 @@ def rankers(
     n_items,n_rows = shape.n_items,shape.n_rows
     large = n_items>4000
     gfcf = dict(filter='gfcf', n_vectors=128, alpha=.4, degree_power=.4)
-    ease = .1+2.2e-11*n_items**3/(2 if large else 1)
+    ease = .1+2.2e-11*n_items**3/(min(2, get_num_threads()) if large else 1)
     return [
         _solved('Popularity', 'popularity', .01),
         _solved('RP3beta', 'rp3beta', .1+n_rows*shape.per_user*5e-8),
