@@ -296,7 +296,7 @@ def choose(self:ChooseModel):
     if self.found is None and self.model.about: self.found = read_choice(self.model) # of a file
     given,self.given = self.given,{}
     if self.found is None or self.rechoose: self.found = self.search(how, {**self.named, **given})
-    elif given: warnings.warn(f"{first_few(given)} not used: a choice is followed as made; rechoose=True searches again")
+    elif given: warnings.warn(f"{first_few(given)} not used: a choice is followed as made; rechoose=True chooses again")
     self.rechoose = False
     parts = follow(self.found, rows, device=self.dls.device, **how)
     facts = dict(parts['ranker'].training or {}, choice=self.found.records())
@@ -325,6 +325,6 @@ def _recipes(recipe):
 def choice(self:CollabLearner)->Choice:
     "What `arch='auto'` tried, and what it chose; raises `RecfastError` before `fit`, and for another model"
     if not isinstance(self.model, TwoPart):
-        raise RecfastError(f"{type(self.model).__name__} was named: collab_learner(dls, arch='auto') chooses")
+        raise RecfastError(f"{type(self.model).__name__} was named, not chosen: arch='auto' chooses")
     self.model.part('ranker')
     return read_choice(self)
