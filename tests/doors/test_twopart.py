@@ -50,7 +50,7 @@ def test_ratings_are_the_raters_and_lists_the_rankers(parts, two):
     assert 'ratings by DotProductBias, lists by EASE' in ev.protocol and 'lists by' not in a.protocol
     assert two.predict([1,2], 3).tolist()==rater.predict([1,2], 3).tolist()
     with two.no_bar(), rater.no_bar():
-        assert two.validate()==rater.validate()
+        assert list(two.validate())==pytest.approx(list(rater.validate()), rel=1e-6) # a rater alone is measured in larger pieces
         assert torch.equal(two.get_preds()[0], rater.get_preds()[0])
     pd.testing.assert_frame_equal(two.item_bias(), rater.item_bias())
     pd.testing.assert_frame_equal(two.user_bias(), rater.user_bias())
