@@ -20,7 +20,7 @@ from ..core import BundleError,RecfastError,kept
 from ..losses import loss_spec,make_loss
 from .base import item_vectors,score_items,score_pairs,scores_ratings,takes_pairs
 from .ids import meet,sides_of
-from .spec import COMPOSED,model_from_spec,model_spec
+from .spec import compose,model_from_spec,model_spec
 
 # %% ../../nbs/36_models.parts.ipynb #849f1560
 class Part(NamedTuple):
@@ -55,7 +55,7 @@ def _as_clicks(rows):
 class Parts(nn.Module):
     "Base of models that are made of trained ones"
     _rows = None # that it was attached to
-    def __init_subclass__(cls): COMPOSED[cls.__name__.lower()] = cls
+    def __init_subclass__(cls): compose(cls)
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included

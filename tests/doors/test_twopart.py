@@ -23,6 +23,7 @@ from recfast.models.autorec import AutoRec
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ials import IALS
 from recfast.models.linear import EASE
+from recfast.models.spec import COMPOSED, compose, find_class
 from recfast.models.parts import TwoPart, parts_spec
 
 TOLD = {3: 5., 8: 1., 11: 4.}
@@ -305,3 +306,11 @@ def test_on_movielens_each_part_is_as_good_as_alone():
     ev,a,b = (o.evaluate(k=10, progress=False).summary for o in (two_part(rater, ranker),rater,ranker))
     assert abs(ev['rmse']-a['rmse'])<=.002 and abs(ev['ndcg@10']-b['ndcg@10'])<=.002
     assert (ev['rmse'],ev['ndcg@10'])==(a['rmse'],b['ndcg@10']) and b['ndcg@10']>2*a['ndcg@10']
+
+def test_a_class_of_one_s_own_does_not_take_the_name_of_one_of_recfast():
+    ours = find_class('twopart')
+    compose(type('TwoPart', (), {}))
+    assert find_class('twopart') is ours is TwoPart
+    mine = type('MyParts', (), {})
+    compose(mine)
+    assert COMPOSED.pop('myparts') is mine
