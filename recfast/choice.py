@@ -202,7 +202,7 @@ def run(self:Search,
 )->Choice:
     "Try what suits the table"
     todo = [('ranker',o) for o in rankers(self.shape)]+[('rater',o) for o in raters(self.shape)]*self.rated
-    todo = sorted(todo, key=lambda o: round(np.log2(o[1].seconds))) # of like cost as they are listed
+    todo = sorted(todo, key=lambda o: round(np.log2(o[1].seconds+.01))) # of like cost as they are listed
     for part,recipe in progress_bar(todo, parent=parent) if parent else todo: self.try_one(part, recipe)
     self.try_blends()
     return self.choice()
