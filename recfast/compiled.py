@@ -25,7 +25,7 @@ from torch.nn.modules import module as torch_module
 from .core import Kept,RecfastError,kept
 from .data.implicit import ImplicitDL
 from .data.loaders import RatingDL
-from .fast import Fast,FastLoop,_BatchLog,one_thread
+from .fast import Fast,FastLoop,BatchLog,one_thread
 from .kernels import Pairs,Tables,machine
 from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
@@ -162,7 +162,7 @@ def _plan(self:CompiledLoop)->dict: # {'at': [n+1], 'lr': [n], 'mom': [n], 'wd':
     return plan
 
 # %% ../nbs/55_compiled.ipynb #f7fd043e
-class _SliceLog(_BatchLog):
+class _SliceLog(BatchLog):
     "Notes what `Recorder`, `ParamScheduler` and `ProgressCallback` would"
     noted = 0 # batches
     def means(self): return self.losses

@@ -22,10 +22,11 @@ from recfast.testing import synth_ratings
 
 FRAME = synth_ratings()
 
-def taste_clicks(n_users=200, n_items=60, n=12, seed=0):
-    "`n` choices of each person by four tastes and popularity"
+def taste_clicks(n_users=200, n_items=60, n=12, seed=0, tastes=4, strength=1.2, popular=.7):
+    "`n` choices of each person by tastes and popularity"
     rs = np.random.RandomState(seed)
-    logits = 1.2*rs.randn(n_users, 4)@rs.randn(4, n_items) + .7*rs.randn(n_items)
+    logits = strength*rs.randn(n_users, tastes)@rs.randn(tastes, n_items)
+    if popular: logits += popular*rs.randn(n_items)
     picks = (logits+rs.gumbel(size=logits.shape)).argsort(1)[:,-n:]
     return pd.DataFrame(dict(user_id=np.repeat(np.arange(1, n_users+1), n), item_id=picks.ravel()+1)).sample(frac=1, random_state=0)
 

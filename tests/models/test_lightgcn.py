@@ -7,19 +7,16 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.optimizer import SGD
 
-from helpers import fit_one_cycle
+from helpers import fit_one_cycle, taste_clicks
 from recfast.bundle import load_bundle
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.models.graph import LightGCN, graph_matrix
 
-def clicks(n_users=60, n_items=30, n=8, seed=0):
+def clicks(n_users=60, n_items=30, n=8):
     "Choices by three tastes"
-    rs = np.random.RandomState(seed)
-    logits = 1.5*rs.randn(n_users, 3)@rs.randn(3, n_items)
-    picks = (logits+rs.gumbel(size=logits.shape)).argsort(1)[:,-n:]
-    return pd.DataFrame(dict(user_id=np.repeat(np.arange(1, n_users+1), n), item_id=picks.ravel()+1)).sample(frac=1, random_state=0)
+    return taste_clicks(n_users, n_items, n, tastes=3, strength=1.5, popular=0)
 
 DF = clicks()
 
@@ -82,7 +79,7 @@ def test_it_says_that_there_is_no_graph():
 
 def test_it_finds_tastes():
     learn = fit_one_cycle(learner(n_factors=8), 20, 5e-2)
-    new = clicks(seed=0)  # the same people
+    new = clicks()  # the same people
     for u in (3,30,50):
         own = learn.recommend([u], k=30, exclude_seen=False).set_index('item_id').score
         folded = learn.recommend(history=new[new.user_id==u].item_id.tolist(), k=30, exclude_seen=False).set_index('item_id').score

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import fit
+from helpers import fit, taste_clicks
 from recfast.bundle import load_bundle
 from recfast.core import RatingsError, RecfastError
 from recfast.data.loaders import CollabDataLoaders
@@ -18,12 +18,9 @@ from recfast.models.base import evaluating
 from recfast.models.vae import MultVAE, MultVAELoss
 from recfast.train import train_table
 
-def clicks(n_users=60, n_items=30, n=8, seed=0):
+def clicks(n_users=60, n_items=30, n=8):
     "Choices by three tastes"
-    rs = np.random.RandomState(seed)
-    logits = 1.5*rs.randn(n_users, 3)@rs.randn(3, n_items)
-    picks = (logits+rs.gumbel(size=logits.shape)).argsort(1)[:,-n:]
-    return pd.DataFrame(dict(user_id=np.repeat(np.arange(1, n_users+1), n), item_id=picks.ravel()+1, rating=1.))
+    return taste_clicks(n_users, n_items, n, tastes=3, strength=1.5, popular=0).sort_index().assign(rating=1.)
 
 DF = clicks()
 
