@@ -115,7 +115,7 @@ class Pairwise(Likelihood):
         "Of some nodes at a time: weights for the items [...,n,r], costs [...,r], slopes and curvatures [...,r,m]"
         mine,others = s.tensor_split([self.n], -1)
         x,phi = nodes(mine)
-        many = x.numel()*others.shape[-1]>2**14
+        many = x.numel()*others.shape[-1]>2**12
         x,others,shares = (o.float() if many else o for o in (x,others,self.shares))
         step = max(1, self.cells//max(1, others.numel()))
         for x,phi in zip(x.split(step, -1), phi.split(step, -1)):
@@ -133,9 +133,11 @@ class Pairwise(Likelihood):
         return sum((phi.sum(-2)*cost).sum(-1) for phi,cost,_,_ in self._tables(s))
 
 # %% ../nbs/21_choices.ipynb #f21f2bc3
-def _ends(phi, table):
-    "A table [...,r,m] summed over the others, for each item, and over the items, for each other: [...,n+m]"
-    return torch.cat([along(phi, table.sum(-1).double()),total(table, phi.sum(-2))], -1)
+def _ends(phi, tables):
+    "Tables [...,2,r,m] summed over the others, for each item, and over the items, for each other: each [...,n+m]"
+    of_items = phi[...,None,:,:]@tables.sum(-1, keepdim=True).double()
+    of_others = total(tables, phi.sum(-2)[...,None,:])
+    return torch.cat([of_items[...,0],of_others], -1).unbind(-2)
 
 @patch
 def expand(self:Pairwise,
@@ -146,7 +148,8 @@ def expand(self:Pairwise,
     price,slopes,bends,across = 0.,0.,0.,0.
     for phi,cost,lost,bent in self._tables(s):
         price = price+(phi.sum(-2)*cost).sum(-1)
-        slopes,bends = slopes+_ends(phi, lost),bends+_ends(phi, bent)
+        slope,bend = _ends(phi, torch.stack([lost,bent], -3))
+        slopes,bends = slopes+slope,bends+bend
         mine = phi.mT.to(own.dtype)@own
         across = across+(mine.mT.to(bent.dtype)@(bent@other.to(bent.dtype))).double()
     down,up = slopes.tensor_split([self.n], -1)

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/ranking.html.md"""
 
 # %% auto #0
 __all__ = ['MASKED', 'check_nan', 'lift', 'mask_scores', 'cells_of', 'seen_pairs', 'check_seen', 'seen_csr', 'seen_words',
-           'pair_matrix', 'top_k', 'masked_top_k', 'rank_items']
+           'told_pairs', 'top_k', 'masked_top_k', 'rank_items']
 
 # %% ../nbs/40_ranking.ipynb #af6cd623
 import numpy as np,torch
@@ -102,14 +102,12 @@ def seen_words(
     return f"less the user's own training rows of {first_few(kinds)}"
 
 # %% ../nbs/40_ranking.ipynb #7cd9b415
-def pair_matrix(
+def told_pairs(
     items:list, # of item rows [n], one tensor for each person
-    n_items:int, # I
-)->csr_matrix: # [P,I]
-    "What each person has seen as a sparse matrix"
-    who = np.repeat(np.arange(len(items)), [len(o) for o in items])
-    rows = torch.cat(items).numpy()
-    return csr_matrix((np.ones(len(rows)), (who,rows)), shape=(len(items),n_items))
+)->tuple: # (positions of people, item rows)
+    "What each of some people has seen, for `mask_scores`"
+    sizes = torch.tensor([len(o) for o in items])
+    return torch.arange(len(items)).repeat_interleave(sizes),torch.cat(items)
 
 # %% ../nbs/40_ranking.ipynb #5d3b702e
 def _cut_ties(scores, tied, vals, rows):
@@ -301,7 +299,7 @@ def rank_items(
     k:int, # list length
     n_items:int, # I
     candidates:torch.Tensor=None, # [I] bool; None: all
-    seen=None, # [.,I] sparse matrix of pairs to leave out, by user row; None: none
+    seen=None, # pairs to leave out: [.,I] sparse matrix, by user row, or users -> `seen_pairs`; None: none
     memory:int=2**28, # bytes for one chunk of scores and what ranking makes of them
     progress:bool=True, # show a bar when there are many chunks
 )->tuple: # (scores [U,k], item rows [U,k]) on the CPU; score -inf where there was no candidate left
@@ -314,7 +312,7 @@ def rank_items(
     chunks = progress_bar(starts, leave=False) if progress and len(starts)>20 else starts
     for a in chunks:
         part = slice(a, a+step)
-        pairs = None if seen is None else seen_pairs(seen, users[part])
+        pairs = None if seen is None else seen(users[part]) if callable(seen) else seen_pairs(seen, users[part])
         scores = score(torch.as_tensor(users[part]))
         best = masked_top_k(scores, k, candidates, pairs)
         for out,o in zip((vals,rows), best):

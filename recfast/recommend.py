@@ -18,7 +18,7 @@ from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
 from .models.base import score_items,score_pairs
-from .ranking import check_seen,mask_scores,pair_matrix,rank_items,seen_csr,top_k
+from .ranking import check_seen,mask_scores,rank_items,seen_csr,told_pairs,top_k
 from .scorer import Scorer
 
 # %% ../nbs/51_recommend.ipynb #c05d2603
@@ -175,8 +175,9 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown, m
     "`recommend` for histories"
     ids,histories = self._people(history, on_unknown)
     def score(people): return self.score_history([histories[p] for p in people])
-    seen = pair_matrix([items for items,_ in histories], self.n_items) if exclude_seen else None
-    return self._list_frame(ids, *rank_items(score, np.arange(len(ids)), k, self.n_items, ok, seen, memory, progress))
+    def told(people): return told_pairs([histories[p][0] for p in people])
+    people,seen = np.arange(len(ids)),told if exclude_seen else None
+    return self._list_frame(ids, *rank_items(score, people, k, self.n_items, ok, seen, memory, progress))
 
 # %% ../nbs/51_recommend.ipynb #b112cca6
 @patch

@@ -94,7 +94,7 @@ def linearize(self:DotProduct,
     "Scores of `items` for a user vector, and how they change with it"
     x,offset = self._design(items)
     p = self._vectors(u.to(x))[...,None,:]
-    z = (x*p).sum(-1)+offset
+    z = (x@p.mT)[...,0]+offset
     if self.cosine: x = (x-z[...,None]*p)/u.norm(dim=-1).to(x)[...,None,None]
     if self.y_range is None: return z.double().cpu(),x.cpu()
     (low,high),s = self.y_range,torch.sigmoid(z)
