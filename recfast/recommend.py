@@ -175,9 +175,8 @@ def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown, m
     "`recommend` for histories"
     ids,histories = self._people(history, on_unknown)
     def score(people): return self.score_history([histories[p] for p in people])
-    def told(people): return told_pairs([histories[p][0] for p in people])
-    people,seen = np.arange(len(ids)),told if exclude_seen else None
-    return self._list_frame(ids, *rank_items(score, people, k, self.n_items, ok, seen, memory, progress))
+    def told(people): return told_pairs([histories[p][0] for p in people]) if exclude_seen else None
+    return self._list_frame(ids, *rank_items(score, np.arange(len(ids)), k, self.n_items, ok, told, memory, progress))
 
 # %% ../nbs/51_recommend.ipynb #b112cca6
 @patch
