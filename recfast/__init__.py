@@ -36,13 +36,19 @@ Modules:
 - `recfast.contest`: Several models on one table: each at its best, all measured once on the same rows
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
+- `recfast.data.catalogues`: What films and products are and who the people are, beside the tables of who met what
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
 - `recfast.data.datasets`: Data sets that others compare on: MovieLens, MovieTweetings and Amazon Beauty, with their rows in the order of the files
+- `recfast.data.encoding`: A column that describes things as numbers: categories, lists of values, words
+- `recfast.data.feature_table`: Features as rows of numbers, in the order of the ids: what models read
+- `recfast.data.features`: What an item is and who a user is: a table of them, as rows of numbers beside the ids
 - `recfast.data.frames`: A frame of any kind as pandas, ids without loss, and frames out
+- `recfast.data.guessing`: Which column of a table of items is a category, which a quantity, which several values, and which only a name
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.made`: Two tables that nobody measured: one to see through, and films that never were
+- `recfast.data.quantities`: A quantity as a number among others, and as hats for linear maps; a vector as many of them
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
 - `recfast.data.recut`: Loaders of rows that other loaders hold: the same ids, times and weights, cut once more
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed

@@ -24,7 +24,7 @@ def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o),
 
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
-    n_inp = 1
+    n_inp,features = 1,{} # inputs of a batch; 'item' or 'user' -> `FeatureTable`, where it is known
     time_name = weights = events = weighing = place = unnamed = None # missing in earlier pickles
     def __init__(self,
         users, # [N] user rows
@@ -95,7 +95,9 @@ def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int give
 @patch
 def _new(self:Interactions, users, items, values=None, times=None, weights=None, events=None, place=None):
     names = self.classes,self.rating_name,self.time_name
-    return type(self)(users, items, values, times, *names, weights, events, self.weighing, place)
+    new = type(self)(users, items, values, times, *names, weights, events, self.weighing, place)
+    new.features = self.features
+    return new
 
 @patch
 def new_empty(self:Interactions)->'Interactions': # 0 rows
@@ -121,7 +123,6 @@ def frame(self:Interactions)->pd.DataFrame: # the id columns and, where there is
     if self.values is not None: df[self.rating_name] = self.values.numpy()
     return df
 
-# %% ../../nbs/14_data.interactions.ipynb #151d1191
 @patch
 def timed_frame(self:Interactions)->pd.DataFrame: # as `frame`, and the times under their own name or as timestamp
     "The rows under the caller's own ids and column names, with their times"
@@ -285,9 +286,8 @@ def _summed(self:Interactions, weights, by):
     "`weights` [N] of the known rows, summed where a pair repeats"
     known = self._named().numpy()
     at = self.users.numpy()[known],self.items.numpy()[known]
-    shape = self.n_users,self.n_items
     turn = 1 if by=='user' else -1
-    m = csr_matrix((weights[known], at[::turn]), shape=shape[::turn])
+    m = csr_matrix((weights[known], at[::turn]), shape=(self.n_users,self.n_items)[::turn])
     m.sum_duplicates()
     return m
 
@@ -315,8 +315,7 @@ def csr(self:Interactions,
     key = self.users,self.items,column
     if what=='weights': return kept(self, f'weights by {by}', key, lambda: self._cells(by, column))
     total = self._summed(column.numpy().astype(np.float64), by)
-    n = self._summed(np.ones(len(self)), by)
-    total.data = (total.data/n.data).astype(np.float32)
+    total.data = (total.data/self._summed(np.ones(len(self)), by).data).astype(np.float32)
     return total
 
 def rating_csr(

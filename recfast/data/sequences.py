@@ -17,10 +17,11 @@ from fastcore.basics import patch
 from ..core import RatingsError,check_kwargs
 from .batches import RatingDL
 from .columns import OWN,Columns
+from .features import Sides,make_vocabs
 from .frames import as_frame
 from .implicit import note_dislikes
 from .interactions import Interactions
-from .loaders import CollabDataLoaders,builder_kwargs,builders,check_bs,make_vocabs,rows_by_vocab
+from .loaders import CollabDataLoaders,builder_kwargs,builders,check_bs,rows_by_vocab
 from .ratings import count_duplicates,last_rows,time_order,to_implicit,validate_ratings
 from .split import readable_times,seed_or_drawn
 
@@ -192,13 +193,15 @@ def _held_out(ratings, columns, hold_out):
     return table.iloc[train],table.iloc[valid]
 
 # %% ../../nbs/18_data.sequences.ipynb #561253ab
-def _sequence_rows(train, valid, columns, classes):
+def _sequence_rows(train, valid, columns, classes, sides=None):
     "Training rows with their ratings (1 where there are none), held-out rows without"
     rating = OWN.rating
     if columns.rating is None: train = train.assign(**{rating: np.float32(1)})
     train, = rows_by_vocab([train], columns._replace(rating=rating), classes)
     unrated = columns._replace(rating=None)
-    return train,Interactions.from_frame(valid, unrated, classes, rating_name=rating)
+    valid = Interactions.from_frame(valid, unrated, classes, rating_name=rating)
+    if sides is not None: sides.describe([train,valid])
+    return train,valid
 
 def _check_unweighed(kwargs):
     "Raise `RatingsError` for weights of rows, which a next-item model has no place for"
@@ -251,15 +254,14 @@ def sequences_from_df(cls:CollabDataLoaders,
     ratings:pd.DataFrame, # one row per rating, click or token
     seq_len:int=50, # L, places in a window
     bs:int=64, # windows in a batch
-    user_name:str='user_id', # column of user ids
-    item_name:str='item_id', # column of item ids
+    user_name:str='user_id', item_name:str='item_id', # columns of ids
     time_name:str=None, # column of times; None: 'timestamp' where there is one, else the order of the rows
-    seed:int=None, # of every epoch's order
-    path='.', # where the Learner keeps models
+    seed:int=None, path='.', # of every epoch's order; where the Learner keeps models
     *, windows:bool=True, # all windows of a history; False: only the last of each user
     hold_out:bool=True, # keep each user's last row for validation; lists are then those of before it
     threshold:float=None, rating_name:str=None, # leave out rows rated lower; by this column, None: 'rating'
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row
+    items=None, users=None, cold_items:str='include', cold_users:str='include', # what they are: as `Sides` takes it
     val_bs:int=None, # validation batch size; None: `bs`
     shuffle:bool=True, drop_last:bool=False, # permute training windows each epoch; drop an incomplete last batch
     device=None, verbose:bool=False, # None: fastai's default device; print the report
@@ -273,7 +275,8 @@ def sequences_from_df(cls:CollabDataLoaders,
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
     ratings,columns = _events(as_frame(ratings), threshold, **names)
     parts = _held_out(ratings, columns, hold_out)
-    dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab))
+    sides = Sides(items, users, cold_items, cold_users)
+    dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab, sides), sides)
     return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, device, verbose,
         bs=bs, val_bs=val_bs, seq_len=seq_len, windows=windows, shuffle=shuffle, drop_last=drop_last)
 
