@@ -10,10 +10,10 @@ Docs: https://recfast.github.io/recfast/data.encoding.html.md"""
 __all__ = ['ENCODERS', 'as_text', 'values_of', 'ones_at', 'Encoder', 'MultiEncoder', 'CatEncoder', 'TextEncoder', 'unit_rows',
            'encoder_of']
 
-# %% ../../nbs/12_data.encoding.ipynb #8eda06ed
+# %% ../../nbs/12_data.encoding.ipynb #49afd8c6
 import numpy as np,pandas as pd
 from scipy.sparse import csr_matrix,diags
-from ..core import RatingsError,first_few
+from ..core import RatingsError
 from .frames import shown_id
 
 # %% ../../nbs/12_data.encoding.ipynb #d1299e86

@@ -9,14 +9,14 @@ Docs: https://recfast.github.io/recfast/data.feature_table.html.md"""
 # %% auto #0
 __all__ = ['MOST_FLAGS', 'MOST_PAIRS', 'LEAST_ITEMS', 'FeatureTable', 'feature_table']
 
-# %% ../../nbs/14_data.feature_table.ipynb #dc05c4fe
+# %% ../../nbs/14_data.feature_table.ipynb #2c1bc98d
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix,diags,hstack
 from torch import nn
 from ..core import kept
-from .encoding import ENCODERS,encoder_of,unit_rows
-from .quantities import ContEncoder,VecEncoder
+from . import quantities # noqa: F401 (they enter ENCODERS)
+from .encoding import ENCODERS,unit_rows
 
 # %% ../../nbs/14_data.feature_table.ipynb #af3ba6ae
 class FeatureTable(nn.Module):

@@ -17,7 +17,7 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device
 from fastcore.basics import patch
 from fastcore.foundation import L
-from ..core import Kept,RatingsError,add_later,check_kwargs,first_few,kept
+from ..core import Kept,RatingsError,add_later,check_kwargs,kept
 from .frames import as_frame,no_frame
 from .batches import RatingDL,epoch_seed
 from .columns import OWN,Columns,find_columns
@@ -26,7 +26,7 @@ from .features import Sides,make_vocabs
 from .interactions import BY,Interactions,check_by
 from .ratings import DUPLICATES,count_duplicates,validate_ratings,wide_to_long
 from .split import readable_times,resolve_splits,seed_or_drawn
-from .vocab import Vocab,check_vocab
+from .vocab import Vocab
 from .weights import Weighing,age,summed,weigh
 from ..tables import read_csv,read_parquet
 

@@ -9,12 +9,12 @@ Docs: https://recfast.github.io/recfast/data.quantities.html.md"""
 # %% auto #0
 __all__ = ['FINE', 'COARSE', 'knots_of', 'hats', 'numbers_of', 'ContEncoder', 'VecEncoder']
 
-# %% ../../nbs/13_data.quantities.ipynb #cef036d3
+# %% ../../nbs/13_data.quantities.ipynb #c1ab2104
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,first_few
-from .encoding import Encoder,encoder_of
+from .encoding import Encoder
 
 # %% ../../nbs/13_data.quantities.ipynb #98c0e3d4
 def knots_of(
