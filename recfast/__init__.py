@@ -57,6 +57,7 @@ Modules:
 - `recfast.data.split`: Which rows train, which rows test
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was
+- `recfast.distributed`: Several processes, one training: the batches, the order and the loss of one
 - `recfast.ensemble`: Recommenders made of trained learners: a rater with a ranker, a mean, a blend
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
@@ -69,6 +70,7 @@ Modules:
 - `recfast.groups`: Who belongs together, and what was measured of each group
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
+- `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
 - `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
 - `recfast.likelihood`: How likely what somebody told is, as each loss of training has it
@@ -91,6 +93,7 @@ Modules:
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
 - `recfast.models.prior`: What those who were trained say of the next one, before and after it is known which items they tell of
 - `recfast.models.sequence`: What this person takes next, from what they took before
+- `recfast.models.sharded`: Tables whose rows are dealt out to several processes
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down

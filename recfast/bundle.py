@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors,save as write_tensors
 from .collab import CollabLearner
 from .combined import recommender_of
-from .core import BundleError,check_weights,first_few,offer
+from .core import BundleError,check_weights,first_few,is_first,offer
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .data.weights import Weighing
@@ -161,7 +161,7 @@ def save_bundle(
     check_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write = _write_zip if path.suffix.lower()=='.zip' else _write_folder
-    write(path, text.encode(), dict(data.values()))
+    if is_first(): write(path, text.encode(), dict(data.values()))
     return path
 
 # %% ../nbs/60_bundle.ipynb #4e11b60e

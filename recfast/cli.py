@@ -305,6 +305,9 @@ def serve(
         raise RecfastError(f"serving needs more packages ({e.name or e}): pip install recfast[serve]") from None
     run(_read(bundle, model), host=host, port=port, token=token, word=word)
 
+# %% ../nbs/71_cli.ipynb #c0de7102
+if getattr(globals().get('__spec__'), 'name', '')=='recfast.cli' and __name__=='__main__': app() # python -m
+
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
 _all_ = ['app', 'bar_callback', 'bounds', 'command', 'console', 'errors', 'fit', 'main', 'parse_config', 'parse_range',
          'run_quickstart', 'run_train', 'show_table', 'side_by_side', 'speaking', 'write_report'] # still offered here

@@ -14,8 +14,7 @@ import inspect,math,warnings
 from contextlib import contextmanager
 import torch
 from fastai.learner import Learner,mk_metric
-from fastcore.basics import patch
-from fastcore.foundation import L
+from fastcore.utils import L,patch
 from fastcore.meta import delegates
 from . import evaluate as _evaluate
 from . import explain # noqa: F401 (a verb of every Recommender)
@@ -162,17 +161,18 @@ def __getstate__(self:CollabLearner):
 @delegates(Learner.save)
 def save(self:CollabLearner, file, **kwargs):
     "fastai's `save`; the file says whose rows it holds"
-    with ids_with_weights(self.model, getattr(self.dls, 'classes', None)): return Learner.save(self, file, **kwargs)
+    with self._whole(), ids_with_weights(self.model, getattr(self.dls, 'classes', None)):
+        return Learner.save(self, file, **kwargs)
 
 # %% ../nbs/56_collab.ipynb #0b4e5b27
 @patch
 @delegates(Learner.load)
 def load(self:CollabLearner, file, device=None, **kwargs):
     "fastai's `load`; raises `RatingsError` for weights of other ids, and moves rows that are in another order"
-    before = getattr(self.opt, 'state', None)
-    with ids_compared(self.model, getattr(self.dls, 'classes', None), file) as found:
+    with self._whole(), ids_compared(self.model, getattr(self.dls, 'classes', None), file) as found:
+        before = getattr(self.opt, 'state', None)
         Learner.load(self, file, device, **kwargs)
-    found.finish(self, before)
+        found.finish(self, before)
     self.last_evaluation = None
     return self
 

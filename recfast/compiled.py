@@ -146,6 +146,7 @@ def has_numba()->bool:
 @patch
 def _why_not_compiled(self:CompiledLoop)->str: # '' where the compiled loop may train
     "What asks for another loop"
+    if self.joint: return self.joint.why
     if self._allow_fast not in (True,'compiled'): return f'fast={self._allow_fast!r}'
     why = self._why_plain() or self._why_not_model() or self._why_not_rows() or self._why_not_fit()
     return why or ('' if has_numba() else 'numba is not installed')

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/core.html.md"""
 __all__ = ['ON_UNKNOWN', 'MOVED', 'VERBS', 'RecfastError', 'RatingsError', 'BundleError', 'LeakageWarning', 'BrokenModelError',
            'check_numbers', 'check_weights', 'first_few', 'UnknownIdError', 'check_kwargs', 'check_on_unknown',
            'free_memory', 'NeedsMemoryError', 'need_memory', 'offer', 'homes', 'offer_rooms', 'Later', 'add_later',
-           'Kept', 'kept', 'quiet', 'whole_file']
+           'Kept', 'kept', 'process_rank', 'is_first', 'quiet', 'whole_file']
 
 # %% ../nbs/00_core.ipynb #6624b044
 import inspect,os,re
@@ -242,6 +242,7 @@ VERBS = { # class -> {method: the module that adds it}
         'export_program': 'recfast.export',
     },
     'CollabLearner': {
+        'distrib_ctx': 'recfast.distributed',
         'save_bundle': 'recfast.bundle',
         'export_onnx': 'recfast.export',
         'export_program': 'recfast.export',
@@ -289,6 +290,16 @@ def kept(
     store = obj.__dict__.setdefault('_kept', Kept())
     if name not in store or not _same(store[name][0], key): store[name] = key,make()
     return store[name][1]
+
+# %% ../nbs/00_core.ipynb #c0de1a02
+def process_rank()->tuple: # (which, how many); (0, 1) where the program was started alone
+    "Which of the processes that a launcher such as torchrun started this is"
+    told = [os.environ.get(o) for o in ('RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT')]
+    return (int(told[0]),int(told[1])) if all(told) else (0,1)
+
+def is_first()->bool:
+    "Is this the process that writes files?"
+    return process_rank()[0]==0
 
 # %% ../nbs/00_core.ipynb #ef473c86
 @contextmanager

@@ -11,7 +11,7 @@ __all__ = ['SMALL_BATCH', 'FusedAdam', 'Fast', 'FastLoop', 'one_thread', 'BatchL
 
 # %% ../nbs/54_fast.ipynb #1f84e69e
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager,nullcontext
 import numpy as np,torch
 from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
@@ -25,7 +25,7 @@ from torch.optim.adamw import adamw
 from .data.loaders import RatingDL
 from .likelihood import weighted_loss
 from .models.base import model_device,takes_pairs
-from .trackers import Recorder
+from .trackers import Recorder,smoothed
 
 # %% ../nbs/54_fast.ipynb #f02cd63d
 class FusedAdam:
@@ -93,6 +93,7 @@ class FastLoop(Learner):
     "A `Learner` whose batches run without events where nothing listens to them"
     fast = Fast(False, 'nothing was fitted yet')
     _allow_fast,wb = True,() # may it run?; what the rows of a batch weigh
+    joint = None # the processes that share its batches (`distributed`)
 
     @contextmanager
     def _fast_is(self, fast):
@@ -100,6 +101,8 @@ class FastLoop(Learner):
         if fast is not None: self._allow_fast = fast
         try: yield
         finally: self._allow_fast = old
+
+    def _whole(self): return nullcontext() if self.joint is None else self.joint.whole(self)
 
 # %% ../nbs/54_fast.ipynb #43da22c0
 @patch
@@ -118,13 +121,14 @@ def _split(self:FastLoop, b):
 # %% ../nbs/54_fast.ipynb #8f487e6f
 @patch
 def _batch_loss(self:FastLoop):
-    if not self.wb: return self.loss_func(self.pred, *self.yb)
-    return weighted_loss(self.loss_func, self.pred, *self.yb, *self.wb)
+    y,w,f = self.yb,self.wb,self.loss_func
+    loss = weighted_loss(f, self.pred, *y, *w) if w else f(self.pred, *y)
+    return self.joint.joined(loss) if self.joint and self.training else loss
 
 @patch
 def _do_one_batch(self:FastLoop):
-    "fastai's own where no row has a weight"
-    if not self.wb: return Learner._do_one_batch(self)
+    "fastai's own where no row has a weight, and no other process a part"
+    if not self.wb and self.joint is None: return Learner._do_one_batch(self)
     self.pred = self.model(*self.xb)
     self('after_pred')
     self.loss_grad = self._batch_loss()
@@ -190,6 +194,7 @@ def _why_plain_opt(self:FastLoop)->str: # '' when the kernel may step
 def _why_plain(self:FastLoop)->str: # '' when the fast path may run
     "What asks for fastai's own batch loop"
     if not self._allow_fast: return 'fast=False'
+    if self.joint and self.joint.cut: return self.joint.why
     if not isinstance(self.dl, RatingDL): return f'the loader is a {type(self.dl).__name__}'
     return self._why_changed() or (self._why_plain_opt() if self.training else '')
 
@@ -225,9 +230,14 @@ def _fast_step(self:FastLoop, opt, clips):
     "Loss, gradients and a step, for the predictions there are"
     with torch._C.DisableTorchFunctionSubclass(): self.loss_grad = self._batch_loss()
     self.loss = self.loss_grad.detach()
-    self.loss_grad.backward()
+    self._backward()
     for cb in clips: torch.nn.utils.clip_grad_norm_(self.model.parameters(), cb.max_norm, cb.norm_type)
     opt.step()
+
+@patch
+def _backward(self:FastLoop):
+    self.loss_grad.backward()
+    if self.joint: self.joint.mean_gradients(self.model)
 
 # %% ../nbs/54_fast.ipynb #1fe623e9
 class BatchLog:
@@ -257,18 +267,6 @@ class BatchLog:
         if smooth is not None: self.bar.pbar.comment = f'{smooth.item():.4f}'
         self.due = time.perf_counter()+0.2
 
-# %% ../nbs/54_fast.ipynb #a529c4ee
-def _smoothed(smooth, losses):
-    "What an `AvgSmoothLoss` says after each of `losses`, which it takes in"
-    said = []
-    value = smooth.val.item()
-    for loss in losses:
-        smooth.count += 1
-        value = loss+smooth.beta*(value-loss)
-        said.append(value/(1-smooth.beta**smooth.count))
-    smooth.val = torch.tensor(value)
-    return said
-
 # %% ../nbs/54_fast.ipynb #425d059b
 @patch
 def means(self:BatchLog): return torch.stack([o.mean() for o in self.losses]).tolist()
@@ -277,7 +275,7 @@ def means(self:BatchLog): return torch.stack([o.mean() for o in self.losses]).to
 def flush(self:BatchLog):
     "Hand everything to the recorder"
     if not self.losses: return
-    self.rec.losses += torch.tensor(_smoothed(self.rec.smooth_loss, self.means())).unbind()
+    self.rec.losses += torch.tensor(smoothed(self.rec.smooth_loss, self.means())).unbind()
     self.rec.lrs += self.lrs
     self.learn.smooth_loss = self.rec.losses[-1]
     self.lrs,self.losses = [],[]

@@ -18,7 +18,7 @@ from rich.text import Text
 from .shell import console,fit,need_folder,progress_bar,say,show_metrics,show_table
 from .bundle import check_target
 from .contest import contest
-from .core import UnknownIdError
+from .core import UnknownIdError,is_first
 from .data.datasets import ml_100k,movie_night
 from .data.split import resolve_splits
 from .interpret import lists_part
@@ -67,7 +67,8 @@ def write_report(
     "Write one self-contained HTML page, whole or not at all"
     name = html.escape(title)
     body = f'<h1>{name}</h1>'+''.join(_part(*o) for o in parts)
-    write_text(path, f'{_HEAD}<title>{name}</title><style>{_CSS}</style></head><body>{body}</body></html>')
+    page = f'{_HEAD}<title>{name}</title><style>{_CSS}</style></head><body>{body}</body></html>'
+    if is_first(): write_text(path, page)
     return Path(path)
 
 # %% ../nbs/70_report.ipynb #d53552ab

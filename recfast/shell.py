@@ -28,14 +28,14 @@ import recfast
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
     from fastai.callback.core import Callback
-from .core import RecfastError
+from .core import RecfastError,is_first
 from .data.frames import shown_id,without_points
 from .files import write_frames
 from .models.parts import TwoPart
 from .train import fit_table
 
 # %% ../nbs/69_shell.ipynb #6aaa5420
-console = Console()
+console = Console(quiet=not is_first()) # of several processes one speaks
 errors = Console(stderr=True)
 
 def say(text:str): # whatever its characters
@@ -67,7 +67,8 @@ def as_options(
 # %% ../nbs/69_shell.ipynb #ce224580
 def _say_warning(message, category, *args, **kwargs):
     "What `warnings.showwarning` does while a command runs"
-    if not issubclass(category, (FutureWarning,DeprecationWarning)): say(f'Note: {as_options(str(message))}')
+    if not is_first() or issubclass(category, (FutureWarning,DeprecationWarning)): return
+    say(f'Note: {as_options(str(message))}')
 
 # %% ../nbs/69_shell.ipynb #33733314
 _UNUSABLE = RecfastError,ValueError,OSError,NotImplementedError,MemoryError # what a bad input may raise

@@ -218,11 +218,11 @@ def fit_table(
     wd:float=None, # weight decay; None: 0.1
     cbs=None, # callbacks
 ):
-    "One-cycle training with the rate and the decay that suit most tables"
+    "One-cycle training with the rate and the decay that suit most tables, by all processes of a torchrun"
     solved = offers(learn.model, 'solve')
     if solved and not getattr(learn.model, 'by_epoch', False): n_epoch = 1
     if not solved: lr,wd = lr or 5e-3,0.1 if wd is None else wd
-    learn.fit_one_cycle(n_epoch, lr, wd=wd, cbs=cbs)
+    with learn.distrib_ctx(): learn.fit_one_cycle(n_epoch, lr, wd=wd, cbs=cbs)
 
 # %% ../nbs/59_train.ipynb #76997719
 def metrics_frame(
