@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from helpers import free_port
 from recfast.bundle import load_bundle
