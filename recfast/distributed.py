@@ -46,14 +46,14 @@ def check_same(
     raise RecfastError(f"the processes differ in {first_few(odd)} ({odd[0]}: {each}): make loaders and model alike in "
                        "each, with seed= given")
 
-# %% ../nbs/57_distributed.ipynb #81f57a6a
+# %% ../nbs/57_distributed.ipynb #24739894
 def check_shared(
     learn, # `CollabLearner`
 ):
     "Raise `RecfastError` for a training that several processes cannot share"
     model,loss = type(learn.model).__name__,learn.loss_func
     if offers(learn.model, 'solve'):
-        raise RecfastError(f"{model} is solved, not trained by batches: there is nothing to share, so start one process")
+        raise RecfastError(f"{model} is solved, not trained by batches: nothing can be shared, start one process")
     if hasattr(loss, 'weighted') and not isinstance(loss, (MaskedLoss,MultinomialLoss)):
         raise RecfastError(f"{loss_name(loss)} is no mean over rows, so its gradient is no sum of shares: take MSE")
 
@@ -75,7 +75,7 @@ class Processes(Callback):
         for o in norms:
             for buffer in o.buffers(): dist.broadcast(buffer, 0)
 
-# %% ../nbs/57_distributed.ipynb #d3dab0e4
+# %% ../nbs/57_distributed.ipynb #b8b19363
 def own_device(
     learn, # `CollabLearner`; its model and loaders go to the GPU of this process
 )->torch.device: # where it trains
@@ -84,7 +84,7 @@ def own_device(
     if dev.type!='cuda': return dev
     at,there = int(os.environ.get('LOCAL_RANK', 0)),torch.cuda.device_count()
     if at>=there:
-        raise RecfastError(f"process {at} of this machine finds {there} GPUs: start {there}, or build with device='cpu'")
+        raise RecfastError(f"process {at} of this machine finds {there} GPUs: start {there}, or pass device='cpu'")
     torch.cuda.set_device(at)
     learn.dls.to(dev := torch.device('cuda', at))
     learn.model.to(dev)
