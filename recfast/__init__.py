@@ -111,6 +111,7 @@ Modules:
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
 - `recfast.resampling`: How sure a mean over users is, and the difference of two
 - `recfast.routes`: What may be asked of a recommender over HTTP, and what comes back
+- `recfast.scale`: Lists for more people than one process serves in a night: on Ray, parquet to parquet
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.shell`: How recfast speaks in a terminal
