@@ -135,7 +135,7 @@ def _environment(**settings):
     finally:
         for k in new: os.environ.pop(k, None)
 
-# %% ../nbs/67_scale.ipynb #f228d95f
+# %% ../nbs/67_scale.ipynb #2999ef41
 @contextmanager
 def ray_session(
     workers:int=None, # processes of a session that is started here; None: as many as there are cores
@@ -149,7 +149,6 @@ def ray_session(
         try: yield ray
         finally: ray.shutdown()
 
-# %% ../nbs/67_scale.ipynb #2e6991a3
 def _results(ray, blocks, make, workers):
     "What the workers return, as it comes"
     ds = ray.data.from_items(blocks, override_num_blocks=len(blocks))
