@@ -37,11 +37,13 @@ Modules:
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.catalogues`: What films and products are and who the people are, beside the tables of who met what
+- `recfast.data.coded`: Ids as small numbers, worked out once for a table
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
 - `recfast.data.datasets`: Data sets that others compare on: MovieLens, MovieTweetings and Amazon Beauty, with their rows in the order of the files
 - `recfast.data.encoding`: A column that describes things as numbers: categories, lists of values, words
 - `recfast.data.feature_table`: Features as rows of numbers, in the order of the ids: what models read
 - `recfast.data.features`: What an item is and who a user is: a table of them, as rows of numbers beside the ids
+- `recfast.data.found`: What a builder found in a table, counted when somebody asks
 - `recfast.data.frames`: A frame of any kind as pandas, ids without loss, and frames out
 - `recfast.data.guessing`: Which column of a table of items is a category, which a quantity, which several values, and which only a name
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not

@@ -15,6 +15,7 @@ from fastai.tabular.core import Categorify,FillMissing,Normalize
 from fastcore.basics import patch
 from fastcore.foundation import L
 from ..core import RatingsError,first_few
+from .coded import ids_to_name
 from .columns import OWN,Columns,check_ids,uncategorised
 from .feature_table import FeatureTable,feature_table
 from .frames import as_frame,no_frame
@@ -132,7 +133,9 @@ def make_vocabs(
     names = dict(user=columns.user, item=columns.item)
     odd = set(given)-set(names.values())
     if odd: raise RatingsError(f"vocab names {first_few(odd)}, expected among {list(names.values())}")
-    source = {side: given[n] if n in given else (ratings if vocab=='all' else train)[n] for side,n in names.items()}
+    every = vocab=='all'
+    own = {n: given[n] if n in given else ids_to_name(ratings[n], train[n], every) for n in names.values()}
+    source = {side: own[n] for side,n in names.items()}
     if vocab=='train' and sides is not None: source = {side: sides.ids(side, o) for side,o in source.items()}
     vocabs = {n: Vocab(source[side]) for side,n in names.items()}
     for n,v in vocabs.items(): check_vocab(v, n)

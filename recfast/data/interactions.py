@@ -155,15 +155,14 @@ def from_frame(cls:Interactions,
     weighing=None, # `Weighing` of a table from `weigh`, whose weights and events are read too; None: they are not
 )->Interactions: # [N] in the order of the table
     "Rows of a table; raises `UnknownIdError` as `on_unknown` says, `RatingsError` for ratings beyond float32"
-    user_vocab,item_vocab = classes.values()
-    users = user_vocab.encode(df[columns.user], on_unknown, 'user', hint)
-    items = item_vocab.encode(df[columns.item], on_unknown, 'item', hint)
+    both = zip(classes.values(), columns, ('user','item'))
+    users,items = (vocab.encode(df[o], on_unknown, what, hint, kind=np.int32) for vocab,o,what in both)
     values = None if columns.rating is None else _rating_values(df[columns.rating])
     times = None if columns.time is None else without_zone(df[columns.time]).to_numpy()
     rating_name = rating_name or columns.rating or 'rating'
     weights,events = (None,None) if weighing is None else (df.get(o) for o in columns[4:])
     rows = cls(users, items, values, times, classes, rating_name, time_name or columns.time, weights, events, weighing)
-    rows.unnamed = number_unknown(df[columns.item], items)
+    if not items.all(): rows.unnamed = number_unknown(df[columns.item], items)
     return rows
 
 # %% ../../nbs/14_data.interactions.ipynb #fc238cab

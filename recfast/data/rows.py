@@ -153,7 +153,7 @@ def in_rows(dls, by='user', bs=128, val_bs=None, shuffle=True, drop_last=False):
     check_bs(bs, val_bs, train_dl.n, f"{by}s have training ratings")
     dls.rated = bool((train.values!=1).any())
     zeros = int((train.values==0).sum())
-    dls.report = {**dls.report, 'rows': train_dl.n, 'zero_ratings': zeros}
+    dls.report = {**vars(dls)['report'], 'rows': train_dl.n, 'zero_ratings': zeros}
     if zeros: warnings.warn(f"{zeros} training ratings are 0, which the input of a row cannot tell from a missing one; "
                             "add a constant to the ratings", stacklevel=3)
     return dls

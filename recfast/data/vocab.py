@@ -41,15 +41,15 @@ class Vocab(CategoryMap):
 
 # %% ../../nbs/13_data.vocab.ipynb #614d7223
 @patch
-def _find(self:Vocab, ids):
+def _find(self:Vocab, ids, kind=np.int64):
     "[n] rows of a column of ids, 0 for those that are not here or lost their last digits"
     if isinstance(ids.dtype, pd.CategoricalDtype):
-        return np.append(self._find(pd.Series(ids.cat.categories)), 0)[ids.cat.codes]
+        return np.append(self._find(pd.Series(ids.cat.categories), kind), kind(0))[ids.array.codes]
     known = ~inexact(ids)
     if ids.dtype.kind=='f' and self.index.dtype.kind in 'iu':
         known &= (ids%1==0).to_numpy(bool, na_value=False)
         ids = ids.where(known, 0).astype('int64')
-    return np.where(known, self.index.get_indexer(pd.Index(ids.array))+1, 0)
+    return np.where(known, self.index.get_indexer(pd.Index(ids.array))+1, 0).astype(kind, copy=False)
 
 # %% ../../nbs/13_data.vocab.ipynb #f4600e0c
 @patch
@@ -59,11 +59,12 @@ def encode(self:Vocab,
     what:str='id', # 'user' or 'item', for the message
     hint:str='', # what to do, for the message
     trained:np.ndarray=None, # [R] bool: rows that count as known; None: all but row 0
-)->np.ndarray: # [N] int64 rows, 0 where the id is unknown
+    kind=np.int64, # of the rows
+)->np.ndarray: # [N] rows, 0 where the id is unknown
     "Rows of `ids`; raises `UnknownIdError` for ids that are not here"
     if on_unknown!='zero': check_on_unknown(on_unknown)
     ids = as_ids(ids)
-    rows = self._find(ids)
+    rows = self._find(ids, kind)
     if trained is not None: rows = np.where(trained[rows], rows, 0)
     if on_unknown not in ('raise','warn') or rows.all(): return rows
     unknown = list(dict.fromkeys(ids[rows==0]))
