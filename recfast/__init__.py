@@ -22,6 +22,7 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 
 Modules:
 
+- `recfast.ann`: The best of millions of items without scoring each: a graph of neighbours, and how much of the exact list it finds
 - `recfast.bundle`: A trained recommender as a folder of plain files
 - `recfast.by_history`: What people get who are told about, measured as they are served
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one

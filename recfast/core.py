@@ -237,6 +237,7 @@ VERBS = { # class -> {method: the module that adds it}
     },
     'Recommender': {
         'explain': 'recfast.explain',
+        'with_index': 'recfast.ann',
         'save_bundle': 'recfast.bundle',
         'export_onnx': 'recfast.export',
         'export_program': 'recfast.export',
