@@ -103,6 +103,7 @@ Modules:
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.options`: What a shell is asked for: each option once, and settings as text
+- `recfast.ordinal`: Ratings as ordered levels: a loss that learns where one star ends and the next begins
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
