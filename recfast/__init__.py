@@ -100,6 +100,7 @@ Modules:
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down
+- `recfast.models.svdpp`: SVD++ on both sides: a person is also what they rated, an item is also who rated it
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.options`: What a shell is asked for: each option once, and settings as text

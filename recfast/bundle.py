@@ -268,16 +268,16 @@ def _assemble(config, files, model, loss):
     rating_name,time_name = _names(config)
     how = weighing_of(config.get('weighing'))
     seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, how)
-    n_train = config['n_train']
-    train = seen if n_train==len(seen) else seen[:n_train]
+    train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
     for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
     if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model)
     with_parts(model, config['parts'] if config['schema']>1 else [])
+    if loss is None: loss = _loss_of(config)
+    if hasattr(loss, 'equip'): loss.equip(model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
     remember_ids(model, classes)
     meet(model, train)
-    if loss is None: loss = _loss_of(config)
     rec = recommender_of(model.eval(), seen, train, loss, config.get('draws'))
     rec.info,rec.rated = config,_rated(config, train)
     return rec

@@ -22,7 +22,7 @@ from .bundle import ids_json
 from .collab import CollabLearner
 from .combined import TwoPartRecommender
 from .core import RecfastError,check_weights
-from .models.base import offers,takes_pairs
+from .models.base import in_units,offers,takes_pairs
 from .models.ensemble import Mixed
 from .recommend import Recommender
 from .tables import write_bytes
@@ -57,7 +57,7 @@ class RankGraph(torch.nn.Module):
 def _numbers(model, rows, items):
     "One number per pair"
     out = model(torch.stack([rows,items], 1))
-    return model.to_score(out) if offers(model, 'to_score') else out
+    return in_units(model, model.to_score(out) if offers(model, 'to_score') else out)
 
 @patch
 def pair_scores(self:RankGraph,
@@ -87,7 +87,7 @@ def forward(self:RankGraph,
     users:torch.Tensor, # [U]
     seen:torch.Tensor, # [U,M] padded with 0
 )->tuple: # (items [U,k], scores [U,k]); with a rater its stars [U,k], NaN where there is no item
-    scores = self.pair_scores(users) if self.by_pairs else self.model.score_items(users)
+    scores = self.pair_scores(users) if self.by_pairs else in_units(self.model, self.model.score_items(users))
     scores = scores.float().clamp(min=torch.finfo(torch.float32).min) # a score of -inf is a score
     nobody = ~self.known[users][:,None]
     scores = scores.masked_fill(~self.candidates|nobody, -torch.inf)

@@ -192,7 +192,9 @@ def _prior(self:Scorer):
     def make():
         of_users,of_items = id_tables(self.model, self.n_users, self.n_items)
         users = self._trained_users()
-        prior = UserPrior(of_users, users, self._sets(of_items, users))
+        told = offers(self.model, 'moves')
+        prior = UserPrior(of_users, users, None if told else self._sets(of_items, users))
+        if told: prior.moves = self.model.moves
         return prior,max(self._noise(), 1e-4)
     return self._once('prior', make)
 

@@ -8,8 +8,8 @@ Docs: https://recfast.github.io/recfast/models.base.html.md"""
 
 # %% auto #0
 __all__ = ['HOOKS', 'MODELS', 'READS', 'Hook', 'offers', 'takes_pairs', 'scores_ratings', 'evaluating', 'model_device',
-           'weights_key', 'pair_scores', 'score_items', 'all_pairs', 'score_pairs', 'id_tables', 'split_tables',
-           'item_vectors', 'register', 'find_model', 'UserPrior', 'fold_in', 'score_vector']
+           'weights_key', 'in_units', 'pair_scores', 'score_items', 'all_pairs', 'score_pairs', 'id_tables',
+           'split_tables', 'item_vectors', 'register', 'find_model', 'UserPrior', 'fold_in', 'score_vector']
 
 # %% ../../nbs/20_models.base.ipynb #f1b8510e
 import inspect,warnings
@@ -35,6 +35,7 @@ HOOKS = dict(
     reads=Hook("'pairs', 'rows', 'sequences', 'histories'", 'the loaders it trains on, as `register(reads=)` says'),
     score_items=Hook('users [U] -> [U,I]', 'scores of every item; without it `forward` is expanded'),
     to_score=Hook('output of `forward` -> [B]', 'one number per pair, where `forward` gives several'),
+    finish=Hook('raw scores -> scores', 'their units; put there by a loss, such as `OrdinalLoss`'),
     low=Hook('a number', 'rating of the first of several classes, on which the model and `ClassLoss` agree'),
     item_vectors=Hook('-> [I,K]', 'for neighbours and maps; without it the item tables'),
     similar=Hook('items [n] -> [n,I]', 'neighbours by its own measure; without it cosines of vectors'),
@@ -42,6 +43,8 @@ HOOKS = dict(
     contributions=Hook('items [n], ratings [n] -> [n,I]', 'for `explain`; without it by the steps of fold-in'),
     weighed=Hook('a bool', 'True: the ratings of its histories are what their rows weigh'),
     linearize=Hook('u [D], items [n] -> ([n], [n,D])', 'scores and derivatives for fold-in; without it autograd'),
+    moves=Hook('items [n], told [n] -> [n,D]', 'how far each item told moves the expected user of fold-in'),
+    score_vectors=Hook('u [P,D] -> [P,I]', 'scores of every item for user vectors; without it the tables are filled'),
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
@@ -119,15 +122,25 @@ def weights_key(model:nn.Module)->tuple: # of numbers, for `kept`
     tensors = *model.parameters(),*model.buffers()
     return tuple(o.detach().sum(dtype=torch.float64).item() for o in tensors)
 
+# %% ../../nbs/20_models.base.ipynb #b1c2d3e5
+def in_units(
+    model:nn.Module, # its `finish` is used where it has one
+    raw:torch.Tensor, # scores
+)->torch.Tensor: # of the same shape
+    "Scores in the units that the loss of training gave them"
+    return model.finish(raw) if offers(model, 'finish') else raw
+
 # %% ../../nbs/20_models.base.ipynb #cc19447d
 def pair_scores(
     model:nn.Module, # a pair model
     x:torch.Tensor, # [B,2] user and item rows
     params:dict=None, # tensors to use in place of the model's own
+    raw:bool=False, # before they get their units?
 )->torch.Tensor: # [B]
     "One number per pair, with gradients where they are on"
     out = model(x) if params is None else functional_call(model, params, (x,))
     if offers(model, 'to_score'): out = model.to_score(out)
+    if not raw: out = in_units(model, out)
     return out.reshape(x.shape[0]) # `len` would fix the size of an exported graph
 
 # %% ../../nbs/20_models.base.ipynb #013878f7
@@ -140,7 +153,7 @@ def score_items(
     "Scores of every item for `users`"
     users = users.to(model_device(model))
     with evaluating(model):
-        if offers(model, 'score_items'): return model.score_items(users)
+        if offers(model, 'score_items'): return in_units(model, model.score_items(users))
         if not len(users): return torch.zeros(0, n_items)
         parts = users.split(max(1, rows//n_items))
         return torch.cat([pair_scores(model, all_pairs(u, n_items)).view(-1, n_items) for u in parts])

@@ -16,7 +16,7 @@ import numpy as np,torch
 from torch import nn
 from torch.func import functional_call
 from ..likelihood import History,Pointwise,squared
-from .base import evaluating,model_device,offers,pair_scores,score_items
+from .base import evaluating,in_units,model_device,offers,pair_scores,score_items
 from .prior import UserPrior,expected
 
 _all_ = ['UserPrior'] # moved; still offered here
@@ -33,7 +33,7 @@ def _linearize(model, prior, u, items, wide=False):
     x = torch.stack([torch.arange(len(items), device=items.device), items], 1)
     with torch.enable_grad():
         tables = _as_tables(prior, rep, len(items), items.device)
-        out = functional_call(model, tables, (x,)) if wide else pair_scores(model, x, tables)[:,None]
+        out = functional_call(model, tables, (x,)) if wide else pair_scores(model, x, tables, raw=True)[:,None]
         jac = [torch.autograd.grad(o.sum(), rep, retain_graph=True)[0] for o in out.unbind(1)]
     return out.detach().double().cpu(),torch.stack(jac, 1)
 
@@ -138,6 +138,8 @@ def score_vector(
     n_items:int, # I
 )->torch.Tensor: # [...,I] scores
     "Scores of every item for a user vector"
+    if offers(model, 'score_vectors'):
+        with evaluating(model): return in_units(model, model.score_vectors(u))
     every,dev = _EveryItem(model, n_items),model_device(model)
     def part(u):
         tables = {f'model.{k}': p for k,p in _as_tables(prior, u, len(u), dev).items()}
