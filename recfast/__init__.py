@@ -82,6 +82,7 @@ Modules:
 - `recfast.metrics`: What a metric measures, with its formula and its denominator
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
+- `recfast.models.defaults`: What a model is trained with where nothing is named
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
 - `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale

@@ -30,6 +30,7 @@ from .compiled import CompiledLoop
 from .fast import Fast
 from .losses import attached_loss,loss_name
 from .models.base import offers,scores_ratings
+from .models.defaults import as_it_likes
 from .models.ids import Met,check_dl,check_ids,ids_compared,ids_of,ids_with_weights,meet,remember_ids
 from .recommend import Recommender
 from .scorer import draws_of
@@ -112,7 +113,7 @@ def fit(self:CollabLearner,
 @patch
 @delegates(Learner.fit_one_cycle)
 def fit_one_cycle(self:CollabLearner,
-    n_epoch, # epochs to train
+    n_epoch=None, # epochs to train; None: as many as the model likes, at its own rate, decay and batch size
     lr_max=None, # highest learning rate; None: the learner's
     *args, fast=None, # as in `fit`
     rechoose:bool=False, # with arch='auto': search again
@@ -120,7 +121,8 @@ def fit_one_cycle(self:CollabLearner,
 ):
     "fastai's one-cycle fit"
     self._note_unused(rechoose, lr_max=lr_max)
-    with self._fast_is(fast): Learner.fit_one_cycle(self, n_epoch, lr_max, *args, **kwargs)
+    with self._fast_is(fast), as_it_likes(self, n_epoch, lr_max, kwargs) as how:
+        Learner.fit_one_cycle(self, *how, *args, **kwargs)
 
 # %% ../nbs/56_collab.ipynb #27466844
 @contextmanager

@@ -27,6 +27,7 @@ from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
 from .losses import BCE,SoftmaxLoss,attached_loss,loss_name
 from .models.base import evaluating,model_device,offers,pair_scores,takes_pairs
+from .models.defaults import defaults_of
 from .models.dot import DotProductBias
 from .models.ids import meet
 from .models.ncf import EmbeddingNN
@@ -41,10 +42,10 @@ def _network(dls, n_factors, emb_szs, layers, config):
     return EmbeddingNN(sizes, [n_factors] if layers is None else layers, **config)
 
 # %% ../nbs/58_learner.ipynb #d22f2e6d
-def _factors(arch):
-    "K where it is not named: None for an architecture that has a rule of its own, else 50"
+def _factors(arch, n):
+    "K where it is not named: None for an architecture that has a rule of its own, else its default"
     own = inspect.signature(arch).parameters.get('n_factors')
-    return None if own is not None and own.default is None else 50
+    return None if own is not None and own.default is None else defaults_of(arch, n).n_factors
 
 def _model(dls, arch, n_factors, layers, config):
     "An `arch` called by keyword"
@@ -53,7 +54,7 @@ def _model(dls, arch, n_factors, layers, config):
     if by and 'by' in inspect.signature(arch).parameters: config.setdefault('by', by)
     ds = dls.train_ds
     config.setdefault('y_range', None)
-    if n_factors is None: n_factors = _factors(arch)
+    if n_factors is None: n_factors = _factors(arch, len(ds))
     settings = dict(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
     model = arch(**settings)
     if not hasattr(model, 'hyper'): vars(model)['made_with'] = settings # for a bundle
@@ -128,6 +129,8 @@ def default_loss(
 ): # a loss
     "The loss where none is named; raises `ValueError` where scores of clicks cannot be read"
     if offers(model, 'default_loss'): return model.default_loss()
+    own = defaults_of(model, len(dls.train_ds)).loss
+    if own and getattr(dls, 'rated', True) and _range_of(model) is None: return own()
     if getattr(dls, 'rated', True) or offers(model, 'solve'): return MSELossFlat()
     _check_clicks(model)
     if getattr(dls.train, 'n_neg', 1)==0: return SoftmaxLoss()
@@ -172,12 +175,18 @@ def _check_arch(dls, arch, use_nn):
     if isinstance(arch, str) and not _is_auto(arch): raise TypeError(_class_to_pass(arch))
     if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
 
+def _paces(model, dls):
+    "Learning rate and weight decay where none are named"
+    own = defaults_of(model, len(dls.train_ds))
+    return dict(lr=own.lr, wd=own.wd)
+
 def _around(model, dls, loss_func, seed, **kwargs):
     "A learner around a model"
     meet(model, dls.interactions('train'))
     if loss_func is None: loss_func = default_loss(model, dls)
     loss_func = attached_loss(loss_func, model, dls)
     _hint_by_user(loss_func, dls)
+    if offers(model, 'defaults'): kwargs = {**_paces(model, dls), **kwargs}
     learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)
     learn.seed = seed
     if getattr(dls.train, 'weighs', False) and hasattr(learn, 'recorder'): learn.recorder.loss = WeighedLoss()

@@ -32,8 +32,10 @@ from .interpret import lists_part,made_parts,map_parts,measured_parts
 from .learner import collab_learner
 from .losses import BCE,BPRLoss,ClassLoss,CosineContrastiveLoss,SampledSoftmaxLoss,SoftmaxLoss
 from .models.base import offers
+from .models.defaults import defaults_of
 from .models.zoo import MODELS
 from .recipes import rating_span
+from .ordinal import OrdinalLoss
 from .rank_losses import WARPLoss
 
 # %% ../nbs/59_train.ipynb #c3a83250
@@ -112,16 +114,21 @@ def _share_held_out(df, columns, split, valid_pct):
     if valid_pct is not None: return valid_pct
     return df[columns.user].nunique()/len(df) if split=='last' else 0.2
 
-def _batch_size(df, columns, reads, by, share):
-    "The builder's own batch size, or what a small table has"
-    if reads not in ('rows','sequences'): return max(1, min(64, int((1-share)*len(df))))
+def _batch_size(df, cls, columns, reads, by, share):
+    "The batch size that the model likes, or the builder's own, or what a small table has"
+    n = int((1-share)*len(df))
+    if reads not in ('rows','sequences'): return max(1, min(defaults_of(cls, n).bs or 64, n))
     n_users,n_items = df[columns.user].nunique(),df[columns.item].nunique()
     if reads=='sequences': return max(1, min(64, n_users//2))
     return max(1, min(128, n_users if by=='user' else n_items))
 
 # %% ../nbs/59_train.ipynb #b0701a05
-LOSSES = dict(mse=MSELossFlat, classes=ClassLoss, bce=BCE, bpr=BPRLoss, softmax=SoftmaxLoss,
+LOSSES = dict(mse=MSELossFlat, ordinal=OrdinalLoss, classes=ClassLoss, bce=BCE, bpr=BPRLoss, softmax=SoftmaxLoss,
               sampled=SampledSoftmaxLoss, contrastive=CosineContrastiveLoss, warp=WARPLoss)
+
+def _in_levels(cls, loss):
+    "Are ratings levels, which bring a range of their own?"
+    return isinstance(loss, OrdinalLoss) or loss is None and defaults_of(cls, 1).loss is OrdinalLoss
 
 def _named_loss(cls, name, reads, by_user):
     "(the loss of a word or None, how clicks are drawn for it or None); raises `ArgumentError`"
@@ -129,7 +136,7 @@ def _named_loss(cls, name, reads, by_user):
     if name and name.lower() not in LOSSES: raise ArgumentError(f"loss={name!r}: there are {', '.join(LOSSES)}")
     if reads!='pairs': raise ArgumentError(f'loss: a model that reads {reads} has its own')
     make = LOSSES.get(name and name.lower())
-    if make in (MSELossFlat,ClassLoss):
+    if make in (MSELossFlat,OrdinalLoss,ClassLoss):
         if by_user: raise ArgumentError('by_user: for losses of clicks, such as softmax')
         return make(),None
     drawn = dict(n_neg=0) if make is SoftmaxLoss else {}
@@ -174,7 +181,7 @@ def _table(df, cls, names, bs, y_range, reads, split, valid_pct, config, clicks,
     if columns.rating is None: _note_clicks(df, y_range)
     if cls!='auto': _note_stars(df, cls, columns, config, more.get('threshold'))
     share = _share_held_out(df, columns, split, valid_pct)
-    if bs is None: bs = _batch_size(df, columns, reads, config.get('by', 'item'), share)
+    if bs is None: bs = _batch_size(df, cls, columns, reads, config.get('by', 'item'), share)
     stars = columns.rating if clicks is None and more.get('threshold') is None else None
     return df,columns,_guess_range(df, stars, reads) if y_range is None else y_range,dict(more, bs=bs)
 
@@ -205,23 +212,26 @@ def table_learner(
     reads,config = _what_it_reads(cls),config or {}
     loss,clicks = _named_loss(cls, loss, reads, by_user)
     how = reads,split,valid_pct,{'by': getattr(cls, 'by', 'item'), **config},clicks
+    raw = y_range is None and _in_levels(cls, loss)
     df,columns,y_range,more = _table(df, cls, names, bs, y_range, *how, seed=seed, **weighing)
+    if raw: y_range = None
     dls = _loaders(df, columns, *how, **more)
-    how = dict(n_factors=n_factors or 50, loss_func=loss, y_range=y_range, seed=seed, budget=budget)
+    if not offers(cls, 'defaults'): n_factors = n_factors or 50
+    how = dict(n_factors=n_factors, loss_func=loss, y_range=y_range, seed=seed, budget=budget)
     return _learner(dls, cls, config, **how)
 
 # %% ../nbs/59_train.ipynb #e524046a
 def fit_table(
     learn:CollabLearner, # not fitted yet
-    n_epoch:int=5, # passes over the training rows
-    lr:float=None, # highest learning rate; None: 5e-3
-    wd:float=None, # weight decay; None: 0.1
+    n_epoch:int=None, # passes over the training rows; None: as many as the model likes
+    lr:float=None, # highest learning rate; None: the model's own
+    wd:float=None, # weight decay; None: the model's own
     cbs=None, # callbacks
 ):
-    "One-cycle training with the rate and the decay that suit most tables, by all processes of a torchrun"
-    solved = offers(learn.model, 'solve')
-    if solved and not getattr(learn.model, 'by_epoch', False): n_epoch = 1
-    if not solved: lr,wd = lr or 5e-3,0.1 if wd is None else wd
+    "One-cycle training at the rate and the decay that the model likes, by all processes of a torchrun"
+    solved,own = offers(learn.model, 'solve'),defaults_of(learn.model, len(learn.dls.train_ds))
+    if n_epoch is None or solved and not getattr(learn.model, 'by_epoch', False): n_epoch = own.n_epoch
+    if not solved: lr,wd = lr or own.lr,own.wd if wd is None else wd
     with learn.distrib_ctx(): learn.fit_one_cycle(n_epoch, lr, wd=wd, cbs=cbs)
 
 # %% ../nbs/59_train.ipynb #76997719
@@ -288,7 +298,7 @@ def train_table(
     auto = arch is None or isinstance(arch, str) and arch.lower()=='auto'
     if auto: _check_auto(n_epoch=n_epoch, lr=lr, wd=wd)
     learn = table_learner(df, arch, split, **kwargs)
-    fit(learn, n_epoch or (1 if auto else 5), lr, wd)
+    fit(learn, n_epoch, lr, wd)
     if not len(learn.dls.interactions('valid')): return Trained(learn)
     return Trained(learn, learn.evaluate(k=k, metrics=metrics, exclude_seen=exclude_seen))
 

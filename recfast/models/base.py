@@ -48,6 +48,7 @@ HOOKS = dict(
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
+    defaults=Hook('training rows n -> {n_factors, loss, lr, wd, bs, n_epoch}', 'what it is trained with where nothing is named'),
     default_loss=Hook('-> a loss', 'what it is trained with when none is given'),
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
     by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),
