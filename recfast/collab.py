@@ -16,9 +16,7 @@ import torch
 from fastai.learner import Learner,mk_metric
 from fastcore.utils import L,patch
 from fastcore.meta import delegates
-from . import evaluate as _evaluate
-from . import explain # noqa: F401 (a verb of every Recommender)
-from . import interpret as _interpret
+from . import evaluate as _evaluate,explain,interpret as _interpret # noqa: F401 (explain is a verb)
 from .by_history import add_by_history,needed
 from .callbacks import check_fit,need_rows,of_classes
 from .combined import recommender_of

@@ -175,6 +175,7 @@ def _check_arch(dls, arch, use_nn):
     if isinstance(arch, str) and not _is_auto(arch): raise TypeError(_class_to_pass(arch))
     if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
 
+# %% ../nbs/58_learner.ipynb #a0701b03
 def _paces(model, dls):
     "Learning rate and weight decay where none are named"
     own = defaults_of(model, len(dls.train_ds))

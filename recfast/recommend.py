@@ -18,6 +18,7 @@ from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
 from .models.base import score_items,score_pairs
+from .ordinal import check_levels,level_frame
 from .ranking import check_seen,mask_scores,rank_items,seen_csr,told_pairs,top_k
 from .scorer import Scorer
 
@@ -63,14 +64,17 @@ def predict(self:Recommender,
     user_ids, # one id or many
     item_ids, # one id or many; one goes with all of the other
     on_unknown:str='raise', # 'raise'; 'warn' and 'fallback': the mean user's score, or the mean rating; 'drop': NaN
-): # float, or float array in the given order
+    *, dist:bool=False, # the probability of each level of ratings, of a model trained under `OrdinalLoss`
+): # float, or float array in the given order; with `dist` a series by level, or a frame of a line each
     "The model's score of each pair; raises `UnknownIdError`"
     one = not (is_many(user_ids) or is_many(item_ids))
+    if dist: check_levels(self.model, on_unknown)
     users = self.users.encode(id_array(user_ids), on_unknown, 'user', self.new_user_hint)
     items = self.items.encode(id_array(item_ids), on_unknown, 'item')
     pairs = np.stack(np.broadcast_arrays(users, items), 1)
-    scores = score_pairs(self.model, torch.from_numpy(pairs)).numpy().astype(float)
+    scores = score_pairs(self.model, torch.from_numpy(pairs), raw=dist).numpy().astype(float)
     cold = (pairs==0).any(1)
+    if dist: return level_frame(self.model, np.where(cold, np.nan, scores), one)
     if cold.any(): scores[cold] = self._fall_back(pairs[cold,1], on_unknown)
     return float(scores[0]) if one else scores
 

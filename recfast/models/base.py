@@ -48,7 +48,7 @@ HOOKS = dict(
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
-    defaults=Hook('training rows n -> {n_factors, loss, lr, wd, bs, n_epoch}', 'what it is trained with where nothing is named'),
+    defaults=Hook('training rows n -> a dict', 'how it likes to be trained, as `models.defaults` has it'),
     default_loss=Hook('-> a loss', 'what it is trained with when none is given'),
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
     by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),
@@ -141,8 +141,7 @@ def pair_scores(
     "One number per pair, with gradients where they are on"
     out = model(x) if params is None else functional_call(model, params, (x,))
     if offers(model, 'to_score'): out = model.to_score(out)
-    if not raw: out = in_units(model, out)
-    return out.reshape(x.shape[0]) # `len` would fix the size of an exported graph
+    return (out if raw else in_units(model, out)).reshape(x.shape[0]) # `len` would fix the size of an exported graph
 
 # %% ../../nbs/20_models.base.ipynb #013878f7
 def score_items(
@@ -172,13 +171,14 @@ def score_pairs(
     model:nn.Module, # a model with `pairs = False` (its forward does not take pairs) is asked for `score_items`
     x:torch.Tensor, # [B,2] user and item rows
     rows:int=2**16, # pairs per forward
+    raw:bool=False, # before they get their units?
 )->torch.Tensor: # [B] float32 scores on the CPU
     "Scores of given pairs, in slices of bounded size; raises `BrokenModelError`"
     if not len(x): return torch.zeros(0)
     if not takes_pairs(model): return check_numbers(_pick_pairs(model, x.cpu()))
     dev = model_device(model)
     with evaluating(model):
-        return check_numbers(torch.cat([pair_scores(model, b.to(dev)).float().cpu() for b in x.split(rows)]))
+        return check_numbers(torch.cat([pair_scores(model, b.to(dev), raw=raw).float().cpu() for b in x.split(rows)]))
 
 def _pick_pairs(model, x, users=1024):
     "[B] scores of pairs out of whole rows, for a slice of users at a time"

@@ -115,7 +115,8 @@ def expected(
     likelihood, # of the histories of P people
 )->tuple: # (moves [P,n,D], precision [P,D,D]); ([P,1,D] of zeros, [D,D]) where it is all one which items they are
     "How far each item told moves the expected user, whatever was said of it, and the precision after all of them"
-    if getattr(prior, 'moves', None): return prior.moves(likelihood.rows[...,:likelihood.n], likelihood.told),prior.precision
+    told = getattr(prior, 'moves', None)
+    if told: return told(likelihood.rows[...,:likelihood.n], likelihood.told),prior.precision
     if getattr(prior, 'slope', None) is None or getattr(likelihood, 'chooses', True):
         return torch.zeros(len(likelihood.rows), 1, len(prior.mean)).double(),prior.precision
     sets,told = prior.sets,likelihood.told

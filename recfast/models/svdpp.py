@@ -36,7 +36,7 @@ class RowSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad): return torch.from_numpy(ctx.sets.T@grad.cpu().numpy()).to(grad.device),None
 
-# %% ../../nbs/34_models.svdpp.ipynb #16256bcd
+# %% ../../nbs/34_models.svdpp.ipynb #9b96f009
 def svdpp_defaults(
     n:int, # training rows
 )->dict: # for `defaults_of`
@@ -44,7 +44,7 @@ def svdpp_defaults(
     grown = n/80_000
     n_factors = 8*round(min(128, max(8, 32*grown**.286))/8)
     bs = 2**round(math.log2(min(2**15, max(64, 512*grown**.86))))
-    return dict(n_factors=n_factors, loss=OrdinalLoss, lr=1e-2, wd=round(.5*grown**-.286, 3), bs=bs, n_epoch=5)
+    return dict(n_factors=n_factors, loss=OrdinalLoss, lr=1e-2, wd=round(.6*grown**-.36, 3), bs=bs, n_epoch=7)
 
 # %% ../../nbs/34_models.svdpp.ipynb #6f8a93ba
 @register(bias=False, paper='Koren, 2008')
@@ -66,7 +66,7 @@ class SVDpp(Module):
     @staticmethod
     def defaults(n): return svdpp_defaults(n)
 
-# %% ../../nbs/34_models.svdpp.ipynb #99455af9
+# %% ../../nbs/34_models.svdpp.ipynb #170deb79
 def _scale(sets): return torch.from_numpy(np.maximum(np.diff(sets.indptr), 1).astype(np.float32)**-.5)[:,None]
 
 @patch
@@ -77,6 +77,7 @@ def _read(self:SVDpp, seen):
     pairs = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))*seen.shape[1]+seen.indices
     self.pairs_seen = np.concatenate([[-1],pairs]) # rising
 
+# %% ../../nbs/34_models.svdpp.ipynb #aaf85b36
 @patch
 def attach(self:SVDpp,
     interactions, # `Interactions` of training
@@ -110,12 +111,13 @@ def _own(self:SVDpp, users, items):
     u,i = (there*scale[rows.cpu()] for scale,rows in ((self.of_user,users),(self.of_item,items)))
     return u.to(users.device)*self.i_told(items),i.to(users.device)*self.u_told(users)
 
-# %% ../../nbs/34_models.svdpp.ipynb #a7408138
+# %% ../../nbs/34_models.svdpp.ipynb #83fed8dd
 def _score(u, i): return (u[...,:-1]*i[...,:-1]).sum(-1, keepdim=True)+u[...,-1:]+i[...,-1:]
 
 @patch
 def _ranged(self:SVDpp, score): return score if self.y_range is None else sigmoid_range(score, *self.y_range)
 
+# %% ../../nbs/34_models.svdpp.ipynb #5eb76fa8
 @patch
 def forward(self:SVDpp,
     x:torch.Tensor, # [B,2] user and item rows
