@@ -11,7 +11,7 @@ from recfast.core import RatingsError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
-from recfast.losses import loss_spec, make_loss
+from recfast.losses import loss_name, loss_spec, make_loss
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ncf import NeuMF
 from recfast.models.svdpp import SVDpp
@@ -163,10 +163,11 @@ def test_its_settings_go_through_json():
 def test_what_has_no_levels_is_refused():
     df = stars()
     clicks = CollabDataLoaders.implicit_from_df(df[['user_id','item_id']], bs=64)
-    with pytest.raises(RatingsError, match='these rows are clicks|from 2 to 100 levels'): collab_learner(clicks, arch=SVDpp, loss_func=OrdinalLoss())
+    with pytest.raises(RatingsError, match='these rows are clicks|from 2 to 100'): collab_learner(clicks, arch=SVDpp, loss_func=OrdinalLoss())
     with pytest.raises(TypeError, match='leave y_range out'): collab_learner(loaders(df), arch=SVDpp, y_range=(0,5.5), loss_func=OrdinalLoss())
     noise = df.assign(rating=np.random.default_rng(0).normal(size=len(df)))
-    with pytest.raises(RatingsError, match='from 2 to 100 levels'): collab_learner(loaders(noise), arch=SVDpp)
+    with pytest.raises(RatingsError, match='from 2 to 100'): collab_learner(loaders(noise), arch=SVDpp, loss_func=OrdinalLoss())
+    assert loss_name(collab_learner(loaders(noise), arch=SVDpp).loss_func)=='MSELoss'
     dls = loaders(df.assign(rating=df.rating.clip(1, 4).where(df.index>20, 4.5), is_valid=df.index<=20), valid_pct=None, splits='is_valid')
     learn = collab_learner(dls, arch=SVDpp)
     with pytest.raises(RatingsError, match='none of the levels'): fit_one_cycle(learn, 1, 1e-2)
@@ -179,4 +180,4 @@ def test_one_line_trains_it_as_it_likes(capsys):
     assert learn.model.hyper['n_factors']==24
     with learn.no_bar(): learn.fit_one_cycle()
     assert 'SVDpp: ' in capsys.readouterr().out
-    assert learn.dls.train.bs==64 and learn.n_trained==5
+    assert learn.dls.train.bs==64 and learn.n_trained==7
