@@ -56,7 +56,13 @@ def _in_one_vocabulary(parts, columns):
         others = pd.concat(ids[1:], ignore_index=True)
         _check_ids(Vocab(others), ids[0], what)
         classes[name] = Vocab(pd.concat([others,ids[0]], ignore_index=True))
-    return [Interactions.from_frame(df, cols, classes, 'zero') for _,df,cols in parts]
+    return [_with_events(Interactions.from_frame(df, cols, classes, 'zero'), given) for given,df,cols in parts]
+
+def _with_events(rows, given):
+    "`rows` with what those of `given` weigh and which events they are, where it is `Interactions`"
+    if not isinstance(given, Interactions): return rows
+    for name in ('weights','events','weighing'): setattr(rows, name, getattr(given, name))
+    return rows
 
 # %% ../nbs/48_given_lists.ipynb #c258de63
 def _best_first(lists):

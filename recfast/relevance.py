@@ -95,15 +95,20 @@ def cold_rows(
     return ~train.trained(what)[test.rows_of(what)]
 
 # %% ../nbs/43_relevance.ipynb #ce7ffa0e
+def _are_labels(rows):
+    "Do ratings say yes or no (or dislike), and nothing else?"
+    low,high = rows.rating_range or (1,1)
+    return low>=-1 and high<=1 and (low==high==1 or bool(np.isin(rows.ratings(), (-1,0,1)).all()))
+
 def relevant_rows(
     train:Interactions, # what was trained on
     test:Interactions, # in its vocabularies
-    relevant:float=None, # rating from which a test row is relevant; None: every row, of clicks those above 0
+    relevant:float=None, # rating from which a test row is relevant; None: every row, of clicks and labels those above 0
 )->Interactions: # the same where every row is
     "The test rows that are to be found"
     if relevant is not None: return test.at_least(relevant)
     low = (test.rating_range or (1,))[0]
-    clicks = train.rating_range in (None,(1,1))
+    clicks = _are_labels(train)
     return test.at_least(0, above=True) if clicks and low<=0 else test
 
 # %% ../nbs/43_relevance.ipynb #f536e93a

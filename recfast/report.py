@@ -192,7 +192,7 @@ def run_train(
     report = out.with_suffix('.html') if report is None else Path(report)
     check_target(out)
     for path in (out,report): need_folder(path)
-    df = read_table(file)
+    df = read_table(file, ids=[settings.get(o) for o in ('user_name','item_name')])
     fit_it = partial(_fit_aloud, f'{file}: {len(df):,} rows')
     trained = train_table(df, n_epoch=epochs, fit=fit_it, **settings)
     learn = trained.learn
@@ -211,7 +211,7 @@ def run_compare(
 ): # a `Contest`
     "Compare models on a file, print the table, write a report; raises recfast's own errors"
     need_folder(out, '--out ')
-    df = read_table(file)
+    df = read_table(file, ids=[settings.get(o) for o in ('user_name','item_name')])
     with progress_bar() as bar:
         task = bar.add_task('comparing', total=1)
         found = contest(df, progress=lambda word, at: bar.update(task, description=word, completed=at), **settings)

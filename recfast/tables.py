@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/tables.html.md"""
 __all__ = ['read_csv', 'table_kind', 'read_parquet', 'read_table', 'whole_file', 'write_text', 'write_bytes', 'write_frames']
 
 # %% ../nbs/02_tables.ipynb #3b7a16d5
-import os,warnings
+import os,re,warnings
 from contextlib import contextmanager
 from io import BytesIO,StringIO
 from pathlib import Path
@@ -33,13 +33,23 @@ def _reader(csv, sep):
     return read
 
 # %% ../nbs/02_tables.ipynb #84fc33f4
-def _keep_zeros(df, read):
-    "`df` with the text of columns that pandas took for numbers though some begin with 0"
+_ID_NAME = r'((?i:^|[_\W])(?i:ids?|sku|isbn|asin)|[a-z]I[dD]|^(?i:user|item)s?)$'
+
+def _holds_ids(name, ids):
+    "Does a column hold ids, as `ids` says or its name?"
+    return name in ids or re.search(_ID_NAME, str(name)) is not None
+
+_LED = r'[+-]?0\d'
+_SIGNED = r'|\s*\+|\s*-0' # 5 and +5 are one number
+
+def _keep_zeros(df, read, ids=()):
+    "`df` with the text of columns that pandas took for numbers though some begin with 0, or are ids with a sign"
     whole = [i for i,t in enumerate(df.dtypes) if t.kind in 'iu']
     if not whole: return df
+    odd = {i: _LED+_SIGNED*_holds_ids(df.columns[i], ids) for i in whole}
     led = set()
     for part in read(usecols=whole, dtype=str, chunksize=500_000):
-        led |= {i for i,c in zip(whole, part) if part[c].str.match(r'[+-]?0\d').any()}
+        led |= {i for i,c in zip(whole, part) if part[c].str.match(odd[i]).any()}
     for i in led: df.isetitem(i, read(usecols=[i], dtype=str).iloc[:,0])
     return df
 
@@ -70,21 +80,56 @@ def _keep_whole(df, read):
         if not doubt: continue
         cells = read(usecols=[i], dtype=str).iloc[:,0]
         whole = cells.dropna().str.fullmatch(r'\s*[+-]?\d+\s*')
-        if len(whole) and whole.all(): df.isetitem(i, _integers(cells))
-        elif t.kind!='f' or _is_short(cells): df.isetitem(i, cells)
+        led = cells.str.match(_LED).any() # before a point too: 07.0
+        if len(whole) and whole.all() and not led: df.isetitem(i, _integers(cells))
+        elif t.kind!='f' or led or _is_short(cells): df.isetitem(i, cells)
+    return df
+
+# %% ../nbs/02_tables.ipynb #e1a40c02
+_NUMBERS = 'rating','timestamp' # wherever they stand
+
+def _comes_back(text):
+    "Is this how a value is written again, or a number with all of its digits?"
+    if text in ('True','False') or re.fullmatch(r'[+-]?\d+|[+-]?\d\.\d{15,}[eE][+-]\d+', text): return True
+    try: return text==repr(float(text))
+    except ValueError: return False
+
+def _are_merged(cells, col, named):
+    "Would values stand for other ids than the cells of their column?"
+    there = col.notna()
+    if not named: there &= col!=0 # 0.0 and -0.0
+    cells = cells[there].str.strip()
+    many = cells.unique()
+    return len(many)>col[there].nunique() or (named and not all(map(_comes_back, many)))
+
+# %% ../nbs/02_tables.ipynb #e1a40c05
+def _keep_ids(df, read, ids):
+    "`df` with the text of columns whose values would make one id of two; `ids`: columns that hold some"
+    for i,(name,t) in enumerate(df.dtypes.items()):
+        named = _holds_ids(name, ids)
+        doubt = t.kind in 'fbO' or df.iloc[:,i].hasnans # of whole numbers the zeros and signs are kept
+        if isinstance(t, pd.StringDtype) or not doubt: continue
+        if not named and (i>1 or t.kind!='f' or name in _NUMBERS): continue
+        cells = read(usecols=[i], dtype=str).iloc[:,0]
+        if _are_merged(cells, df.iloc[:,i], named): df.isetitem(i, cells)
     return df
 
 # %% ../nbs/02_tables.ipynb #80a49b96
+def _as_written(df, read, ids):
+    "`df`, whose cells pandas has read, as they stand in the file"
+    return _keep_ids(_keep_whole(_keep_zeros(df, read, ids), read), read, ids)
+
 def read_csv(
     csv, # path or buffer, utf-8
     sep:str=',', # between cells
     text=(), # columns to read as text, whatever they look like
+    ids=(), # columns that hold ids, beside those that are called so: text where `1.1` and `1.10` are two
 )->pd.DataFrame: # only an empty cell is missing; whole numbers with holes are Int64; those that begin with 0 are text
     "A csv file as it stands; raises `RatingsError` for another encoding than utf-8 and for rows longer than the header"
     read = _reader(csv, sep)
     with warnings.catch_warnings():
         warnings.simplefilter('error', pd.errors.ParserWarning)
-        try: return _keep_whole(_keep_zeros(read(dtype=dict.fromkeys(text, str)), read), read)
+        try: return _as_written(read(dtype=dict.fromkeys(text, str)), read, ids)
         except pd.errors.ParserWarning:
             names = first_few(read(nrows=0, index_col=None).columns, 10)
             why = f"rows have more cells than the header has names ({names})"
@@ -120,13 +165,14 @@ _UNREADABLE = (ValueError,OverflowError,EOFError,KeyError,TypeError,NotImplement
 def read_table(
     path, # csv, tsv or parquet, by its ending; utf-8
     text=(), # columns to read as text, whatever they look like
+    ids=(), # columns that hold ids, as for `read_csv`
 )->pd.DataFrame: # as it stands in the file
     "A table from a file; raises `RatingsError` for one that is none, and `OSError` where it cannot be read"
     kind = table_kind(path)
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder, expected a file")
-    try: return read_parquet(path) if kind=='parquet' else read_csv(path, kind, text)
+    try: return read_parquet(path) if kind=='parquet' else read_csv(path, kind, text, ids)
     except (PermissionError,InterruptedError): raise
     except pd.errors.EmptyDataError: raise RatingsError(f"{path} is empty") from None
     except _UNREADABLE as e:

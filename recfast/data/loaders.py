@@ -245,7 +245,8 @@ def from_csv(cls:CollabDataLoaders,
     **kwargs # passed to `from_df`
 ):
     "Build from a csv file"
-    return cls.from_df(read_csv(csv), **kwargs)
+    ids = [kwargs.get(o) for o in ('user_name','item_name')]
+    return cls.from_df(read_csv(csv, ids=ids), **kwargs)
 
 @patch(cls_method=True)
 def from_parquet(cls:CollabDataLoaders,

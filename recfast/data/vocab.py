@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/data.vocab.html.md"""
 __all__ = ['Vocab', 'write_vocab', 'check_vocab', 'read_vocab', 'json_ids', 'number_unknown', 'cast_ids', 'encode_column']
 
 # %% ../../nbs/13_data.vocab.ipynb #e50e39bc
-import math,warnings
+import math,re,warnings
 from datetime import date,datetime
 from decimal import Decimal
 from uuid import UUID
@@ -195,12 +195,25 @@ def _finite(o, dtype):
     return x
 
 # %% ../../nbs/13_data.vocab.ipynb #db2b6ccb
+def _time_of(text):
+    "A time with its nanoseconds; Python's own ends before them"
+    t = pd.Timestamp(datetime.fromisoformat(text))
+    digits = re.search(r'[.,]\d{6}(\d+)', text)
+    rest = digits[1].rstrip('0') if digits else ''
+    if len(rest)>3: raise ValueError
+    return t+pd.Timedelta(int(rest.ljust(3, '0')), 'ns') if rest else t
+
 def _moment(o, dtype):
-    if isinstance(o, str): o = datetime.fromisoformat(o)
-    t = pd.Timestamp(o)
+    t = _time_of(o) if isinstance(o, str) else pd.Timestamp(o)
     zone = getattr(dtype, 'tz', None)
     if zone is None and t.tz is not None: raise ValueError
     return t.tz_localize(zone) if zone and not t.tz else t
+
+# %% ../../nbs/13_data.vocab.ipynb #e1a40e02
+def _period(o, dtype):
+    p = pd.Period(o, dtype.freq)
+    if str(p)!=str(o) and pd.Period(o).start_time!=p.start_time: raise ValueError
+    return p
 
 # %% ../../nbs/13_data.vocab.ipynb #9f555c93
 def _as_type(kind, read=None):
@@ -225,7 +238,7 @@ _READERS = { # kind -> reader, the types it takes, words for a message; a number
     'Decimal': (_as_type(Decimal, _decimal), (str,int,Decimal), 'a decimal number'),
     'UUID': (_as_type(UUID), (str,UUID), 'a UUID'),
     'bytes': (_as_type(bytes, bytes.fromhex), (str,bytes), 'bytes in hexadecimal digits'),
-    'period': (lambda o,dtype: pd.Period(o, dtype.freq), (str,pd.Period), 'a period such as 2021-12'),
+    'period': (_period, (str,pd.Period), 'a period such as 2021-12'),
     'date': (_as_type(date, date.fromisoformat), (str,date), 'a date such as 2021-12-31'),
     'datetime64': (_moment, (str,date), 'a time such as 2021-12-31T23:59'),
     'timedelta64': (lambda o,dtype: pd.Timedelta(o), (str,pd.Timedelta), 'a duration such as P1DT2H'),

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..core import RatingsError,RecfastError,first_few,kept
 from ..data.interactions import attached_rows,check_by
+from ..likelihood import each_once
 from ..losses import MaskedCrossEntropy,MaskedMSE
 from .base import evaluating,model_device,register,weights_key
 from .foldin import column_prior,fit_biases,fit_column
@@ -323,7 +324,7 @@ def score_history(self:AutoRec,
     "Scores of every item for someone who was not there in training"
     dev = model_device(self)
     score = self._score_row if self.by=='user' else self._score_column
-    return score(items.to(dev), ratings.to(dev))
+    return score(*each_once(items.to(dev), ratings.to(dev)))
 
 # %% ../../nbs/26_models.autorec.ipynb #6445d557
 _all_ = ['MaskedCrossEntropy', 'MaskedMSE'] # moved; still offered here

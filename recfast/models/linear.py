@@ -101,10 +101,14 @@ class HistoryModel(ClosedForm):
 
 # %% ../../nbs/28_models.linear.ipynb #77c6606c
 @patch
-def _history(self:HistoryModel, items, ratings):
-    "Item rows on the model's device, and what each of them counts for"
-    items = items.to(model_device(self))
-    return items,(ratings.to(items.device) if self.use_ratings or self.weighed else torch.ones_like(items)).float()
+def _told(self:HistoryModel, items, ratings):
+    "(different item rows [m], what each counts for [m], what each of `items` adds to that [n])"
+    items,at = items.to(model_device(self)).unique(return_inverse=True)
+    read = self.use_ratings or self.weighed
+    each = ratings.to(at.device).double() if read else torch.ones_like(at).double()
+    n,total = (torch.zeros_like(items).double().index_add(0, at, o) for o in (torch.ones_like(each),each))
+    if self.weighed: return items,total.float(),each.float()
+    return items,(total/n).float(),(each/n[at]).float()
 
 @patch
 def score_history(self:HistoryModel,
@@ -112,7 +116,7 @@ def score_history(self:HistoryModel,
     ratings:torch.Tensor, # [n] read where `use_ratings`
 )->torch.Tensor: # [I]
     "Scores of every item for someone given by a history"
-    items,values = self._history(items, ratings)
+    items,values,_ = self._told(items, ratings)
     return self._spread(items, items.new_tensor([len(items)]), values)[0]
 
 # %% ../../nbs/28_models.linear.ipynb #643d4b0f
@@ -122,8 +126,9 @@ def contributions(self:HistoryModel,
     ratings:torch.Tensor, # [n] read where `use_ratings`
 )->torch.Tensor: # [n,I]
     "What each item of a history adds to every score"
-    items,values = self._history(items, ratings)
-    return self._spread(items, torch.ones_like(items), values)
+    *_,parts = self._told(items, ratings)
+    items = items.to(parts.device)
+    return self._spread(items, torch.ones_like(items), parts)
 
 # %% ../../nbs/28_models.linear.ipynb #430ab8a0
 def gram_blocks(

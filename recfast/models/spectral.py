@@ -255,4 +255,5 @@ def similar(self:SpectralFilter,
     items:torch.Tensor, # [n] item rows
 )->torch.Tensor: # [n,I]
     "What a history of the item alone scores"
-    return self.contributions(items, torch.ones(len(items)))
+    items = items.to(model_device(self))
+    return self._spread(items, torch.ones_like(items), torch.ones(len(items), device=items.device))

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..core import RecfastError
 from ..data.interactions import attached_rows
+from ..likelihood import each_once
 from ..losses import MultinomialLoss,register_loss
 from .base import evaluating,model_device,register
 
@@ -156,7 +157,8 @@ def score_history(self:MultVAE,
     "Scores of every item for someone who was not there in training"
     dev = model_device(self)
     row = torch.zeros(self.n_items, device=dev)
-    row[items.to(dev)] = ratings.float().to(dev)
+    items,ratings = each_once(items.to(dev), ratings.to(dev))
+    row[items] = ratings.float()
     with evaluating(self): return self(row[None])[0]
 
 # %% ../../nbs/35_models.vae.ipynb #ad79dd71

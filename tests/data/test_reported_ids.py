@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from fastapi.testclient import TestClient
 from pyarrow import parquet
+from typer.testing import CliRunner
 
 from helpers import fit, learner, without_progress
 from recfast.bundle import ids_json, load_bundle
+from recfast.cli import app
 from recfast.core import BundleError, RatingsError, UnknownIdError
 from recfast.data.columns import check_ids
 from recfast.data.frames import as_ids, inexact, shown_id
@@ -19,6 +22,7 @@ from recfast.data.loaders import CollabDataLoaders
 from recfast.data.ratings import validate_ratings
 from recfast.data.vocab import Vocab, cast_ids, json_ids, read_vocab, write_vocab
 from recfast.learner import collab_learner
+from recfast.serve import make_app
 from recfast.tables import read_csv, read_table
 
 BIG = 9_148_955_329_465_708_066
@@ -189,3 +193,97 @@ def test_ids_of_a_type_no_bundle_holds_are_answered_all_the_same():
 def test_numbers_beyond_64_bits_go_out_as_text_through_arrow():
     learn = trained(table([2**70,2**64,2**65], [1,2,3]))
     assert learn.recommend([2**64], k=1, exclude_seen=False, to='arrow')['user_id'].to_pylist()==[str(2**64)]
+
+# cells of a file that are one number, and two ids
+
+MERGED = [['1.1','1.10','1e2','100'], ['1','1.0'], ['01.5','1.5'], ['+1','1'], ['True','true','TRUE'], ['0.1234567890123456789','0.1234567890123456788'],
+    ['1.','1'], ['.5','0.5'], ['1E5','1e5','100000.0'], ['0','-0'], ['0.0','-0.0'], ['2.50','2.5'], ['9007199254740992.0','9007199254740993.0']]
+
+@pytest.mark.parametrize('cells', MERGED, ids=' '.join)
+@pytest.mark.parametrize('name', ['item_id','sku','movieId','id','artikel'])
+def test_cells_that_are_one_number_stay_the_ids_they_are(tmp_path, cells, name):
+    csv = f'user_id,{name},rating\n'+'\n'.join(f'{j%20},{cells[j%len(cells)]},{1+j%5}' for j in range(200))
+    dls = CollabDataLoaders.from_csv(io.StringIO(csv), item_name=name, valid_pct=0, bs=16)
+    assert sorted(dls.classes[name].items[1:])==sorted(cells) and dls.classes['user_id'].index.dtype.kind=='i'
+    (tmp_path/'sku.csv').write_text(csv)
+    for df in (read_table(tmp_path/'sku.csv', ids=[name]), *([read_table(tmp_path/'sku.csv')] if name!='artikel' else [])):
+        assert sorted(df[name].unique())==sorted(cells)
+
+@pytest.mark.parametrize('cells', [['1.10','1.20'], ['true','false'], ['1e2','2e2'], ['0.50','1.25']])
+def test_ids_come_out_of_a_file_as_they_stand_in_it(cells):
+    df = read_csv(io.StringIO('user_id,item_id,rating\n'+''.join(f'{k},{o},1\n' for k,o in enumerate(cells))))
+    assert df.item_id.tolist()==cells
+
+@pytest.mark.parametrize('cells', [['1.0','2.0'], ['1.5','2.5'], ['1.960000000000000000e+02','3.000000000000000000e+00'], ['5.5','7']])
+def test_ids_that_are_numbers_however_they_are_read_are_numbers(cells):
+    assert read_csv(io.StringIO('item_id\n'+'\n'.join(cells))).item_id.tolist()==[float(o) for o in cells]
+
+@pytest.mark.parametrize('name', ['rating','stars'])
+@pytest.mark.parametrize('cells', [['5','5.0','4.50'], ['+1','1'], ['1e0','1.0']])
+def test_ratings_are_numbers_however_they_are_written(name, cells):
+    csv = f'user_id,item_id,{name}\n'+'\n'.join(f'{j%20},{j%7},{cells[j%len(cells)]}' for j in range(60))
+    dls = CollabDataLoaders.from_csv(io.StringIO(csv), rating_name=name, valid_pct=0, bs=16)
+    assert sorted(dls.interactions('train').values.tolist())==sorted(float(cells[j%len(cells)]) for j in range(60))
+
+def test_other_columns_stay_numbers():
+    df = read_csv(io.StringIO('user_id,price,ok,change\n1,2.50,true,0.0\n2,3.25,false,-0.0\n'))
+    assert df.price.tolist()==[2.5,3.25] and df.ok.tolist()==[True,False] and df.change.dtype==float
+
+@pytest.mark.parametrize('cells', [['007','','7'], ['007','','8'], ['07.0','','7']])
+def test_zeros_in_front_are_kept_beside_a_hole(cells): assert read_csv(io.StringIO('x,y\n'+''.join(f'{o},1\n' for o in cells))).x.fillna('').tolist()==cells
+
+def test_the_shell_keeps_ids_that_are_one_number(tmp_path):
+    (tmp_path/'r.csv').write_text('who,sku,stars\n'+'\n'.join(f'{j%20},{["1.1","1.10","1e2","100"][j%4]},{1+j%5}' for j in range(200)))
+    args = 'train r.csv --arch dotproductbias --user-name who --item-name sku --rating-name stars --epochs 1 --out b.recfast'.split()
+    names = [str(tmp_path/o) if '.' in o else o for o in args]
+    res = CliRunner().invoke(app, names)
+    assert res.exit_code==0, res.output
+    rec = load_bundle(tmp_path/'b.recfast')
+    assert rec.items.items[1:]==['1.1','1.10','100','1e2']
+    assert CliRunner().invoke(app, ['recommend',names[-1],'--user','3','--include-seen','--exclude-item','1.1','--out',str(tmp_path/'l.csv')]).exit_code==0
+    assert sorted(read_table(tmp_path/'l.csv').item_id)==['1.10','100','1e2']
+
+# times and periods as text
+
+NS = ['2020-01-01T00:00:00.123456000','2020-01-01T00:00:00.123456789']
+
+@pytest.mark.parametrize('zone', [None,'UTC','Europe/Berlin'])
+def test_nanoseconds_of_a_text_are_those_of_the_id(zone):
+    vocab = Vocab(pd.Series(pd.to_datetime(NS)).dt.tz_localize(zone))
+    texts = [*NS,'2020-01-01T00:00:00.123456','20200101T000000,123456789','2020-01-01T00:00:00.1234567890','2020-01-01T00:00:00.12345678','2020-01-01T00:00:00.123457']
+    assert vocab.encode(cast_ids(vocab, texts), 'zero').tolist()==[1,2,1,2,2,0,0]
+    assert vocab.encode(cast_ids(vocab, json_ids(vocab, vocab.index.tolist()))).tolist()==[1,2]
+    with pytest.raises(UnknownIdError, match='cannot be read as a time'): cast_ids(vocab, ['2020-01-01T00:00:00.1234567891'])
+
+@pytest.mark.parametrize('unit', ['s','ms','us'])
+def test_a_time_finer_than_the_ids_is_none_of_them(unit):
+    vocab = Vocab(pd.Series(pd.to_datetime(['2020-01-01','3020-01-01'], format='ISO8601').astype(f'datetime64[{unit}]')))
+    texts = ['2020-01-01','3020-01-01T00:00:00','3020-01-01T00:00:00.000000000','2020-01-01T00:00:00.000000001','2020-01-01T00:00:00.5']
+    assert vocab.encode(cast_ids(vocab, texts), 'zero').tolist()==[1,2,2,0,0]
+
+@pytest.mark.parametrize('freq,there,not_there', [('M',['2021-12','2021-12-01'],['2021-12-31',pd.Period('2021-12-05','D')]), ('Y',['2021'],['2021-06']), ('D',['2021-12-31'],['2021-12-31T12:00'])])
+def test_a_part_of_a_period_is_not_the_period(freq, there, not_there):
+    vocab = Vocab(pd.Series(pd.PeriodIndex([there[0]], freq=freq)))
+    assert vocab.encode(cast_ids(vocab, there)).tolist()==[1]*len(there)
+    for o in not_there:
+        with pytest.raises(UnknownIdError, match='cannot be read as a period'): cast_ids(vocab, [o])
+
+@pytest.mark.parametrize('freq', ['W','Q','h','M'])
+def test_periods_are_read_as_they_are_written(freq):
+    vocab = Vocab(pd.Series(pd.period_range('2021-11-29', periods=3, freq=freq)))
+    assert vocab.encode(cast_ids(vocab, json_ids(vocab, vocab.index.tolist()))).tolist()==[1,2,3]
+
+def test_nanoseconds_go_through_every_door(tmp_path):
+    t = pd.to_datetime(NS)
+    df = pd.DataFrame(dict(user_id=t[np.arange(20)%2], item_id=[f'i{(j*7+j%2*3)%23}' for j in range(20)], rating=np.tile([1.,5.],10)))
+    learn = fit(without_progress(collab_learner(CollabDataLoaders.from_df(df, seed=1, bs=4, valid_pct=0), 4, y_range=(0,6))), 5)
+    learn.save_bundle(tmp_path/'b.recfast')
+    want = [learn.predict(o, 'i1') for o in t]
+    assert want[0]!=want[1]
+    with TestClient(make_app(tmp_path/'b.recfast')) as web:
+        assert [web.post('/predict', json=dict(user_ids=o, item_ids='i1')).json() for o in NS]==pytest.approx(want)
+        lists = [web.post('/recommend', json=dict(user_ids=[o], k=3)).json() for o in NS]
+        assert [o[0]['user_id'] for o in lists]==[pd.Timestamp(o).isoformat() for o in NS]
+    for text,rows in zip(NS, lists):
+        assert CliRunner().invoke(app, ['recommend',str(tmp_path/'b.recfast'),'--user',text,'-k','3','--out',str(tmp_path/'l.csv')]).exit_code==0
+        assert read_table(tmp_path/'l.csv').item_id.tolist()==[o['item_id'] for o in rows]

@@ -16,6 +16,7 @@ from recfast.histories import encode_people
 from recfast.learner import collab_learner
 from recfast.losses import SoftmaxLoss
 from recfast.models.autorec import AutoRec
+from recfast.models.base import find_model
 from recfast.models.dot import DotProduct
 from recfast.models.linear import EASE
 from recfast.models.sequence import SASRec
@@ -281,3 +282,73 @@ def test_lists_of_items_over_http(numbers):
         same(pd.DataFrame(asked(exclude_item_ids=[101,'abc',12345]).json()), rec.recommend([7], k=40, exclude_item_ids=[101]))
         same(pd.DataFrame(asked(item_ids=[101,103,'abc']).json()), rec.recommend([7], k=40, item_ids=[101,103]))
         assert asked(item_ids=['abc']).status_code==404
+
+
+# an item that a history names twice
+
+def repeats(n=1500, seed=0):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(dict(user_id=rng.integers(0,40,n), item_id=(rng.random(n)**2*30).astype(int), rating=rng.integers(1,6,n)*1.))
+
+OF_CELLS = dict(EASE={}, SpectralFilter={}, ItemKNN={}, RP3beta={}, SLIM={}, MultVAE={}, Popularity={}) # whose scores are made of a row of pairs
+
+@pytest.fixture(scope='module', params=[*OF_CELLS,'EASE of ratings','AutoRec by user'])
+def of_cells(request):
+    df = repeats()
+    if request.param in OF_CELLS:
+        clicks = df[['user_id','item_id']]
+        dls = (CollabDataLoaders.rows_from_df(clicks.assign(rating=1.), by='user', valid_pct=0, seed=1, bs=8) if request.param=='MultVAE'
+               else CollabDataLoaders.implicit_from_df(clicks, seed=1, n_neg=0, bs=64, valid_pct=0))
+        learn = collab_learner(dls, arch=find_model(request.param.lower()))
+        return clicks,fitted(learn)
+    if request.param=='AutoRec by user':
+        return df,fitted(collab_learner(CollabDataLoaders.rows_from_df(df, by='user', valid_pct=0, seed=1, bs=8), 8, arch=AutoRec, y_range=(0,6)))
+    dls = CollabDataLoaders.from_df(df, seed=1, bs=64, valid_pct=0)
+    return df,fitted(collab_learner(dls, arch=EASE, config=dict(use_ratings=True)))
+
+def fitted(learn):
+    with learn.quiet(): learn.fit(1)
+    return learn
+
+def by_item(df): return df.set_index('item_id').score.sort_index()
+
+def test_an_item_named_twice_counts_as_it_did_in_training(of_cells, tmp_path):
+    df,learn = of_cells
+    learn.save_bundle(tmp_path/'b.recfast')
+    for user in (7,0,39):
+        mine = df[df.user_id==user]
+        assert mine.item_id.duplicated().any()
+        for rec in (learn,load_bundle(tmp_path/'b.recfast')):
+            want = by_item(rec.recommend(user, k=30, exclude_seen=False))
+            for told in (mine, mine.sample(frac=1, random_state=1), mine.drop(columns='user_id')):
+                pd.testing.assert_series_equal(by_item(rec.recommend(history=told, k=30, exclude_seen=False)), want, rtol=1e-5, atol=1e-6)
+
+def test_what_an_item_named_twice_adds_is_added_up(of_cells):
+    df,learn = of_cells
+    if not hasattr(learn.model, 'contributions'): return
+    told = [3,5,3,9,3] if 'rating' not in df else pd.DataFrame(dict(item_id=[3,5,3,9,3], rating=[1.,5,3,4,5]))
+    why = learn.explain(history=told, item_ids=[1])
+    score = by_item(learn.recommend(history=told, k=30, exclude_seen=False))[1]
+    assert why.contribution.sum()==pytest.approx(score, rel=1e-4) and sorted(why.because_item_id.dropna())==[3,5,9]
+
+def test_trained_people_told_by_their_rows_get_what_they_get(of_cells):
+    df,learn = of_cells
+    test = df.sample(200, random_state=1).assign(item_id=lambda d: (d.item_id+7)%30)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        ev = learn.evaluate(test, histories=True, k=5)
+    assert ev['ndcg@5']==pytest.approx(ev.by_history['ndcg@5'], abs=1e-9)
+
+def test_clicks_told_twice_over_http_and_in_a_shell(tmp_path):
+    df = repeats()[['user_id','item_id']]
+    learn = fitted(collab_learner(CollabDataLoaders.implicit_from_df(df, seed=1, n_neg=0, bs=64, valid_pct=0), arch=EASE))
+    learn.save_bundle(tmp_path/'b.recfast')
+    mine = df[df.user_id==7].item_id.tolist()
+    want = by_item(learn.recommend(7, k=30, exclude_seen=False))
+    with TestClient(make_app(tmp_path/'b.recfast')) as web:
+        got = pd.DataFrame(web.post('/recommend', json=dict(history=mine, k=30, exclude_seen=False)).json())
+    pd.testing.assert_series_equal(by_item(got), want, rtol=1e-5, atol=1e-6, check_dtype=False)
+    pd.DataFrame(dict(item_id=mine)).to_csv(tmp_path/'h.csv', index=False)
+    shown = CliRunner().invoke(app, ['recommend',str(tmp_path/'b.recfast'),'--history',str(tmp_path/'h.csv'),'-k','30','--include-seen','--out',str(tmp_path/'l.csv')])
+    assert shown.exit_code==0
+    pd.testing.assert_series_equal(by_item(pd.read_csv(tmp_path/'l.csv')), want, rtol=1e-4, atol=1e-6, check_dtype=False)

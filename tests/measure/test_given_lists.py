@@ -178,3 +178,53 @@ def test_frames_of_other_kinds(kind):
     assert got.summary==want.summary and got.per_user.user_id.tolist()==want.per_user.user_id.tolist()
     c = compare({'mine': other(LISTS), 'half': other(LISTS[:3])}, TEST)
     assert c['mine']['mean']==pytest.approx(evaluate_lists(LISTS, TEST)['ndcg@10'])
+
+# rows that say that nothing happened, and rows that weigh
+
+def labelled(low, seed=0):
+    rng = np.random.default_rng(seed)
+    test = pd.DataFrame([(u,i,(u+i)%2) for u in range(40) for i in rng.permutation(30)[:6]], columns=['user_id','item_id','rating'])
+    lists = frame((u,i) for u in range(40) for i in rng.permutation(30)[:10])
+    return test.assign(rating=test.rating.where(test.rating>0, low)),lists
+
+@pytest.mark.parametrize('low', [0,-1,0.,False])
+@pytest.mark.parametrize('train', [None,'clicks','labels'])
+def test_a_label_of_no_is_nothing_to_be_found(low, train):
+    test,lists = labelled(low)
+    train = None if train is None else frame([(u,40+u%3) for u in range(40)], **({} if train=='clicks' else dict(rating=[u%2 for u in range(40)])))
+    with pytest.warns(UserWarning, match='rated 0 or below'): ev = evaluate_lists(lists, test, train, k=5)
+    yes = evaluate_lists(lists, test[test.rating==1], train, k=5)
+    pd.testing.assert_frame_equal(ev.per_user, yes.per_user)
+    assert 'every test row above 0 relevant' in ev.protocol and ev.counts['unliked_rows']==(test.rating<=0).sum()
+
+@pytest.mark.parametrize('low', [0,-1])
+def test_labels_that_are_all_no_leave_nobody_to_measure(low):
+    test,lists = labelled(low)
+    with pytest.warns(UserWarning, match='rated 0 or below'): ev = evaluate_lists(lists, test.assign(rating=low), k=5)
+    assert np.isnan(ev['ndcg@5']) and len(ev.per_user)==0
+
+@pytest.mark.parametrize('values', [(1,5),(-10.,10.),(0,.5,1),(-1,0,1,2)])
+def test_ratings_on_a_scale_are_all_to_be_found(values, recwarn):
+    test,lists = labelled(0)
+    test['rating'] = [values[j%len(values)] for j in range(len(test))]
+    assert evaluate_lists(lists, test, k=5)['ndcg@5']==evaluate_lists(lists, test.drop(columns='rating'), k=5)['ndcg@5']
+
+def of_events(**how):
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user_id=rng.integers(0,40,1100), item_id=rng.integers(0,60,1100), kind=rng.choice(['view','buy'],1100), w=rng.choice([0,1,20.],1100)))
+    test = frame((u,(u*7+j)%60) for u in range(40) for j in range(5))
+    learn = collab_learner(CollabDataLoaders.implicit_from_df(df, seed=1, n_neg=0, bs=64, valid_pct=0, event_name='kind', **how), arch=EASE)
+    with learn.quiet(): learn.fit(1)
+    return learn,test
+
+@pytest.mark.parametrize('how', [dict(weight_name='w'), dict(event_weights={'view': 1, 'buy': 8}), dict(weight_name='w', duplicates='sum'), {}])
+@pytest.mark.parametrize('exclude_seen', [True,False,{'buy'},{'view','buy'}])
+def test_lists_are_measured_on_training_rows_as_they_weigh(how, exclude_seen):
+    learn,test = of_events(**how)
+    lists = learn.recommend(list(range(40)), k=60, exclude_seen=exclude_seen)
+    of = learn.evaluate(test, k=10, exclude_seen=exclude_seen)
+    ev = evaluate_lists(lists, test, learn.dls.interactions('train'), k=10, exclude_seen=exclude_seen)
+    for name in ('ndcg@10','novelty@10'): assert ev[name]==pytest.approx(of[name])
+    assert ev.baseline['ndcg@10']==pytest.approx(of.baseline['ndcg@10'])
+    both = compare({'model': learn, 'lists': lists}, test, k=10, exclude_seen=exclude_seen)
+    assert both.table['mean'].nunique()==1
