@@ -237,7 +237,7 @@ def _fast_step(self:FastLoop, opt, clips):
 @patch
 def _backward(self:FastLoop):
     self.loss_grad.backward()
-    if self.joint: self.joint.mean_gradients(self.model)
+    if self.joint: self.joint.mean_gradients(self)
 
 # %% ../nbs/54_fast.ipynb #1fe623e9
 class BatchLog:
