@@ -35,7 +35,7 @@ def dot_sides(
     if not bias: return users,items
     return F.pad(users, (0,1), value=1.),torch.cat([items,bias[1]], 1)
 
-# %% ../nbs/62_ann.ipynb #d04c3ebb
+# %% ../nbs/62_ann.ipynb #0f653fd6
 class ItemIndex:
     "Items by their vectors, for finding those of the highest inner product with a vector"
     def __init__(self,
@@ -48,21 +48,17 @@ class ItemIndex:
         try: from usearch.index import Index
         except ImportError as e:
             raise RecfastError(f"an index needs usearch ({e.name or e}): pip install recfast[ann]") from None
-        v = vectors[rows]
-        length = v.square().sum(1)
-        v = torch.cat([v,(length.max()-length).clamp(min=0).sqrt()[:,None]], 1)
-        self.graph = Index(ndim=v.shape[1], metric='cos', dtype='f32', connectivity=links, expansion_add=effort,
-                           expansion_search=effort)
-        self.graph.add(rows.astype(np.uint64), v.numpy(), threads=threads)
+        how = dict(connectivity=links, expansion_add=max(effort, 128), expansion_search=effort)
+        self.graph = Index(ndim=vectors.shape[1], metric='ip', dtype='f32', **how)
+        self.graph.add(rows.astype(np.uint64), vectors[rows].numpy(), threads=threads)
 
     def nearest(self,
         vectors:torch.Tensor, # [n,D]
         k:int, # how many
     )->np.ndarray: # [n,k] item rows, the best first; 0 where none was found
         "The items of the highest inner product, most of them"
-        asked = F.pad(vectors, (0,1)).numpy()
-        found = self.graph.search(asked, k, threads=torch.get_num_threads())
-        rows = np.asarray(found.keys).reshape(len(asked), -1).astype(np.int64)
+        found = self.graph.search(vectors.contiguous().numpy(), k, threads=torch.get_num_threads())
+        rows = np.asarray(found.keys).reshape(len(vectors), -1).astype(np.int64)
         there = np.arange(rows.shape[1])<np.reshape(getattr(found, 'counts', rows.shape[1]), (-1,1))
         return np.where(there, rows, 0)
 
