@@ -92,6 +92,7 @@ Modules:
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
+- `recfast.models.maps`: From the scores of known items to those of others by what both are, and to which level these belong
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
@@ -102,6 +103,7 @@ Modules:
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down
 - `recfast.models.svdpp`: SVD++ on both sides: a person is also what they rated, an item is also who rated it
+- `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.options`: What a shell is asked for: each option once, and settings as text

@@ -17,6 +17,7 @@ from .core import RatingsError
 from .data.frames import as_frame,as_ids
 from .data.columns import Columns
 from .data.interactions import BY,Interactions
+from .models.tail import cold_items
 from .ranking import cells_of,seen_words
 from .relevance import Truth,encoded_rows
 
@@ -42,15 +43,18 @@ def _item_rows(item_ids, vocab):
     return rows
 
 # %% ../nbs/44_candidates.ipynb #4be0dbe9
-def _some_items(item_ids, train, t):
+def _some_items(item_ids, train, t, scorable=None):
     "Candidates from item ids"
     trained = train.trained()
+    scorable = trained if scorable is None else scorable
     mask = np.zeros_like(trained)
     mask[_item_rows(item_ids, train.item_vocab)] = True
-    mask &= trained
+    mask &= scorable
     n = int(mask.sum())
     words = f"{n} of {trained.sum()} trained items as given {t.masked}"
-    lost = (trained&~mask)[t.rel[t.users].indices]
+    cold = int((mask&~trained).sum())
+    if cold: words = f"{n} items as given, {cold} of them scored from features, {t.masked}"
+    lost = (scorable&~mask)[t.rel[t.users].indices]
     return Candidates(t.users, words, n, int(lost.sum()), mask)
 
 # %% ../nbs/44_candidates.ipynb #b22eb6b1
@@ -190,21 +194,39 @@ def _drawn_candidates(how, train, test, t):
     step = max(1, 2**19//(n+1))
     return Candidates(t.users, words, len(lists.cols), 0, lists=lists, step=step)
 
+# %% ../nbs/44_candidates.ipynb #9ffb08aa
+def _cold_candidates(cold, trained, t):
+    "Candidates that have no training row; raises `RatingsError` where the model scores none"
+    n = int(cold.sum())
+    if not n:
+        raise RatingsError("candidates='cold', but this model scores no item without a training row: build the "
+                           "loaders with items= and with ids of cold items among them")
+    lost = trained[t.rel[t.users].indices]
+    return Candidates(t.users, f"the {n} items without a training row, scored from features", n, int(lost.sum()), cold)
+
 # %% ../nbs/44_candidates.ipynb #6e0202cf
 def find_candidates(
-    candidates, # 'all', item ids, a frame of user_id and item_id, or {'sampled': n, 'seed': s}
+    candidates, # 'trained', 'all', 'cold', item ids, a frame of user_id and item_id, or {'sampled': n, 'seed': s}
     train:Interactions, # whose items are trained
     test:Interactions, # whose pairs are not drawn
     t:Truth, # what is to be found
+    model=None, # who scores: 'all' has the cold items it can score, 'cold' no others
 )->Candidates: # a mask for everybody, or lists
     "Which items are ranked for whom; raises `RatingsError` for what it cannot read"
     candidates = as_frame(candidates)
+    cold = cold_items(model)
+    trained = train.trained()
+    cold = np.zeros_like(trained) if cold is None else cold.numpy()&~trained
     if isinstance(candidates, dict): return _drawn_candidates(candidates, train, test, t)
     if isinstance(candidates, pd.DataFrame): return _given_lists(candidates, train, t)
-    if not isinstance(candidates, str): return _some_items(candidates, train, t)
-    if candidates!='all':
-        raise RatingsError(f"candidates={candidates!r}, expected 'all', item ids, a frame user_id, item_id "
-                           "or {'sampled': 99, 'seed': 0}")
-    mask = train.trained()
+    if not isinstance(candidates, str): return _some_items(candidates, train, t, trained|cold)
+    if candidates not in ('trained','all','cold'):
+        raise RatingsError(f"candidates={candidates!r}, expected 'all', 'trained', 'cold', item ids, a frame user_id, "
+                           "item_id or {'sampled': 99, 'seed': 0}")
+    if candidates=='cold': return _cold_candidates(cold, trained, t)
+    n_cold = int(cold.sum()) if candidates=='all' else 0
+    mask = trained|cold if n_cold else trained
     n = int(mask.sum())
-    return Candidates(t.users, f"all {n} trained items {t.masked}", n, 0, mask)
+    words = f"all {n-n_cold} trained items "
+    if n_cold: words += f"and {n_cold} scored from features, "
+    return Candidates(t.users, words+t.masked, n, 0, mask)

@@ -236,7 +236,7 @@ def _to_test(self:CollabLearner, test, time_name):
 def evaluate(self:CollabLearner,
     test=None, # what to measure on: a frame of your own ids, or `Interactions`; None: the validation rows
     k=(5,10,20), # list length, or several
-    candidates='all', # 'all', item ids, {'sampled': 99, 'seed': 0} or a frame user_id, item_id
+    candidates='trained', # or 'all', 'cold' (from features), item ids, {'sampled': 99, 'seed': 0}, a frame of pairs
     relevant:float=None, # rating from which a test row is relevant; None: every row
     by=None, # 'user', 'item', a column of the test frame, or a Series by id: measure each group too
     metrics=None, # names such as 'ndcg@10', 'auc'; None: all that are cheap

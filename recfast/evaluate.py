@@ -214,11 +214,11 @@ def _who(model, train, people):
     check_ids(model, train.classes, 'these interactions')
     return train if people is None else people
 
-def _test_rows(test, people, time_name, need=BY):
+def _test_rows(test, people, time_name, need=BY, only_cold=False):
     "`as_interactions`; raises `RatingsError` where there is nothing to measure on"
     empty = isinstance(test, pd.DataFrame) and test.empty
     rows = [] if empty else as_interactions(test, people, time_name, need)
-    if len(rows): return rows
+    if len(rows): return rows[cold_rows(people, rows)] if only_cold else rows
     raise RatingsError("no test rows to evaluate on: build the loaders with valid_pct above 0 or with splits=, "
                        "or pass test=")
 
@@ -240,7 +240,7 @@ def evaluate_recommender(
     train, # `Interactions` the model was trained on
     test, # what to measure on: `Interactions`, or a frame of your own ids
     k=(5,10,20), # list length, or several
-    candidates='all', # 'all', item ids, {'sampled': 99, 'seed': 0} or a frame user_id, item_id: see `find_candidates`
+    candidates='trained', # or 'all', 'cold', item ids, {'sampled': 99, 'seed': 0}, a frame: see `find_candidates`
     relevant:float=None, # rating from which a test row is relevant; None: every row
     by=None, # 'user', 'item', a column of the test frame, or a Series by user or item id: also measure each group
     metrics=None, # names such as 'ndcg@10', 'recall', 'auc', or functions of `FACTS`; None: all that are cheap
@@ -255,10 +255,10 @@ def evaluate_recommender(
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Rating and ranking metrics of a model; raises `RatingsError` when there is nothing to measure on"
     test,people = as_frame(test),_who(model, train, people)
-    rows = _test_rows(test, people, time_name, need)
+    rows = _test_rows(test, people, time_name, need, isinstance(candidates, str) and candidates=='cold')
     wanted,most = wanted_metrics(metrics, k)
     t = truth(people, rows, relevant, exclude_seen)
-    cand = find_candidates(candidates, people, rows, t)
+    cand = find_candidates(candidates, people, rows, t, model)
     groups = _groups(by, people, test, cand)
     ranked = rank_lists(model, train, t, cand, most, _placed(wanted), memory, progress, baseline and _of_lists(wanted))
     of_ratings,errors = _errors(model, rows, clip, metrics, wanted, rated)

@@ -137,7 +137,8 @@ def explain(self:Recommender,
     if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
     told = self._done_by(user_id) if history is None else self._told_by(history, on_unknown)
     if item_ids is None:
-        item_ids = self.recommend(user_id, k, history=history, on_unknown=on_unknown).item_id
+        how = dict(history=history, on_unknown=on_unknown, cold_items=False)
+        item_ids = self.recommend(user_id, k, **how).item_id
     asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.known('item'))
     targets = torch.from_numpy(asked[asked>0])
     items,ratings,scores,given = told

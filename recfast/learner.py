@@ -52,12 +52,14 @@ def _model(dls, arch, n_factors, layers, config):
     "An `arch` called by keyword"
     if layers is not None: config['layers'] = layers
     by = getattr(dls.train, 'by', None) # what a row of a batch is
-    if by and 'by' in inspect.signature(arch).parameters: config.setdefault('by', by)
+    takes = inspect.signature(arch).parameters
+    if by and 'by' in takes: config.setdefault('by', by)
     ds = dls.train_ds
+    sides = {f'{k}_features': o for k,o in ds.features.items() if f'{k}_features' in takes}
     config.setdefault('y_range', None)
     if n_factors is None: n_factors = _factors(arch, len(ds))
     settings = dict(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)
-    model = arch(**settings)
+    model = arch(**settings, **sides)
     if not hasattr(model, 'hyper'): vars(model)['made_with'] = settings # for a bundle
     return model
 
@@ -207,6 +209,7 @@ def collab_learner(
     loss_func=None, # None: `default_loss` of the model and the loaders
     *, arch=None, # class or built `Module`; None: `DotProductBias`; 'auto', or a `Choice` to train again
     budget:float=None, # seconds that 'auto' may take; None: 60
+    cold_tail:bool=True, # score items without a training row from what they are, where `items=` told that
     seed:int=None, # of weights and dropout; None: the loaders' seed
     **kwargs # of fastai's `Learner`
 )->CollabLearner: # ready to fit
@@ -221,6 +224,7 @@ def collab_learner(
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
     if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),cb]
+    if not cold_tail: vars(model)['cold_tail'] = False
     return _around(model, dls, loss_func, seed, **kwargs)
 
 # %% ../nbs/58_learner.ipynb #4604cec7

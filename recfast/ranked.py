@@ -107,8 +107,9 @@ def _places_of_all(scores, users, mask, seen, rel):
 def _rank_all(model, train, cand, res, memory, progress):
     "Lists out of all items, or those of a mask"
     mask = torch.from_numpy(cand.mask)
+    cold = bool((cand.mask&~train.trained()).any())
     def score(users):
-        scores = score_items(model, users, train.n_items)
+        scores = score_items(model, users, train.n_items, cold=cold)
         if res.places is not None:
             users = users.numpy()
             at = np.searchsorted(res.users, users)
@@ -312,13 +313,13 @@ def hit_lists(
     train:Interactions, # whose items are the candidates
     test:Interactions, # to find again
     k:int, # list length
-    candidates='all', # as in `evaluate_recommender`
+    candidates='trained', # as in `evaluate_recommender`
     relevant:float=None, # rating from which a test row is relevant; None: every row
     exclude_seen=True, # as in `evaluate_recommender`
     **kwargs # of `rank_lists`: memory, progress
 )->tuple: # (users [U], hits [U,k] bool, n_rel [U] int)
     "For each known user with something to find: which places of the list are relevant, and how many there were"
     t = truth(train, test, relevant, exclude_seen)
-    cand = find_candidates(candidates, train, test, t)
+    cand = find_candidates(candidates, train, test, t, model)
     res = rank_lists(model, train, t, cand, k, **kwargs)
     return res.users,res.hits,res.n_rel

@@ -83,23 +83,24 @@ def predict(self:Recommender,
 def _mask(self:Recommender, item_ids, on_unknown):
     "[I] bool: the items that are named"
     mask = torch.zeros(self.n_items, dtype=torch.bool)
-    mask[self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.known('item'))] = True
+    mask[self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.scorable())] = True
     return mask
 
 @patch
 def _allowed(self:Recommender, item_ids, on_unknown):
     "[I] bool: the items of an allow list; raises `UnknownIdError` where none is known"
     ids = id_array(item_ids)
-    odd = ids[self.items.encode(ids, 'zero', trained=self.known('item'))==0].tolist()
+    odd = ids[self.items.encode(ids, 'zero', trained=self.scorable())==0].tolist()
     if on_unknown!='raise' or len(odd) in (0,len(ids)): return self._mask(ids, on_unknown)
     warnings.warn(f"{len(odd)} of {len(ids)} item_ids are unknown and left out: {first_few(odd)}", stacklevel=4)
     return self._mask(ids, 'zero')
 
 # %% ../nbs/51_recommend.ipynb #64a3c3a2
 @patch
-def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown):
+def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown, cold_items=True):
     "[I] bool: which items may appear"
-    ok = self.trained_items() if item_ids is None else self._allowed(item_ids, on_unknown)
+    free = torch.from_numpy(self.scorable(cold_items).copy())
+    ok = free if item_ids is None else free&self._allowed(item_ids, on_unknown)
     if exclude_item_ids is not None: ok &= ~self._mask(exclude_item_ids, 'zero')
     ok[0] = False
     return ok
@@ -120,13 +121,13 @@ def _list_frame(self:Recommender, user_ids, scores, rows):
 def lists(self:Recommender,
     users:np.ndarray, # [U] user rows
     k:int=10, # list length
-    candidates:torch.Tensor=None, # [I] bool; None: every trained item
+    candidates:torch.Tensor=None, # [I] bool; None: every item that can be scored
     exclude_seen=True, # as in `recommend`
     memory:int=2**28, # bytes for a chunk of scores
     progress:bool=False, # show a bar when there are many chunks
 )->tuple: # (scores [U,k] falling, item rows [U,k]); score -inf where no candidate was left
     "The best `k` items of each user, as rows"
-    if candidates is None: candidates = self.trained_items()
+    if candidates is None: candidates = torch.from_numpy(self.scorable().copy())
     seen = seen_csr(self.seen, exclude_seen)
     return rank_items(self.score_users, users, k, self.n_items, candidates, seen, memory, progress)
 
@@ -140,8 +141,8 @@ def recommend(self:Recommender,
     k:int=10, # list length
     *, history=None, # {item: rating}, liked items, a frame (of several people, if it has users), or a list of several
     exclude_seen=True, # leave out what the user has rated; kinds of events such as {'buy'}: only what was bought
-    item_ids=None, # allow list, of which unknown ones are counted in a warning; None: every trained item
-    exclude_item_ids=None, # deny list, unknown ones are no matter
+    item_ids=None, # allow list, of which unknown ones are counted in a warning; None: every item that can be scored
+    exclude_item_ids=None, cold_items:bool=True, # deny list; items too that the model scores from features alone
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
     memory:int=2**28, # bytes for a chunk of scores
     progress:bool=True, # show a bar when there are many chunks
@@ -152,7 +153,7 @@ def recommend(self:Recommender,
     check_to(to)
     check_seen(exclude_seen, history is not None)
     if k<1: raise ValueError(f"k={k}, expected 1 or more")
-    ok = self._candidates(item_ids, exclude_item_ids, on_unknown)
+    ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items)
     if history is not None:
         if user_ids is not None: raise TypeError(_BOTH)
         return frame_to(self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress), to)

@@ -10,6 +10,7 @@ Docs: https://recfast.github.io/recfast/scorer.html.md"""
 __all__ = ['draws_of', 'Scorer']
 
 # %% ../nbs/50_scorer.ipynb #a83d1b2b
+from functools import partial
 import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RecfastError,check_numbers,check_weights,kept
@@ -19,6 +20,7 @@ from .likelihood import of_people
 from .models.foldin import most_probable,score_vector
 from .models.prior import ToldItems,UserPrior
 from .models.ids import check_ids
+from .models.tail import cold_items
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
 def draws_of(
@@ -90,6 +92,16 @@ def known_ids(self:Scorer,
     "Users, or items, with a training row"
     vocab = self.train.user_vocab if what=='user' else self.train.item_vocab
     return vocab.decode(np.flatnonzero(self.known(what)))
+
+# %% ../nbs/50_scorer.ipynb #ac5821f1
+@patch
+def scorable(self:Scorer,
+    cold:bool=True, # those that are scored from features too
+)->np.ndarray: # [I] bool; not to be changed
+    "Which items may stand in a list"
+    known = self.known('item')
+    more = cold_items(self.model) if cold and len(self.train) else None
+    return known if more is None else known|more.numpy()
 
 # %% ../nbs/50_scorer.ipynb #c3304b47
 def _mean_over(model, users, n_items, cells=2**24):
@@ -222,11 +234,8 @@ def _fold_in(self:Scorer, histories, sizes, cells):
 
 # %% ../nbs/50_scorer.ipynb #bb9d930f
 @patch
-def score_history(self:Scorer,
-    histories:list, # of (item rows, ratings)
-    cells:int=2**19, # derivatives written out at a time, at least those of one person
-)->torch.Tensor: # [H,I] scores by item row
-    "Scores of every item for people given by their ratings"
+def _score_told(self:Scorer, histories, cells):
+    "[H,I] the model's scores for people given by their ratings"
     sizes = [len(items) for items,_ in histories]
     told = [p for p,n in enumerate(sizes) if n]
     out = torch.empty(len(sizes), self.n_items)
@@ -236,3 +245,15 @@ def score_history(self:Scorer,
             for p in told: out[p] = self.model.score_history(*histories[p])
     elif told: out[told] = self._fold_in([histories[p] for p in told], [sizes[p] for p in told], cells)
     return out
+
+@patch
+def score_history(self:Scorer,
+    histories:list, # of (item rows, ratings)
+    cells:int=2**19, # derivatives written out at a time, at least those of one person
+)->torch.Tensor: # [H,I] scores by item row
+    "Scores of every item for people given by their ratings, of cold items by the tail of the model"
+    scores = self._score_told(histories, cells)
+    tail = getattr(self.model, 'cold_tail', None)
+    if not tail or not histories: return scores
+    own = partial(score_items, self.model, n_items=self.n_items, cold=False)
+    return tail.complete(scores, tail.of_histories(histories), weights_key(self.model), own)

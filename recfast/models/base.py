@@ -15,7 +15,7 @@ __all__ = ['HOOKS', 'MODELS', 'READS', 'Hook', 'offers', 'takes_pairs', 'scores_
 import inspect,warnings
 from collections import Counter
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial,wraps
 from threading import Lock
 from typing import NamedTuple
 import torch
@@ -120,8 +120,7 @@ def model_device(model:nn.Module)->torch.device: # cpu for a model without tenso
 # %% ../../nbs/20_models.base.ipynb #5616f6df
 def weights_key(model:nn.Module)->tuple: # of numbers, for `kept`
     "Tells the present weights from others"
-    tensors = *model.parameters(),*model.buffers()
-    return tuple(o.detach().sum(dtype=torch.float64).item() for o in tensors)
+    return tuple(o.detach().sum(dtype=torch.float64).item() for o in (*model.parameters(),*model.buffers()))
 
 # %% ../../nbs/20_models.base.ipynb #b1c2d3e5
 def in_units(
@@ -149,14 +148,18 @@ def score_items(
     users:torch.Tensor, # [U] user rows
     n_items:int, # I, row 0 included
     rows:int=2**18, # pairs per forward when the model is expanded
+    cold:bool=True, # those of cold items by the tail, where the model has one; False: as the model has them
 )->torch.Tensor: # [U,I] scores on the model's device
     "Scores of every item for `users`"
-    users = users.to(model_device(model))
-    with evaluating(model):
-        if offers(model, 'score_items'): return in_units(model, model.score_items(users))
-        if not len(users): return torch.zeros(0, n_items)
-        parts = users.split(max(1, rows//n_items))
-        return torch.cat([pair_scores(model, all_pairs(u, n_items)).view(-1, n_items) for u in parts])
+    def own(users):
+        users = users.to(model_device(model))
+        with evaluating(model):
+            if offers(model, 'score_items'): return in_units(model, model.score_items(users))
+            if not len(users): return torch.zeros(0, n_items)
+            parts = users.split(max(1, rows//n_items))
+            return torch.cat([pair_scores(model, all_pairs(u, n_items)).view(-1, n_items) for u in parts])
+    tail = getattr(model, 'cold_tail', None) # of `meet`; False: there is to be none
+    return tail.behind(own, users, weights_key(model)) if cold and tail else own(users)
 
 def all_pairs(
     users:torch.Tensor, # [U] user rows
@@ -178,16 +181,18 @@ def score_pairs(
     if not takes_pairs(model): return check_numbers(_pick_pairs(model, x.cpu()))
     dev = model_device(model)
     with evaluating(model):
-        return check_numbers(torch.cat([pair_scores(model, b.to(dev), raw=raw).float().cpu() for b in x.split(rows)]))
+        out = torch.cat([pair_scores(model, b.to(dev), raw=raw).float().cpu() for b in x.split(rows)])
+    tail = None if raw else getattr(model, 'cold_tail', None)
+    return check_numbers(tail.in_pairs(out, x.cpu(), partial(_pick_pairs, model)) if tail else out)
 
-def _pick_pairs(model, x, users=1024):
+def _pick_pairs(model, x, n_items=0, users=1024):
     "[B] scores of pairs out of whole rows, for a slice of users at a time"
     out = torch.empty(len(x))
     order = x[:,0].argsort(stable=True)
     ids,n = torch.unique_consecutive(x[order,0], return_counts=True)
     slices = order.split([int(o.sum()) for o in n.split(users)])
     for at,some,times in zip(slices, ids.split(users), n.split(users)):
-        scores = score_items(model, some, 0).float().cpu()
+        scores = score_items(model, some, n_items).float().cpu()
         row = torch.arange(len(some)).repeat_interleave(times)
         out[at] = scores[row,x[at,1]]
     return out
@@ -257,20 +262,15 @@ def item_vectors(
     if offers(model, 'item_vectors'): return model.item_vectors().detach().float().cpu()
     vecs = split_tables(id_tables(model, n_users, n_items)[1])[0]
     if vecs is not None: return vecs
-    name = type(model).__name__
-    raise NotImplementedError(f"{name} has no item vectors: similar_items and plot_factors cannot answer for it")
+    raise NotImplementedError(f"{type(model).__name__} has no item vectors: similar_items, plot_factors cannot answer")
 
 # %% ../../nbs/20_models.base.ipynb #82a6c949
 MODELS = {} # name -> (class, capabilities)
 READS = ('pairs', 'rows', 'sequences', 'histories')
 
 def register(
-    predict:bool=True, # does each verb answer?
-    recommend:bool=True,
-    save:bool=True,
-    similar_items:bool=True,
-    history:bool=True,
-    bias:bool=True,
+    predict:bool=True, recommend:bool=True, save:bool=True, # does each verb answer?
+    similar_items:bool=True, history:bool=True, bias:bool=True, # and these?
     reads:str='pairs', # what it is trained on, one of `READS`; 'histories': pairs, of which it reads whole users
     paper:str='', # (author, year)
 ):
@@ -315,7 +315,7 @@ def _arguments(sig, *args, **kwargs):
     out = dict(list(bound.arguments.items())[1:])
     for name,p in sig.parameters.items():
         if p.kind is p.VAR_KEYWORD: out.update(out.pop(name))
-    return out
+    return {k: o for k,o in out.items() if k not in ('item_features','user_features')} # no settings: of the loaders
 
 # %% ../../nbs/20_models.base.ipynb #93d5c790
 def find_model(

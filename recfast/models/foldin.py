@@ -129,7 +129,7 @@ class _EveryItem(nn.Module):
     def __init__(self, model, n_items):
         super().__init__()
         self.model,self.n_items = model,n_items
-    def forward(self, users): return score_items(self.model, users, self.n_items)
+    def forward(self, users): return score_items(self.model, users, self.n_items, cold=False)
 
 def score_vector(
     model:nn.Module, # the model `u` was solved for

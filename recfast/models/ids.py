@@ -15,6 +15,7 @@ import hashlib
 import json
 import warnings
 from contextlib import contextmanager
+from inspect import signature
 import numpy as np
 import torch
 from fastai.torch_core import get_model
@@ -22,7 +23,8 @@ from fastcore.basics import patch
 from ..core import BundleError,RatingsError,first_few,kept
 from ..data.interactions import BY
 from ..data.vocab import Vocab,read_vocab,write_vocab
-from .base import id_tables,offers
+from .base import id_tables,offers,scores_ratings,takes_pairs
+from .tail import tail_of
 
 # %% ../../nbs/21_models.ids.ipynb #294c830f
 def rows_in(
@@ -121,6 +123,13 @@ def meet(
     remember_ids(model, rows.classes)
     if offers(model, 'set_classes'): model.set_classes(rows.classes)
     if offers(model, 'attach'): model.attach(rows)
+    for side,table in getattr(rows, 'features', {}).items():
+        if f'{side}_features' in signature(type(model)).parameters: setattr(model, f'{side}_features', table)
+    if vars(model).get('cold_tail') is False: return
+    y_range = getattr(model, 'hyper', {}).get('y_range', getattr(model, 'y_range', None))
+    solved = offers(model, 'solve')
+    if solved or not takes_pairs(model): y_range = None # it is accepted there, and no range of scores
+    vars(model)['cold_tail'] = tail_of(model, rows, scores_ratings(model), y_range, 0. if solved else 1.5)
 
 # %% ../../nbs/21_models.ids.ipynb #882843d5
 class Met:

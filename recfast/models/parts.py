@@ -54,7 +54,7 @@ def _as_clicks(rows):
 # %% ../../nbs/36_models.parts.ipynb #b59473ab
 class Parts(nn.Module):
     "Base of models that are made of trained ones"
-    _rows = None # that it was attached to
+    _rows,cold_by = None,'parts' # what it was attached to
     def __init_subclass__(cls): compose(cls)
     def __init__(self,
         n_users:int, # rows of users, row 0 included

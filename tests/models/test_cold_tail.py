@@ -1,0 +1,216 @@
+"Scores of items that nobody met, from what they are: behind any model, and nothing of what it says of the others changes"
+import copy
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from torch import nn
+
+from helpers import fit_one_cycle
+from recfast.core import RatingsError
+from recfast.data.catalogues import movie_night_films
+from recfast.data.datasets import movie_night
+from recfast.data.loaders import CollabDataLoaders
+from recfast.learner import collab_learner
+from recfast.losses import BCE, BPRLoss, SoftmaxLoss
+from recfast.models import EASE, IALS, DotProduct, DotProductBias, ItemKNN
+from recfast.models.base import score_items, score_pairs
+from recfast.models.maps import RidgeMap, found, level, nearness
+from recfast.models.tail import cold_items
+
+NIGHT,FILMS = movie_night(),movie_night_films()
+COLD = np.arange(5, 300, 10)
+IS_COLD = NIGHT.item_id.isin(COLD).to_numpy()
+SPLITS = np.flatnonzero(~IS_COLD),np.flatnonzero(IS_COLD)
+
+def stars(**kwargs): return CollabDataLoaders.from_df(NIGHT, bs=512, seed=0, splits=SPLITS, **{'items': FILMS, **kwargs})
+def clicks(n_neg=0, **kwargs): return CollabDataLoaders.implicit_from_df(NIGHT, bs=512, seed=0, n_neg=n_neg, splits=SPLITS, **{'items': FILMS, **kwargs})
+
+KINDS = dict(
+    softmax=lambda **o: collab_learner(clicks(), 8, arch=DotProduct, loss_func=SoftmaxLoss(), **o),
+    bce=lambda **o: collab_learner(clicks(4), 8, arch=DotProductBias, loss_func=BCE(), **o),
+    bpr=lambda **o: collab_learner(clicks(4), 8, arch=DotProductBias, loss_func=BPRLoss(), **o),
+    stars=lambda **o: collab_learner(stars(), 8, y_range=(0,5.5), **o),
+    ease=lambda **o: collab_learner(clicks(), arch=EASE, **o),
+    ials=lambda **o: collab_learner(clicks(), 8, arch=IALS, config=dict(l2=.01, alpha=.1), **o),
+    knn=lambda **o: collab_learner(clicks(), arch=ItemKNN, **o),
+)
+every_kind = pytest.mark.parametrize('kind', KINDS)
+_TRAINED = {}
+
+def trained(kind):
+    if kind not in _TRAINED: _TRAINED[kind] = fit_one_cycle(KINDS[kind](), 2, 1e-2)
+    return _TRAINED[kind]
+
+# the arithmetic, against dense references
+
+def test_the_map_is_the_ridge_regression_of_item_rows():
+    rng = np.random.default_rng(0)
+    F = csr_matrix((rng.random((40,6))<.4).astype(float))
+    P,Q = rng.normal(size=(7,3)),rng.normal(size=(30,3))
+    F_w,F_c = F[:30].toarray(),F[30:].toarray()
+    mu = .7*np.diag(F_w.T@F_w).mean()/2
+    B = np.linalg.solve(F_w.T@F_w+mu*np.eye(6), F_w.T@Q)
+    np.testing.assert_allclose(RidgeMap(F[:30], F[30:], .7)(P@Q.T), P@(F_c@B).T, rtol=1e-8, atol=1e-10)
+
+def test_nearness_is_the_sum_over_what_was_met():
+    rng = np.random.default_rng(0)
+    X,D = (rng.random((4,9))<.5).astype(float),rng.normal(size=(12,3))
+    want = np.stack([3*X[u]@D[:9]@D[9:].T/np.sqrt(max(X[u].sum(), 1)) for u in range(4)])
+    np.testing.assert_allclose(nearness(csr_matrix(X), csr_matrix(D[:9]), csr_matrix(D[9:])), want)
+
+def test_ndcg_is_that_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    scores,wanted = rng.normal(size=(20,50)),rng.random((20,50))<.2
+    def one(s, w):
+        hit = w[np.argsort(-s)[:20]]
+        gain = 1/np.log2(np.arange(20)+2)
+        return (hit*gain).sum()/gain[:min(20, w.sum())].sum()
+    assert found(scores, wanted)==pytest.approx(np.mean([one(s, w) for s,w in zip(scores, wanted) if w.any()]))
+
+def test_at_its_level_the_held_out_have_as_many_places_as_before():
+    rng = np.random.default_rng(0)
+    own,others = rng.normal(size=(60,40)),rng.normal(size=(60,90))
+    raw = .3*own+rng.normal(size=(60,40))-4
+    def places(s):
+        top = np.argsort(-np.concatenate([s,others], 1), 1)[:,:20]
+        return (top<40).sum()
+    assert abs(places(raw+level(raw, own, others))-places(own))<=1
+
+# behind a model
+
+@every_kind
+def test_every_warm_score_is_the_same_to_the_bit(kind):
+    learn = trained(kind)
+    n,users = learn.dls.n_items,torch.arange(1, learn.dls.n_users)
+    alone,both = score_items(learn.model, users, n, cold=False),score_items(learn.model, users, n)
+    cold = cold_items(learn.model)
+    assert cold.sum()==len(COLD) and torch.equal(alone[:,~cold], both[:,~cold])
+    assert not torch.equal(alone[:,cold], both[:,cold]) and both[:,cold].isfinite().all()
+
+@every_kind
+def test_one_number_for_every_verb(kind):
+    learn = trained(kind)
+    lists = learn.recommend([3,4,5], k=40, item_ids=COLD, exclude_seen=False)
+    assert set(lists.item_id)==set(COLD)
+    want = learn.predict(lists.user_id.to_numpy(), lists.item_id.to_numpy())
+    np.testing.assert_allclose(lists.score, want, rtol=1e-5, atol=1e-6)
+    rows = learn.recommender.users.encode([3]),learn.dls.classes['item_id'].encode(COLD)
+    table = score_items(learn.model, torch.from_numpy(rows[0]), learn.dls.n_items)[0,rows[1]]
+    np.testing.assert_allclose(learn.predict(3, COLD), table, rtol=1e-5, atol=1e-6)
+
+@pytest.mark.parametrize('kind', [o for o in KINDS if o!='stars'])
+def test_cold_lists_are_better_than_by_chance_and_evaluate_says_who_stood_in_them(kind):
+    ev = trained(kind).evaluate(k=10, candidates='cold')
+    rng = np.random.default_rng(0)
+    test = NIGHT[IS_COLD].groupby('user_id').item_id.agg(set)
+    chance = np.mean([len(set(rng.permutation(COLD)[:10])&o)/10 for o in test for _ in range(5)])
+    assert f'the {len(COLD)} items without a training row, scored from features' in ev.protocol
+    assert ev['precision@10']>1.1*chance
+
+def test_candidates_are_trained_unless_said_otherwise():
+    learn = trained('ease')
+    a,b = learn.evaluate(k=10),learn.evaluate(k=10, candidates='trained')
+    assert a.summary==b.summary and 'all 270 trained items' in a.protocol
+    both = learn.evaluate(k=10, candidates='all')
+    assert 'all 270 trained items and 30 scored from features' in both.protocol and both['ndcg@10']>a['ndcg@10']==0
+
+def test_a_model_without_features_scores_no_cold_item():
+    learn = collab_learner(clicks(items=None), arch=EASE)
+    fit_one_cycle(learn, 1)
+    assert cold_items(learn.model) is None
+    with pytest.raises(RatingsError, match='scores no item without a training row'): learn.evaluate(candidates='cold')
+    one,two = (learn.evaluate(SPLIT_TEST, k=5, candidates=o) for o in ('all','trained'))
+    assert one.protocol==two.protocol and one.summary==two.summary
+
+SPLIT_TEST = NIGHT[~IS_COLD].groupby('user_id').tail(1)
+
+def test_lists_have_cold_items_unless_they_are_left_out():
+    learn = trained('softmax')
+    a,b = learn.recommend(k=300),learn.recommend(k=300, cold_items=False)
+    assert set(COLD)<=set(a.item_id) and not set(COLD)&set(b.item_id)
+    warm = a[~a.item_id.isin(COLD)].drop(columns='rank').reset_index(drop=True)
+    pd.testing.assert_frame_equal(warm, b.drop(columns='rank'))
+
+def test_the_tail_can_be_left_off():
+    learn = fit_one_cycle(KINDS['ease'](cold_tail=False), 1)
+    assert cold_items(learn.model) is None and not set(COLD)&set(learn.recommend(k=300).item_id)
+    fit_one_cycle(learn, 1)
+    learn.dls = clicks()
+    assert cold_items(learn.model) is None
+
+@pytest.mark.parametrize('kind', ['ease','softmax','stars'])
+def test_somebody_told_by_a_history_is_scored_as_the_same_person_known(kind):
+    learn = trained(kind)
+    mine = NIGHT[(NIGHT.user_id==7)&~IS_COLD]
+    told = dict(zip(mine.item_id, mine.rating)) if kind=='stars' else mine.item_id.tolist()
+    a = learn.recommend(history=told, k=40, item_ids=COLD).sort_values('item_id').score
+    b = learn.recommend(7, k=40, item_ids=COLD, exclude_seen=False).sort_values('item_id').score
+    if kind=='ease': np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert np.corrcoef(a, b)[0,1]>(.9 if kind!='stars' else .4)
+
+def test_other_weights_have_another_tail_and_the_same_the_same():
+    learn = fit_one_cycle(KINDS['bce'](), 1)
+    before = learn.predict(3, COLD)
+    np.testing.assert_array_equal(before, learn.predict(3, COLD))
+    fit_one_cycle(learn, 1)
+    assert (before!=learn.predict(3, COLD)).all()
+
+def test_ratings_stay_within_their_range():
+    p = trained('stars').predict(np.repeat(np.arange(1, 60), len(COLD)), np.tile(COLD, 59))
+    assert p.min()>0 and p.max()<5.5
+
+def test_ratings_of_cold_items_are_nearer_than_those_of_rows_that_never_were_trained():
+    learn,test = trained('stars'),NIGHT[IS_COLD]
+    error = lambda p: np.sqrt(np.square(p-test.rating.to_numpy()).mean())
+    rows = torch.from_numpy(np.stack([learn.dls.classes[o].encode(test[o]) for o in ('user_id','item_id')], 1))
+    tail,learn.model.cold_tail = learn.model.cold_tail,None
+    alone = error(score_pairs(learn.model, rows).numpy())
+    learn.model.cold_tail = tail
+    assert error(learn.predict(test.user_id.to_numpy(), test.item_id.to_numpy()))<alone
+
+def test_a_copy_of_a_model_has_no_tail_until_it_meets_loaders():
+    learn = trained('ease')
+    assert copy.deepcopy(learn.model).cold_tail is None
+    again = collab_learner(learn.dls, arch=copy.deepcopy(learn.model))
+    np.testing.assert_allclose(again.predict(3, COLD), learn.predict(3, COLD), rtol=1e-6)
+
+def test_explain_gives_reasons_for_what_was_trained():
+    df = trained('ease').explain(3, k=5)
+    assert len(df) and not set(COLD)&set(df.item_id)
+
+# models of others
+
+def test_a_rater_with_a_ranker_has_the_tails_of_its_parts():
+    from recfast.ensemble import two_part
+    ranker,rater = trained('ease'),trained('stars')
+    learn = two_part(rater, ranker)
+    lists = learn.recommend([3,4], k=10, item_ids=COLD)
+    np.testing.assert_allclose(lists.score, ranker.predict(lists.user_id.to_numpy(), lists.item_id.to_numpy()), rtol=1e-5, atol=1e-6)
+    assert learn.predict(3, int(COLD[0]))==pytest.approx(rater.predict(3, int(COLD[0])), rel=1e-5)
+
+# models that read features themselves
+
+class Hand(nn.Module):
+    def __init__(self, n_users, n_items, n_factors, y_range, item_features=None, user_features=None):
+        super().__init__()
+        self.item_features = item_features
+        self.u = nn.Embedding(n_users, item_features.width)
+    def forward(self, x): return (self.u(x[:,0])*self.item_features[x[:,1]]).sum(1)
+
+def test_a_hand_written_model_is_handed_features_by_their_name():
+    dls = stars()
+    learn = collab_learner(dls, arch=Hand, y_range=(0,5.5))
+    assert learn.model.item_features is dls.features('item') and set(learn.model.state_dict())=={'u.weight'}
+    fit_one_cycle(learn, 2)
+    other = stars()
+    learn.dls = other
+    assert learn.model.item_features is other.features('item')
+
+def test_features_are_no_table_of_ids_even_where_there_are_as_many():
+    from recfast.models.base import id_tables
+    dls = stars()
+    model = collab_learner(dls, arch=Hand).model
+    of_users,of_items = id_tables(model, dls.n_users, dls.n_items)
+    assert set(of_users)=={'u.weight'} and of_items=={}
