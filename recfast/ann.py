@@ -103,14 +103,14 @@ def _found(self:IndexedRecommender, users, k, seen, fetch):
     vals,best = scores.gather(1, by_row).sort(dim=1, descending=True, stable=True)
     return vals[:,:k],torch.from_numpy(rows).gather(1, by_row).gather(1, best)[:,:k]
 
-# %% ../nbs/62_ann.ipynb #3e5ba6e8
+# %% ../nbs/62_ann.ipynb #e7ea04de
 @patch
 def lists(self:IndexedRecommender, users, k=10, candidates=None, exclude_seen=True, memory=2**28, progress=False):
     trained = self.trained_items()
     users,k = np.asarray(users),min(k, self.n_items)
     by_index = candidates is None or torch.equal(candidates, trained)
     seen = seen_csr(self.seen, exclude_seen)
-    fetch = np.diff(seen.indptr)[users]+k if by_index else np.zeros(len(users))
+    fetch = seen.indptr[users+1]-seen.indptr[users]+k if by_index else np.zeros(len(users))
     near = (users>0)&(fetch<=int(trained.sum())//2)&by_index
     vals,rows = torch.full((len(users),k), MASKED),torch.zeros((len(users),k), dtype=torch.int64)
     at = np.flatnonzero(near)[np.argsort(fetch[near], kind='stable')]
