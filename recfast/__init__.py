@@ -126,6 +126,7 @@ Modules:
 - `recfast.steps`: What a step of the compiled loop is made of: the slope of a loss, the settings of the optimizer
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
+- `recfast.threads`: A large batch on several threads, its sums the same whatever their number
 - `recfast.trackers`: Stop, slow down, keep the best: by the metric you name, the way it goes
 - `recfast.train`: From a table to a measured model in one call
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test

@@ -31,6 +31,7 @@ from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
 from .models.params import DotProductParams
 from .steps import find_slope,scheduled,why_not_paced
+from .threads import Wide
 
 # %% ../nbs/55_compiled.ipynb #b8c5dcb6
 LOOPS = None,True,False,'exact','compiled' # what a caller may say
@@ -228,12 +229,14 @@ def _run(self:CompiledLoop, call, tables, log, plan, losses):
 def _train_compiled(self:CompiledLoop, plan):
     "An epoch of training as machine code"
     slope,log,n = find_slope(self.loss_func),_SliceLog(self),1+getattr(self.dl, 'n_neg', 0)
-    run,end = machine(slope.cost)
     losses,args = np.zeros(self.n_iter),np.array(slope.args, np.float32)
-    most,threads = (self.dl.bs+1)*n,torch.get_num_threads()
+    most,width = (self.dl.bs+1)*n,n if slope.blocks else 1
+    threads,room = torch.get_num_threads(),np.zeros((3,width), np.float32)
+    run,end = machine(slope.cost)
+    if not self._small_batches(): run = Wide(slope.cost, most, threads)
     tables = Tables(self.opt, tables_of(self.model), self.model.y_range, plan, most, threads)
     def call(pairs, a, b, done, t):
-        run(pairs, a, b, done, n if slope.blocks else 1, *t.sides, t.head, t.paces, args, losses)
+        run(pairs, a, b, done, width, *t.sides, t.head, t.paces, args, losses, room)
     with one_thread(self._small_batches()):
         try: self._run(call, tables, log, plan, losses)
         finally:

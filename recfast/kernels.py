@@ -21,25 +21,20 @@ from .core import Kept,kept
 from .steps import pace,squared
 
 # %% ../nbs/53_kernels.ipynb #bc81262b
-def _left_of(column, since, now, pace):
-    "A product over the missed steps"
-    return math.exp(pace.sums[now,column]-pace.sums[since,column])
-
-# %% ../nbs/53_kernels.ipynb #5f87a30d
-def _push_of(of, since, now, pace):
-    "(A, mean of c) of the steps missed by vectors (`of` 0) or biases (1)"
-    fade,keep = pace.sums[now,0]-pace.sums[since,0],_left_of(1+of, since, now, pace)
-    faint = fade-(now-since)*math.log(pace.sqr_mom)/2
-    total = keep*pace.tails[since,2*of]-math.exp(fade)*pace.tails[now,2*of]
+def _missed(of, since, now, pace):
+    "(product of beta1, product of the decay, A, mean of c) of the steps missed by vectors (`of` 0) or biases (1)"
+    fade,keep = pace.sums[now,0]-pace.sums[since,0],math.exp(pace.sums[now,1+of]-pace.sums[since,1+of])
+    faint,left = fade-(now-since)*math.log(pace.sqr_mom)/2,math.exp(fade)
+    total = keep*pace.tails[since,2*of]-left*pace.tails[now,2*of]
     scaled = keep*pace.tails[since,2*of+1]-math.exp(faint)*pace.tails[now,2*of+1]
-    return np.float32(total),np.float32(total/scaled if scaled>0 else 1.)
+    root = total/scaled if scaled>0 else 1.
+    return np.float32(left),np.float32(keep),np.float32(total),np.float32(root)
 
 # %% ../nbs/53_kernels.ipynb #5b49c6b1
 def _catch_up(row, n_factors, since, now, pace):
     "Bring a row from step `since` to step `now`"
     if now<=since: return
-    push,root = _push_of(0, since, now, pace)
-    fade,keep = np.float32(_left_of(0, since, now, pace)),np.float32(_left_of(1, since, now, pace))
+    fade,keep,push,root = _missed(np.int64(0), since, now, pace)
     fade_sqr = np.float32(math.exp((now-since)*math.log(pace.sqr_mom)))
     eps,b,bm,bv = pace.eps,row[0,-1],row[1,-1],row[2,-1]
     for k in range(row.shape[1]):
@@ -48,8 +43,8 @@ def _catch_up(row, n_factors, since, now, pace):
         row[1,k] = m*fade
         row[2,k] = v*fade_sqr
     if row.shape[1]>n_factors and pace.steps[since,3]!=pace.steps[since,4]: # biases decay otherwise
-        push,root = _push_of(1, since, now, pace)
-        row[0,-1] = b*np.float32(_left_of(2, since, now, pace))-push*bm/(math.sqrt(bv)*root+eps)
+        fade,keep,push,root = _missed(np.int64(1), since, now, pace)
+        row[0,-1] = b*keep-push*bm/(math.sqrt(bv)*root+eps)
 
 # %% ../nbs/53_kernels.ipynb #53078c1a
 class Side(NamedTuple):
@@ -113,26 +108,36 @@ def _push_pair(p, q, grad_p, grad_q, slope, n_factors):
         grad_p[-1] += slope
         grad_q[-1] += slope
 
+# %% ../nbs/53_kernels.ipynb #b328e47f
+class Pairs(NamedTuple):
+    "Pairs in the order of a pass, or a piece of it"
+    users:np.ndarray # [n] int32 rows
+    items:np.ndarray # [n] int32 rows
+    y:np.ndarray # [n] float32 targets
+    w:np.ndarray # [n] float32 what they weigh, or [0]
+    cuts:np.ndarray # [b+1] int64 where batches begin, and the end
+
 # %% ../nbs/53_kernels.ipynb #f7fc0d08
 cost = squared
 
-def _block(users, items, y, P, Q, head, scale, args, out, slopes, bends):
-    "The cost of one block of pairs, its gradient added"
-    for x in range(len(out)): out[x],bends[x] = _score(P.table[users[x],0], Q.table[items[x],0], head)
-    value = cost(out, y, slopes, args)
-    for x in range(len(out)):
-        u,i = users[x],items[x]
+def _block(pairs, j, width, P, Q, head, scale, args, out):
+    "The cost of the block of pairs from `j` on, its gradient added; `out` [3,width] is room for it"
+    for x in range(width):
+        out[0,x],out[2,x] = _score(P.table[pairs.users[j+x],0], Q.table[pairs.items[j+x],0], head)
+    value = cost(out[0], pairs.y[j:j+width], out[1], args)
+    for x in range(width):
+        u,i = pairs.users[j+x],pairs.items[j+x]
         gu,gi = P.grads[P.place[u]],Q.grads[Q.place[i]]
-        _push_pair(P.table[u,0], Q.table[i,0], gu, gi, slopes[x]*bends[x]*scale, head.n_factors)
+        _push_pair(P.table[u,0], Q.table[i,0], gu, gi, out[1,x]*out[2,x]*scale, head.n_factors)
     return value*scale
 
 # %% ../nbs/53_kernels.ipynb #86676a32
-def _step_rows(side, n, n_factors, now, pace):
-    "Step the `n` distinct rows of the batch"
+def _step_rows(side, start, stop, n_factors, now, pace):
+    "Step the distinct rows `start` to `stop` of the batch"
     s,eps = pace.steps[now],pace.eps
     rate,mom,root,keep = s[0],s[1],s[2],s[3]
     new,sqr,new_sqr = np.float32(1)-mom,np.float32(pace.sqr_mom),np.float32(1-pace.sqr_mom)
-    for x in range(n):
+    for x in range(start, stop):
         r = side.rows[x]
         side.place[r],side.at[r] = -1,now+1
         row,grad = side.table[r],side.grads[x]
@@ -143,20 +148,13 @@ def _step_rows(side, n, n_factors, now, pace):
             row[1,k],row[2,k] = m,v
         if row.shape[1]>n_factors: row[0,-1] += bias*(s[4]-keep)
 
-# %% ../nbs/53_kernels.ipynb #b328e47f
-class Pairs(NamedTuple):
-    "Pairs in the order of a pass, or a piece of it"
-    users:np.ndarray # [n] int32 rows
-    items:np.ndarray # [n] int32 rows
-    y:np.ndarray # [n] float32 targets
-    w:np.ndarray # [n] float32 what they weigh, or [0]
-    cuts:np.ndarray # [b+1] int64 where batches begin, and the end
-
 # %% ../nbs/53_kernels.ipynb #41dd2c38
 def _share(w, a, z, width):
     "What a block of weight 1 counts for in the batch of the rows `a` to `z`"
-    weight = max(w[a:z].sum(), np.float32(1e-30)) if len(w) else np.float32(z-a)
-    return np.float32(width/weight)
+    if not len(w): return np.float32(width/np.float32(z-a))
+    total = 0.
+    for j in range(a, z): total += w[j]
+    return np.float32(width/max(total, 1e-30))
 
 # %% ../nbs/53_kernels.ipynb #cd312ae5
 def epoch(
@@ -165,21 +163,21 @@ def epoch(
     P, Q, # `Side` of users, of items
     head, paces, args, # `Head`, (`Pace` of users, of items), numbers of the loss
     losses, # [n] of the steps of the pass, written
+    room, # [3,width] float32, for a block
 ):
     "Train on the batches `first` to `last`"
-    K,out = head.n_factors,np.zeros((3,width), np.float32)
+    K = head.n_factors
     for b in range(first, last):
         a,z,now = pairs.cuts[b],pairs.cuts[b+1],done+b-first
         n_users = _look_up(P, pairs.users, a, z, K, now, paces[0])
         n_items = _look_up(Q, pairs.items, a, z, K, now, paces[1])
         share,value = _share(pairs.w, a, z, width),0.
         for j in range(a, z, width):
-            users,items,y = pairs.users[j:j+width],pairs.items[j:j+width],pairs.y[j:j+width]
             scale = share*pairs.w[j] if len(pairs.w) else share
-            value += _block(users, items, y, P, Q, head, scale, args, out[0], out[1], out[2])
+            value += _block(pairs, j, width, P, Q, head, scale, args, room)
         losses[now] = value
-        _step_rows(P, n_users, K, now, paces[0])
-        _step_rows(Q, n_items, K, now, paces[1])
+        _step_rows(P, 0, n_users, K, now, paces[0])
+        _step_rows(Q, 0, n_items, K, now, paces[1])
 
 # %% ../nbs/53_kernels.ipynb #651137c9
 def finish(
@@ -202,12 +200,19 @@ def _started(state, p):
 # %% ../nbs/53_kernels.ipynb #7e0ecfc3
 def _parts(p, state):
     "Weights, averages, averages of squares, each [N,.]"
-    return [o.reshape(len(p), -1) for o in (p,state['grad_avg'],state['sqr_avg'])]
+    return [o.detach().reshape(len(p), -1) for o in (p,state['grad_avg'],state['sqr_avg'])]
 
-@torch.no_grad()
 def _packed(half, states):
     "[N,3,D] of the tables of one side"
-    return torch.cat([torch.stack(_parts(p, _started(states[p], p)), 1) for p in half], 2).numpy()
+    parts = [_parts(p, _started(states[p], p)) for p in half]
+    width = sum(o[0].shape[1] for o in parts)
+    table = np.empty((len(half[0]),3,width), np.float32) # of numpy, which asks for large pages of memory
+    at = 0
+    for own in parts:
+        stop = at+own[0].shape[1]
+        for j,o in enumerate(own): table[:,j,at:stop] = o.numpy()
+        at = stop
+    return table
 
 # %% ../nbs/53_kernels.ipynb #6d6f1e67
 CHUNK = 2**14 # rows that are brought forward at a time
@@ -264,8 +269,8 @@ def close(self:Tables,
             p.grad = torch.zeros_like(p)
 
 # %% ../nbs/53_kernels.ipynb #32832c84
-_MATH = {'reassoc','contract','nsz','arcp','afn'}
-_PARTS = (_push_of,_left_of,_catch_up,_look_up,_score,_push_pair,_share,_block,_step_rows)
+_MATH = 'reassoc','contract','nsz','arcp','afn'
+_PARTS = (_missed,_catch_up,_look_up,_score,_push_pair,_share,_block,_step_rows)
 _made,_lock = Kept(),Lock()
 
 # %% ../nbs/53_kernels.ipynb #85d961cf
@@ -287,25 +292,34 @@ def _keep(f):
     return f
 
 # %% ../nbs/53_kernels.ipynb #1728c177
-def _name_of(loss):
-    "A name for `epoch` under this loss"
-    code = loss.__code__
-    digest = hashlib.sha256(repr((code.co_code,code.co_consts,code.co_names)).encode())
-    return f'epoch_{loss.__name__}_{digest.hexdigest()[:12]}'
+def _name_of(f, loss, parts, how):
+    "A name for `f` under this loss, compiled in this way"
+    code = [repr((o.co_code,o.co_consts,o.co_names)) for o in (g.__code__ for g in (f,loss,*parts))]
+    digest = hashlib.sha256(''.join([*code,how]).encode())
+    return f'{f.__name__}_{loss.__name__}_{digest.hexdigest()[:12]}'
 
 # %% ../nbs/53_kernels.ipynb #f9ff4ad3
-def _machine(loss):
-    "(`epoch`, `finish`) as machine code, with `loss` for `cost`"
+def _machine(loss, entries, names, parts):
+    "Functions as machine code, with `loss` for `cost`"
     import numba
-    make = numba.njit(nogil=True, fastmath=_MATH, error_model='numpy')
-    names = dict(globals())
-    for f in _PARTS: names[f.__name__] = make(_with(f, names))
-    names['cost'] = make(_with(loss, loss.__globals__))
-    return _keep(make(_with(epoch, names, _name_of(loss)))),_keep(make(_with(finish, names)))
+    ours = loss.__module__.split('.')[0]==__name__.split('.')[0]
+    how = dict(nogil=True, error_model='numpy', no_cfunc_wrapper=True, _nrt=not ours)
+    words = repr((how,_MATH))
+    how['fastmath'] = {*_MATH}
+    names = {**globals(), **names}
+    inner = numba.njit(no_cpython_wrapper=True, **how) # called by compiled code only
+    for f in parts: names[f.__name__] = inner(_with(f, names))
+    names['cost'] = inner(_with(loss, loss.__globals__))
+    named = [_with(f, names, _name_of(f, loss, parts, words)) for f in entries]
+    return [_keep(numba.njit(**how)(f)) for f in named]
 
 # %% ../nbs/53_kernels.ipynb #400f5e04
 def machine(
     loss, # as `squared`
-)->tuple: # (`epoch`, `finish`)
-    "The functions of this page compiled, at their first call, for a loss; raises `ImportError` without numba"
-    with _lock: return kept(_made, loss.__name__, (loss,), lambda: _machine(loss))
+    entries=(epoch,finish), # functions that use those of this page
+    names:dict=None, # their globals, where they are of another page
+    parts=(), # functions of that page that they use
+)->list: # the same, compiled
+    "Functions compiled, at their first call, for a loss; raises `ImportError` without numba"
+    def make(): return _machine(loss, entries, names or {}, (*_PARTS,*parts))
+    with _lock: return kept(_made, f'{entries[0].__name__} {loss.__name__}', (loss,), make)

@@ -117,7 +117,7 @@ def _pieces(self:RatingDL, rows=2**20):
     columns = self._on_device(dev)
     for at,sizes in self._cuts(torch.as_tensor(self.get_idxs()), rows):
         at = at.to(dev)
-        yield [o[at] for o in columns],sizes
+        yield [o.index_select(0, at) for o in columns],sizes
 
 @patch
 def _blocks(self:RatingDL, rows=2**20):

@@ -17,7 +17,7 @@ from fasttransform import Pipeline, Transform
 from torch import nn
 
 from helpers import fit, fit_one_cycle, taste_clicks
-from recfast import compiled, kernels
+from recfast import compiled, fast, kernels, threads
 from recfast.bundle import load_bundle
 from recfast.callbacks import SaveModelCallback
 from recfast.compiled import HEADS, tables_of
@@ -292,6 +292,24 @@ def test_the_same_seeds_give_the_same_bits_whatever_the_threads(monkeypatch):
             ends.append(weights(fit_one_cycle(rater(), 2, fast='compiled')))
     finally: torch.set_num_threads(before)
     assert equal(ends[0], ends[1]) and equal(ends[0], ends[2])
+
+WIDE = dict(mse=lambda: rater(stars(bs=700)), bpr=lambda: LOSSES['bpr'](DotProduct),
+    weights=lambda: rater(stars(FILMS.assign(weight=np.random.RandomState(0).choice([0,.5,1,4.], len(FILMS))), bs=300, weight_name='weight')))
+
+@pytest.mark.parametrize('make', WIDE.values(), ids=WIDE)
+def test_large_batches_end_as_small_ones_and_with_the_same_bits_whatever_the_threads(make, monkeypatch):
+    narrow = fit_one_cycle(make(), 2, fast='compiled')
+    monkeypatch.setattr(threads, 'PIECE', 7)
+    monkeypatch.setattr(fast, 'SMALL_BATCH', 8)
+    before,ends = torch.get_num_threads(),[]
+    try:
+        for n in (1,2,3):
+            torch.set_num_threads(n)
+            ends.append(fit_one_cycle(make(), 2, fast='compiled'))
+    finally: torch.set_num_threads(before)
+    assert all(equal(weights(ends[0]), weights(o)) and list(ends[0].recorder.losses)==list(o.recorder.losses) for o in ends[1:])
+    assert max(apart(weights(ends[0]), weights(narrow)).values())<1e-4
+    np.testing.assert_allclose(ends[0].recorder.losses, narrow.recorder.losses, rtol=1e-5)
 
 def test_two_fits_in_two_threads():
     alone = [weights(fit_one_cycle(rater(seed=s), 2, fast='compiled')) for s in (1,2)]
