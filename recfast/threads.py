@@ -80,12 +80,13 @@ def scored(
         for x in range(width): slopes[j-first+x] = room[1,x]*room[2,x]*scale
     return value
 
-# %% ../nbs/54_threads.ipynb #e0b52ece
+# %% ../nbs/54_threads.ipynb #3e6e511c
 def _add(grad, q, slope, n_factors):
     "Add the gradient of one pair"
     for k in range(n_factors): grad[k] += slope*q[k]
     if len(grad)>n_factors: grad[-1] += slope
 
+# %% ../nbs/54_threads.ipynb #4cbb4f3c
 def summed(
     side, group, start, stop, # `Side`, its `Group`, and which of the distinct rows
     other, rows, # `Side` of the other part of the pairs, and their rows in it

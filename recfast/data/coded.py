@@ -34,13 +34,14 @@ def _dense(ids):
     for at,far in _offsets(ids, low): codes[at] = number[far]
     return codes,(np.flatnonzero(there)+low).astype(ids.dtype)
 
-# %% ../../nbs/14_data.coded.ipynb #28ace8e0
+# %% ../../nbs/14_data.coded.ipynb #7e87492b
 def _codable(kind):
     "Do ids of this type have codes that stand for them exactly?"
     if isinstance(kind, pd.StringDtype): return True
     plain = isinstance(kind, np.dtype) and kind.isnative
     return plain and (kind.kind in 'iu' or kind.kind=='f' and kind.itemsize>=4)
 
+# %% ../../nbs/14_data.coded.ipynb #e0662473
 def coded(
     ids:pd.Series, # a column of ids, checked: no holes
 )->pd.Series: # of categories; as given where they are, or where ids are objects

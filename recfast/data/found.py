@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np,pandas as pd
 from .interactions import BY,Interactions
 
-# %% ../../nbs/15_data.found.ipynb #6bafefdd
+# %% ../../nbs/15_data.found.ipynb #4b5a6c14
 class Repeats(NamedTuple):
     "Rows that repeat an earlier pair, not yet counted"
     parts:tuple # `Interactions`
@@ -26,6 +26,7 @@ class Repeats(NamedTuple):
         pairs.sort()
         return int(np.count_nonzero(pairs[1:]==pairs[:-1]))+self.others
 
+# %% ../../nbs/15_data.found.ipynb #ad37fe2f
 def _pair_numbers(rows):
     "[n] int64: a number for each pair of known ids"
     users,items = (rows.rows_of(o) for o in BY)
