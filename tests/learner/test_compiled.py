@@ -17,7 +17,8 @@ from fasttransform import Pipeline, Transform
 from torch import nn
 
 from helpers import fit, fit_one_cycle, taste_clicks
-from recfast import compiled, fast, kernels, threads
+from recfast import compiled, kernels, threads
+from recfast import fast as fast_room
 from recfast.bundle import load_bundle
 from recfast.callbacks import SaveModelCallback
 from recfast.compiled import HEADS, tables_of
@@ -300,7 +301,7 @@ WIDE = dict(mse=lambda: rater(stars(bs=700)), bpr=lambda: LOSSES['bpr'](DotProdu
 def test_large_batches_end_as_small_ones_and_with_the_same_bits_whatever_the_threads(make, monkeypatch):
     narrow = fit_one_cycle(make(), 2, fast='compiled')
     monkeypatch.setattr(threads, 'PIECE', 7)
-    monkeypatch.setattr(fast, 'SMALL_BATCH', 8)
+    monkeypatch.setattr(fast_room, 'SMALL_BATCH', 8)
     before,ends = torch.get_num_threads(),[]
     try:
         for n in (1,2,3):
