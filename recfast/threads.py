@@ -186,7 +186,7 @@ def _train(self:Wide, crew, pairs, first, last, done, width, P, Q, head, paces, 
         losses[now] = sum(value(crew, pairs, a, z, sizes, width, P, Q, head, now, paces[0], args, room))
         crew.each(step, users+items)
 
-# %% ../nbs/54_threads.ipynb #5f0dba1e
+# %% ../nbs/54_threads.ipynb #5db75e36
 @patch
 def _by_user(self:Wide, crew, pairs, a, z, sizes, width, P, Q, head, now, pace, args, room):
     "Costs of pieces, and gradients, where a block is a pair"
@@ -196,6 +196,7 @@ def _by_user(self:Wide, crew, pairs, a, z, sizes, width, P, Q, head, now, pace, 
     crew.each(total, [(Q,H,*p,P,pairs.users,self.slopes,a,head.n_factors) for p in pieces(sizes[1])])
     return costs
 
+# %% ../nbs/54_threads.ipynb #9fad8925
 @patch
 def _by_block(self:Wide, crew, pairs, a, z, sizes, width, P, Q, head, now, pace, args, room):
     "Costs of pieces, and gradients, of blocks"

@@ -248,6 +248,7 @@ def from_csv(cls:CollabDataLoaders,
     ids = [kwargs.get(o) for o in ('user_name','item_name')]
     return cls.from_df(read_csv(csv, ids=ids), **kwargs)
 
+# %% ../../nbs/16_data.loaders.ipynb #4006b6e9
 @patch(cls_method=True)
 def from_parquet(cls:CollabDataLoaders,
     file, # path or buffer
