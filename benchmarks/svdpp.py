@@ -1,0 +1,113 @@
+"""SVD++ on both sides under ordered levels, trained by one line, `collab_learner(dls, arch=SVDpp).fit_one_cycle()`:
+
+    python benchmarks/svdpp.py --part folds --seeds 0 1 2      # the five official folds of MovieLens-100k, and the mean of three seeds
+    python benchmarks/svdpp.py --part ml-1m --seeds 0 1 2      # MovieLens-1M, 90/10 at random, three splits
+    python benchmarks/svdpp.py --part scales --seeds 0 1 2     # movie_night, half stars, MovieTweetings, beside DotProductBias
+    python benchmarks/svdpp.py --part choose                   # settings on validation parts of the first fold's training rows
+
+The settings follow from the number of rows (`models.svdpp`); they were chosen on validation parts and are tested here once. One thread.
+"""
+import argparse,statistics,time,warnings
+
+warnings.filterwarnings('ignore')
+import numpy as np,torch
+from common import RESULTS,machine,peak_memory_mb,versions,write_json
+from recfast.data.datasets import ml_100k,ml_1m,movie_night,movietweetings
+from recfast.data.loaders import CollabDataLoaders
+from recfast.data.split import random_split
+from recfast.learner import collab_learner
+from recfast.models.dot import DotProductBias
+from recfast.models.svdpp import SVDpp
+
+CHAPTER8 = dict(n_epoch=5, lr_max=5e-3, wd=.1)
+
+def loaders(df, seed, splits=None, **kwargs):
+    "Loaders of a table, or of one cut at random"
+    return CollabDataLoaders.from_df(df, seed=seed, **(dict(valid_pct=.1) if splits is None else dict(splits=splits)), **kwargs)
+
+def timed_fit(learn, **fit):
+    "(processor seconds, seconds) of a fit"
+    cpu,wall = time.process_time(),time.perf_counter()
+    with learn.quiet(): learn.fit_one_cycle(**fit)
+    return time.process_time()-cpu,time.perf_counter()-wall
+
+def errors(learn):
+    "How far predictions are off on the validation rows, in their order"
+    with learn.no_bar(): shown,targets = learn.get_preds()
+    return shown.flatten().double()-targets.flatten().double()
+
+def one(dls, seed, arch=SVDpp, **kwargs):
+    "One fit, measured on the validation rows"
+    fit = kwargs.pop('fit', {})
+    learn = collab_learner(dls, arch=arch, seed=seed, **kwargs)
+    cpu,wall = timed_fit(learn, **fit)
+    off = errors(learn)
+    return dict(seed=seed, rmse=off.square().mean().sqrt().item(), mae=off.abs().mean().item(), cpu_seconds=round(cpu, 1), seconds=round(wall, 1),
+        n_factors=learn.model.hyper['n_factors']),off,learn
+
+def folds(seeds):
+    "Every fold; the mean of the predictions of all seeds beside each"
+    rows = []
+    for fold in range(1, 6):
+        dls = loaders(ml_100k(fold=fold)[['user_id','item_id','rating','is_valid']], 0, 'is_valid')
+        runs = [one(dls, s) for s in seeds]
+        mean = torch.stack([off for _,off,_ in runs]).mean(0)
+        rows.append(dict(fold=fold, runs=[r for r,*_ in runs], rmse=statistics.mean(r['rmse'] for r,*_ in runs),
+            sd=statistics.stdev(r['rmse'] for r,*_ in runs), mean_of_seeds=mean.square().mean().sqrt().item()))
+        print(f"u{fold}: {rows[-1]['rmse']:.4f} ± {rows[-1]['sd']:.4f}, the seeds together {rows[-1]['mean_of_seeds']:.4f}", flush=True)
+    return dict(folds=rows, u1=rows[0]['rmse'], mean=statistics.mean(o['rmse'] for o in rows), mean_of_seeds=dict(u1=rows[0]['mean_of_seeds'],
+        mean=statistics.mean(o['mean_of_seeds'] for o in rows)), most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']),
+        protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only')
+
+def ml1m(seeds):
+    "Three random tenths"
+    df,rows = ml_1m()[['user_id','item_id','rating']],[]
+    for s in seeds:
+        rows.append(one(loaders(df, s), s)[0])
+        print(f"split {s}: {rows[-1]}", flush=True)
+    return dict(runs=rows, rmse=statistics.mean(r['rmse'] for r in rows), sd=statistics.stdev(r['rmse'] for r in rows), peak_memory_mb=peak_memory_mb(),
+        protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only')
+
+def scales(seeds):
+    "Other scales, beside the model of chapter 8"
+    films = ml_100k()[['user_id','item_id','rating']]
+    noise = np.random.default_rng(0).choice([-.5,0,.5], len(films))
+    tables = dict(movie_night=movie_night().rename(columns={'title': 'film'})[['user_id','film','rating']],
+        half_stars=films.assign(rating=(films.rating+noise).clip(.5, 5)), movietweetings=movietweetings()[['user_id','item_id','rating']])
+    out = {}
+    for name,df in tables.items():
+        span = df.rating.min(),df.rating.max()
+        rows = []
+        for s in seeds:
+            dls = loaders(df, s, **({'item_name': 'film'} if 'film' in df else {}))
+            ours,off,learn = one(dls, s)
+            theirs,base,_ = one(dls, s, DotProductBias, y_range=(span[0]-.5,span[1]+.5), n_factors=50, fit=CHAPTER8)
+            gain = (base.square()-off.square())
+            rows.append(dict(seed=s, rmse=ours['rmse'], dot_product_bias=theirs['rmse'], gain_interval=[(gain.mean()+z*gain.std()/len(gain)**.5).item() for z in (-1.96,1.96)],
+                thresholds=learn.loss_func.cuts, cpu_seconds=ours['cpu_seconds']))
+            print(name, rows[-1], flush=True)
+        out[name] = rows
+    return dict(tables=out, protocol='10% of the rows at random (seed of the run) are the test; the interval is of the mean gain in squared error over rows, paired')
+
+def choose():
+    "Two validation parts, two seeds"
+    df = ml_100k(fold=1)
+    df = df[~df.is_valid][['user_id','item_id','rating']].reset_index(drop=True)
+    cuts = [loaders(df, 0, random_split(df, .1, seed=s), bs=512) for s in (1,2)]
+    trials = []
+    for n_epoch,wd in ((5,.5),(6,.5),(6,.6),(7,.5),(7,.6),(8,.6)):
+        got = [one(dls, s, n_factors=32, fit=dict(n_epoch=n_epoch, lr_max=1e-2, wd=wd))[0]['rmse'] for dls in cuts for s in (0,1)]
+        trials.append(dict(n_epoch=n_epoch, wd=wd, rmse=statistics.mean(got)))
+        print(trials[-1], flush=True)
+    return dict(trials=trials, best=min(trials, key=lambda o: o['rmse']))
+
+if __name__=='__main__':
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--part', nargs='+', choices=['folds','ml-1m','scales','choose'], required=True)
+    p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    for part in args.part:
+        made = choose() if part=='choose' else {'folds': folds, 'ml-1m': ml1m, 'scales': scales}[part](args.seeds)
+        write_json(RESULTS/f'svdpp__{part}.json', dict(made, threads=1, machine=machine(), versions=versions()))
+        print({k: v for k,v in made.items() if not isinstance(v, (list,dict))})
