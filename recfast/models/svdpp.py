@@ -36,7 +36,7 @@ class RowSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad): return torch.from_numpy(ctx.sets.T@grad.cpu().numpy()).to(grad.device),None
 
-# %% ../../nbs/34_models.svdpp.ipynb #9b96f009
+# %% ../../nbs/34_models.svdpp.ipynb #9e6d10e8
 def svdpp_defaults(
     n:int, # training rows
 )->dict: # for `defaults_of`
@@ -44,7 +44,7 @@ def svdpp_defaults(
     grown = n/80_000
     n_factors = 8*round(min(128, max(8, 32*grown**.286))/8)
     bs = 2**round(math.log2(min(2**15, max(64, 512*grown**.86))))
-    return dict(n_factors=n_factors, loss=OrdinalLoss, lr=1e-2, wd=round(.6*grown**-.36, 3), bs=bs, n_epoch=7)
+    return dict(n_factors=n_factors, loss=OrdinalLoss, lr=1e-2, wd=round(.6*grown**-.17, 3), bs=bs, n_epoch=7)
 
 # %% ../../nbs/34_models.svdpp.ipynb #6f8a93ba
 @register(bias=False, paper='Koren, 2008')

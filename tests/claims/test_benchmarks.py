@@ -223,3 +223,11 @@ def test_what_auto_chose_is_near_the_best_that_could_have_been(run):
     floor = next(o['value'] for o in run['rows'] if o['model']=='Popularity')
     least = 1 if run['split']=='time' else 1.25 if run['data']=='movietweetings' else 1.3 # 1.27: no row is above 1.3 there
     assert run['auto']['ranker']>=least*floor
+
+def test_svdpp_is_where_the_page_says_it_is():
+    folds,big,scales = (load(f'svdpp__{o}.json')[0] for o in ('folds','ml-1m','scales'))
+    assert [[r['seed'] for r in o['runs']] for o in folds['folds']]==[[0,1,2]]*5
+    assert folds['u1']<=.889 and folds['mean']<=.8825 and folds['most_cpu_seconds']<10
+    assert [r['seed'] for r in big['runs']]==[0,1,2] and big['rmse']<=.8225
+    assert all(o['gain_interval'][0]>0 and o['thresholds']==sorted(o['thresholds']) for runs in scales['tables'].values() for o in runs)
+    assert all(o['rmse']<.66 for o in scales['tables']['movie_night'])
