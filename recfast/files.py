@@ -11,10 +11,11 @@ __all__ = ['file_frame', 'file_interactions', 'parse_history', 'history_frame', 
            'encode_column', 'read_table', 'table_kind', 'write_frames', 'write_text']
 
 # %% ../nbs/66_files.ipynb #f87f7c7e
+import os,warnings
 from pathlib import Path
 import numpy as np,pandas as pd
 from .data.frames import as_ids
-from .core import RatingsError
+from .core import RatingsError,UnknownIdError
 from .data.columns import Columns,missing_column
 from .data.interactions import Interactions
 from .data.ratings import validate_ratings
@@ -22,7 +23,7 @@ from .data.vocab import cast_ids,encode_column
 from .histories import told_histories
 from .recommend import Recommender
 from .relevance import encoded_rows
-from .tables import read_table,table_kind,write_frames,write_text
+from .tables import is_table,read_table,table_kind,write_frames,write_text
 
 # %% ../nbs/66_files.ipynb #45ffd462
 def _file_ids(vocab, column, what, strict=True):
@@ -126,19 +127,38 @@ def _file_items(rows, path):
     if Path(path).suffix.lower() in ('','.txt'):
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
         return [o.strip() for o in lines if o.strip()]
-    df = read_table(path, text=[rows.columns.item,'item_id'])
+    df = read_table(path, text=list(read_table(path).columns))
     name = Columns.find(df, like=rows.columns, need=()).item
-    if name is None and len(df.columns)>1: raise RatingsError(missing_column(df, 'item_name', rows.columns.item))
-    return df[df.columns[0] if name is None else name].dropna().tolist()
+    if name is not None: return df[name].dropna().tolist()
+    if len(df.columns)>1: raise RatingsError(missing_column(df, 'item_name', rows.columns.item))
+    first = df.columns[0]
+    return [first]*_is_id(rows.item_vocab, first)+df[first].dropna().tolist()
 
+# %% ../nbs/66_files.ipynb #e1a40f03
+def _is_called_a_file(text):
+    "Has it the ending of a table or a text, or a folder in front that there is?"
+    folder,name = os.path.split(text)
+    return Path(name).suffix.lower()=='.txt' or is_table(name) or (folder!='' and os.path.isdir(folder))
+
+def _named_items(rows, text):
+    "The items that a text names: itself, or those of a file"
+    vocab = rows.item_vocab
+    if _is_id(vocab, text): return [text]
+    if os.path.isfile(text): return _file_items(rows, text)
+    if _is_called_a_file(text): raise FileNotFoundError(f"there is no file {text}, and no item of that name")
+    try: cast_ids(vocab, text, 'item')
+    except UnknownIdError as e: warnings.warn(f"{e} And there is no file of that name.", stacklevel=3)
+    return [text]
+
+# %% ../nbs/66_files.ipynb #e1a40f06
 def item_list(
     rec, # whose items: a `Recommender`, or `Interactions` of training
     texts:list, # ids, or names of files
 )->list: # ids of the model's type where they can be read so
     "Item ids from texts and files; raises `RatingsError` for a table without a column of items"
     rows = _training_rows(rec)
-    named = [[o] if _is_id(rows.item_vocab, o) or not Path(o).is_file() else _file_items(rows, o) for o in texts]
-    return cast_ids(rows.item_vocab, sum(named, []), 'item', strict=False)
+    named = [i for o in texts for i in _named_items(rows, o)]
+    return cast_ids(rows.item_vocab, named, 'item', strict=False)
 
 # %% ../nbs/66_files.ipynb #20e35a20
 def _list_frames(rec, user_ids, users, progress, **kwargs):

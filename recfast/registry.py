@@ -170,10 +170,13 @@ def metric_name(
 
 # %% ../nbs/41_registry.ipynb #b0eec9c5
 _LOWER = set('loss losses error errors err mse rmse mae msle rmsle mape smape wape mase rmspe perplexity ppl nll bce '
-             'logloss crossentropy deviance divergence distance wer cer eer fpr fnr brier ece'.split())
-_HIGHER = set('score accuracy acc precision recall sensitivity specificity f1 f2 fbeta auc auroc auprc roc ap kappa r2 '
+             'logloss crossentropy zeroone deviance divergence kl kld distance wer cer eer fpr fnr brier ece'.split())
+_HIGHER = set('explainedvariance accuracy acc precision recall sensitivity specificity f1 f2 fbeta auc auroc auprc roc ap kappa r2 '
               'correlation corr corrcoef pearson pearsonr spearman spearmanr kendalltau dice jaccard iou bleu rouge '
               'likelihood reward hits hr dcg tpr tnr mcc'.split())
+_EITHER = set('score metric rate coef coeff neg negative my own train valid test user users item items mean avg average '
+              'median max min sum total root squared square absolute abs percentage percent log exp top k multi binary '
+              'balanced micro macro weighted foreground corpus matthews cohen hamming hinge poisson gamma thresh expand'.split())
 
 def _word_comp(word):
     "The direction of one word of a name; None where it has none"
@@ -181,13 +184,14 @@ def _word_comp(word):
     return np.less if word in _LOWER else np.greater if word in _HIGHER else None
 
 def _name_comp(name):
-    "The direction of a name by its last word that has one; None where none has"
-    text = name.partition('@')[0].replace('cross_entropy', 'crossentropy')
+    "The direction of a name all of whose words are known and that go one way; None for any other"
+    text = re.sub('(?i)(cross|explained|zero)_?(entropy|variance|one)', r'\1\2', name.partition('@')[0])
     words = [o.lower() for o in re.findall('[A-Z]?[a-z0-9]+|[A-Z0-9]+', text)]
-    known = [o for o in map(_word_comp, words) if o is not None]
-    if not known: return None
+    ways = [_word_comp(o) for o in words if o not in _EITHER and not o.isdigit()]
+    if not ways: return np.greater if 'score' in words else None
+    if len(set(ways))>1: return None
     turned = not {'neg','negative'}.isdisjoint(words)
-    return known[-1] if not turned else np.greater if known[-1] is np.less else np.less
+    return ways[0] if not turned or ways[0] is None else np.greater if ways[0] is np.less else np.less
 
 # %% ../nbs/41_registry.ipynb #f8b486dd
 def known_comp(

@@ -12,6 +12,7 @@ from recfast.cli import app
 from recfast.core import RatingsError, UnknownIdError
 from recfast.data.datasets import movie_night
 from recfast.data.implicit import CollabDataLoaders
+from recfast.files import item_list
 from recfast.histories import encode_people
 from recfast.learner import collab_learner
 from recfast.losses import SoftmaxLoss
@@ -352,3 +353,50 @@ def test_clicks_told_twice_over_http_and_in_a_shell(tmp_path):
     shown = CliRunner().invoke(app, ['recommend',str(tmp_path/'b.recfast'),'--history',str(tmp_path/'h.csv'),'-k','30','--include-seen','--out',str(tmp_path/'l.csv')])
     assert shown.exit_code==0
     pd.testing.assert_series_equal(by_item(pd.read_csv(tmp_path/'l.csv')), want, rtol=1e-4, atol=1e-6, check_dtype=False)
+
+
+# lists of items in files
+
+NUMBERED = pd.DataFrame(dict(user_id=np.arange(400)%20, item_id=101+np.arange(400)*7%31))
+TEXTS = NUMBERED.assign(item_id=[f'i{j}' if j%2 else f'{j}.10' for j in NUMBERED.item_id])
+
+@pytest.fixture(scope='module', params=['numbers','texts'])
+def catalogue(request, tmp_path_factory):
+    df = NUMBERED if request.param=='numbers' else TEXTS
+    learn = fitted(collab_learner(CollabDataLoaders.implicit_from_df(df, seed=1, n_neg=0, bs=64, valid_pct=0), arch=EASE))
+    home = tmp_path_factory.mktemp(request.param)
+    learn.save_bundle(home/'b.recfast')
+    return home,learn
+
+def shell(home, *args): return CliRunner().invoke(app, ['recommend',str(home/'b.recfast'),'--user','3','-k','40','--include-seen','--out',str(home/'l.csv'),*map(str, args)])
+
+@pytest.mark.parametrize('name,text', [('a.csv','{}\n{}\n{}\n'), ('a.tsv','{}\n{}\n{}\n'), ('a.txt','{}\n{}\n{}\n'), ('a','{}\n{}\n{}\n'), ('a.csv','sku\n{}\n{}\n{}\n'), ('a.csv','item_id\n{}\n{}\n{}\n'),
+    ('a.csv','\ufeff{}\n{}\n{}'), ('a.csv','item_id,why\n{},x\n{},y\n{},z\n')])
+@pytest.mark.parametrize('option', ['--item','--exclude-item'])
+def test_a_list_of_items_in_a_file_loses_none(catalogue, name, text, option):
+    home,learn = catalogue
+    items = learn.recommender.known_ids('item')
+    named = [items[0],items[1],items[-1]]
+    (home/name).write_text(text.format(*named), encoding='utf-8')
+    res = shell(home, option, home/name)
+    assert res.exit_code==0, res.output
+    want = set(map(str, named)) if option=='--item' else set(map(str, items))-set(map(str, named))
+    assert set(pd.read_csv(home/'l.csv', dtype=str).item_id)==want
+
+@pytest.mark.parametrize('option', ['--item','--exclude-item'])
+@pytest.mark.parametrize('name', ['denny.csv','deny.TXT','deny.parquet','deny.csv.gz','{home}/deny','{home}/none/deny.tsv'])
+def test_a_file_that_is_not_there_is_no_item(catalogue, option, name):
+    home,_ = catalogue
+    name = name.format(home=home)
+    res = shell(home, option, name)
+    assert res.exit_code==2 and 'there is no file' in ' '.join(res.output.split())
+
+@pytest.mark.parametrize('text', ['deny','1O1','x'*400])
+def test_text_that_can_be_no_item_is_spoken_of(tmp_path, text):
+    learn = fitted(collab_learner(CollabDataLoaders.implicit_from_df(NUMBERED, seed=1, n_neg=0, bs=64, valid_pct=0), arch=EASE))
+    with pytest.warns(UserWarning, match='cannot be read as a whole number.*there is no file of that name'): assert item_list(learn.dls.interactions('train'), [text,'101'])==[text,101]
+
+@pytest.mark.parametrize('text', ['AC/DC','Face/Off (1997)','9 1/2 Weeks','Vol. 2','x'*400])
+def test_titles_that_are_nobodys_are_no_matter(text, recwarn):
+    learn = fitted(collab_learner(CollabDataLoaders.implicit_from_df(TEXTS, seed=1, n_neg=0, bs=64, valid_pct=0), arch=EASE))
+    assert item_list(learn.dls.interactions('train'), [text])==[text] and not [o for o in recwarn if 'file' in str(o.message)]

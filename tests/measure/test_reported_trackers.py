@@ -133,7 +133,8 @@ def test_lower_is_better(name): assert metric_comp(name) is np.less
 def test_higher_is_better(name): assert metric_comp(name) is np.greater
 
 @pytest.mark.parametrize('cls', [SaveModelCallback,EarlyStoppingCallback,ReduceLROnPlateau])
-@pytest.mark.parametrize('name', ['surprise','quality_of_life','false_negative_rate','rate'])
+@pytest.mark.parametrize('name', ['surprise','quality_of_life','false_negative_rate','rate','rmse_improvement','one_minus_rmse','inverse_mae','error_reduction',
+    'rmse_over_baseline','relative_loss','lossless','recall_loss','ndcg_drop','accuracy_error','minus_rmse','RMSEImprovement','valid_rmse_skill'])
 def test_an_unknown_direction_is_asked_for(tmp_path, cls, name):
     learn = rated(tmp_path, metrics=ValueMetric(lambda: 1., name))
     with pytest.raises(ValueError, match=f"monitor='{name}': which way is better is not known. Pass comp=np.less"):
