@@ -56,14 +56,14 @@ def _fall_back(self:Recommender, items, on_unknown):
     "What stands in for a score where the user or the item is unknown"
     if on_unknown=='drop': return np.nan
     self.need_rows('there is no mean to fall back to')
-    return np.where(items>0, self.mean_scores()[items], self.train.mean_rating)
+    return np.where(items>0, self.mean_scores()[items], self.score_of_nothing())
 
 # %% ../nbs/51_recommend.ipynb #00f87b5b
 @patch
 def predict(self:Recommender,
     user_ids, # one id or many
     item_ids, # one id or many; one goes with all of the other
-    on_unknown:str='raise', # 'raise'; 'warn' and 'fallback': the mean user's score, or the mean rating; 'drop': NaN
+    on_unknown:str='raise', # 'raise'; 'warn' and 'fallback': the mean user's score, or `score_of_nothing`; 'drop': NaN
     *, dist:bool=False, # the probability of each level of ratings, of a model trained under `OrdinalLoss`
 ): # float, or float array in the given order; with `dist` a series by level, or a frame of a line each
     "The model's score of each pair; raises `UnknownIdError`"

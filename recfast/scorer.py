@@ -15,7 +15,8 @@ import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from .core import RecfastError,check_numbers,check_weights,kept
 from .losses import BCE,History,RMSELoss,known_loss
-from .models.base import evaluating,id_tables,item_vectors,offers,score_items,score_pairs,weights_key
+from .models.base import evaluating,id_tables,item_vectors,offers
+from .models.base import score_items,score_pairs,scores_ratings,weights_key
 from .likelihood import of_people
 from .models.foldin import most_probable,score_vector
 from .models.prior import ToldItems,UserPrior
@@ -153,6 +154,18 @@ def similarities(self:Scorer,
 def takes_labels(self:Scorer)->bool:
     "Are ratings labels, of which 0 is one?"
     return not self.draws['n_neg'] and isinstance(known_loss(self.loss), BCE)
+
+# %% ../nbs/50_scorer.ipynb #e1a41002
+@patch
+def scores_are_ratings(self:Scorer)->bool:
+    "Are the scores in rating units? As a learner says (`rated`), or as model and rows do"
+    said = getattr(self, 'rated', scores_ratings(self.model) and not _are_clicks(self.train))
+    return said and self.train.has_ratings and not isinstance(known_loss(self.loss or RMSELoss()), BCE)
+
+@patch
+def score_of_nothing(self:Scorer)->float: # in the units of the scores
+    "What stands in for an item without a row: the mean rating; of scores that are none, the mean over trained items"
+    return self.train.mean_rating if self.scores_are_ratings() else float(self.mean_scores()[self.known()].mean())
 
 # %% ../nbs/50_scorer.ipynb #c7af36e2
 @patch

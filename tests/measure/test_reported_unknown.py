@@ -13,12 +13,15 @@ from recfast.cli import app
 from recfast.core import UnknownIdError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
+from recfast.ensemble import two_part
 from recfast.export import RankGraph
 from recfast.learner import collab_learner
+from recfast.losses import BCE, BPRLoss, SoftmaxLoss
 from recfast.models.dot import DotProductBias
 from recfast.models.ials import IALS
 from recfast.models.knn import ItemKNN
 from recfast.models.linear import EASE, Popularity
+from recfast.recommend import Recommender
 from recfast.serve import make_app
 from recfast.tables import read_table
 from recfast.testing import synth_ratings
@@ -126,3 +129,44 @@ def test_bundle_shell_service_and_graph(tmp_path):
     users = torch.tensor([rec.users.o2i[o] for o in (USER,known[0])])
     items,scores = RankGraph(rec, 3)(users, torch.zeros(2, 1, dtype=torch.int64))
     assert (items[0]==0).all() and (items[1]>0).all()
+
+
+# what stands in for an item that nobody knows
+
+SCORES = {
+    'bpr': dict(loss_func=BPRLoss()), 'bce': dict(loss_func=BCE()), 'softmax': dict(loss_func=SoftmaxLoss()), 'EASE': dict(arch=EASE), 'Popularity': dict(arch=Popularity)}
+
+@pytest.mark.parametrize('kind', SCORES)
+def test_an_item_nobody_knows_scores_as_the_mean_of_those_there_are(kind, tmp_path):
+    df = movie_night()[['user_id','title']]
+    dls = CollabDataLoaders.implicit_from_df(df, item_name='title', n_neg=0 if kind in ('softmax','EASE','Popularity') else 4, bs=512, seed=0, valid_pct=0)
+    learn = collab_learner(dls, 8, **SCORES[kind])
+    with learn.quiet(): learn.fit(1, 1e-2)
+    rec = learn.recommender
+    want = np.mean([learn.recommend(99_999, k=9999, on_unknown='fallback').score.mean()])
+    ask = lambda o: [o.predict(7, 'never heard of', on_unknown='fallback'),o.predict(99_999, 'never heard of', on_unknown='fallback')]
+    learn.save_bundle(tmp_path/'b.recfast')
+    for o in (learn,load_bundle(tmp_path/'b.recfast'),Recommender(learn.model, rec.seen, rec.train, rec.loss, rec.draws)):
+        assert ask(o)==pytest.approx([want]*2, rel=1e-4)
+    assert np.isnan(learn.predict(7, 'never heard of', on_unknown='drop'))
+    with TestClient(make_app(tmp_path/'b.recfast')) as web:
+        got = web.post('/predict', json=dict(user_ids=7, item_ids='never heard of', on_unknown='fallback')).json()
+        assert got==pytest.approx(want, rel=1e-4)
+
+@pytest.mark.parametrize('y_range', [(0,5.5),None])
+def test_where_scores_are_ratings_it_is_the_mean_rating(y_range, tmp_path):
+    df = movie_night()
+    learn = collab_learner(CollabDataLoaders.from_df(df, item_name='title', bs=512, seed=0, valid_pct=0), 8, y_range=y_range)
+    with learn.quiet(): learn.fit(1, 1e-2)
+    learn.save_bundle(tmp_path/'b.recfast')
+    for o in (learn,load_bundle(tmp_path/'b.recfast')): assert o.predict(7, 'never heard of', on_unknown='fallback')==pytest.approx(df.rating.mean(), rel=1e-5)
+
+def test_a_two_part_model_falls_back_on_stars():
+    df = movie_night()
+    how = dict(item_name='title', bs=512, seed=0, valid_pct=0)
+    rater,ranker = collab_learner(CollabDataLoaders.from_df(df, **how), 8, y_range=(0,5.5)),collab_learner(CollabDataLoaders.from_df(df, **how), arch=EASE)
+    for o in (rater,ranker):
+        with o.quiet(): o.fit(1, 1e-2)
+    assert two_part(rater, ranker).predict(7, 'never heard of', on_unknown='fallback')==pytest.approx(df.rating.mean(), rel=1e-5)
+    want = ranker.recommender.mean_scores()[ranker.recommender.known()].mean()
+    assert ranker.predict(7, 'never heard of', on_unknown='fallback')==pytest.approx(want, rel=1e-5)
