@@ -75,6 +75,16 @@ def _whose(by, train):
     names = 'users or items' if found else 'no user and no item'
     raise RatingsError(f"by: the index {first_few(by.index, 3)} names {names}; call it 'user_id' or 'item_id'")
 
+# %% ../nbs/42_groups.ipynb #e1a43002
+def _check_one_each(by, rows, values):
+    "Raise `RatingsError` where one user, or item, has two values"
+    told = pd.DataFrame(dict(row=rows, value=values)).query('row>0')
+    twice = told.groupby('row').value.transform('nunique')>1
+    if not twice.any(): return
+    ids = by.index[twice.index[twice]].unique()
+    raise RatingsError(f"by: {len(ids)} ids of the index have several values, the first is {first_few(ids[:1])}: "
+                       "expected one for each")
+
 # %% ../nbs/42_groups.ipynb #84e07abb
 def find_groups(
     by, # 'user', 'item', a column of the test frame, or a Series by user or item id
@@ -88,6 +98,7 @@ def find_groups(
     by = pd.Series(by).dropna()
     what,rows = _whose(by, train)
     values,labels = pd.factorize(by, sort=True)
+    _check_one_each(by, rows, values)
     codes = np.full(train.n_users if what=='user' else train.n_items, -1)
     codes[rows] = values
     codes[0] = -1

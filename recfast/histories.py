@@ -19,19 +19,19 @@ from .data.frames import as_ids,as_pandas
 from .data.columns import OWN,Columns,check_ids,parse_times,uncategorised
 
 # %% ../nbs/50_histories.ipynb #8fe11073
-def _is_row(o): return isinstance(o, Mapping) and set(o)=={'item_id','rating'}
+def _are_rows(h, item, rating): return all(isinstance(o, Mapping) and set(o) in ({item},{item,rating}) for o in h)
 
-def _is_json(h):
-    "Is this a list of {'item_id', 'rating'}?"
-    if not isinstance(h, (list,tuple)): return False
-    return len(h)>0 and all(map(_is_row, h))
+def _json_names(h, rows):
+    "What rows call item and rating where this is a list of rows: recfast's names, or those of training; None elsewhere"
+    if not isinstance(h, (list,tuple)) or not h: return None
+    return next((o for o in (OWN[1:3],rows.columns[1:3]) if _are_rows(h, *o)), None)
 
 # %% ../nbs/50_histories.ipynb #78350593
-def _of_json(rows):
-    "Item ids and ratings of rows"
-    ids = [o['item_id'] for o in rows]
-    ratings = [o['rating'] for o in rows]
-    return ids,ratings
+def _of_json(h, rows):
+    "Item ids and ratings of a list of rows"
+    item,rating = _json_names(h, rows)
+    told = [o.get(rating) for o in h]
+    return [o[item] for o in h],[rows.best_rating if o is None else o for o in told]
 
 # %% ../nbs/50_histories.ipynb #e2b81b07
 def _floats(ratings):
@@ -103,16 +103,44 @@ def _is_named(h, rows):
     if not isinstance(h, pd.Series): return False
     return h.index.name in ('item_id',rows.columns.item)
 
+# %% ../nbs/50_histories.ipynb #e1a42002
+def _may_rate(ids, ratings, rows):
+    "Could these be known items and what they were rated?"
+    low,high = rows.rating_range or (1,1)
+    if not all(isinstance(o, (int,float,np.number)) and low<=o<=high for o in ratings): return False
+    return bool(rows.item_vocab.encode(list(ids), 'zero').all())
+
+def _refuse_unnamed(h, rows):
+    "Raise `RatingsError` for a series that could be items, or ratings by item"
+    plain = h.index.equals(pd.RangeIndex(len(h))) and h.dtype.kind!='f' # 0, 1, ... are no items
+    if plain or not len(h) or h.name in ('item_id',rows.columns.item) or not _may_rate(h.index, h, rows): return
+    raise RatingsError("history is a series whose index has no name: it could be item ids, or ratings by item. "
+                       "Pass .to_dict() for ratings by item, .tolist() for item ids")
+
+# %% ../nbs/50_histories.ipynb #e1a42005
+def _is_pair(o, rows):
+    two = isinstance(o, (tuple,list)) and len(o)==2 and all(map(pd.api.types.is_scalar, o))
+    return two and (isinstance(o, tuple) or (isinstance(o[1], float) and rows.item_vocab.index.dtype.kind!='f'))
+
+def _refuse_pairs(several, rows):
+    "Raise `RatingsError` for a list of pairs that could be items and their ratings"
+    if not all(_is_pair(o, rows) for o in several) or not _may_rate(*zip(*several), rows): return
+    raise RatingsError(f"history is a list of pairs such as {several[0]}: they could be items and their ratings, or "
+                       "several histories. Pass dict(pairs) for one history, [[item, item], ...] for several")
+
 # %% ../nbs/50_histories.ipynb #5f85b31b
 def _ids_and_ratings(h, rows, labels=False):
     "Item ids and ratings of one history; None for ratings where the items are just liked"
-    if _is_json(h): return _of_json(h)
+    if _json_names(h, rows): return _of_json(h, rows)
     if isinstance(h, pd.DataFrame): return _of_one(h, rows, labels)
     if _is_named(h, rows): h = h.to_dict()
     if isinstance(h, Mapping): return list(h),h.values()
     odd = isinstance(h, str) or not isinstance(h, Iterable) or getattr(h, 'ndim', 1)!=1
     if odd: raise RatingsError(_no_form(h))
-    return as_ids(h).tolist(),None
+    if isinstance(h, pd.Series): _refuse_unnamed(h, rows)
+    ids = as_ids(h).tolist()
+    if any(o is None for o in ids): raise RatingsError("history has None where an item id should be")
+    return ids,None
 
 def _no_form(h):
     "The message for what is no history"
@@ -137,9 +165,9 @@ def _check_ratings(ids, ratings, rows, labels=False):
 # %% ../nbs/50_histories.ipynb #5705c9a5
 _FORMS = Mapping,pd.DataFrame,pd.Series,np.ndarray,list,tuple,set,frozenset # that one history may have
 
-def _are_several(history):
+def _are_several(history, rows):
     "Is this a list of histories?"
-    if not isinstance(history, (list,tuple)) or _is_json(history): return False
+    if not isinstance(history, (list,tuple)) or _json_names(history, rows): return False
     return len(history)>0 and all(isinstance(h, _FORMS) for h in history)
 
 # %% ../nbs/50_histories.ipynb #fa1ecd34
@@ -158,7 +186,9 @@ def told_histories(rows, history, labels=False):
     history = as_pandas(history)
     if isinstance(history, (list,tuple)): history = [as_pandas(o) for o in history]
     if not isinstance(history, pd.DataFrame):
-        return _of_several(rows, history if _are_several(history) else [history], labels)
+        several = _are_several(history, rows)
+        if several: _refuse_pairs(history, rows)
+        return _of_several(rows, history if several else [history], labels)
     people,at,ids,ratings = _of_people(history, rows, labels)
     return people,at,ids,_best(ids, rows) if ratings is None else ratings
 

@@ -86,16 +86,22 @@ def no_frame(
             "convert others with .to_pandas().")
 
 # %% ../../nbs/01_data.frames.ipynb #92643e03
-def is_many(o): return isinstance(o, Iterable) and not isinstance(o, (str,bytes))
+def is_many(o): return isinstance(o, Iterable) and not isinstance(o, (str,bytes)) and getattr(o, 'ndim', 1)>0
+
+_CONTAINERS = {list,dict,set,np.ndarray} # no ids
 
 def as_ids(
     ids, # one or many: a value, a list, an array, a column of pandas, polars or Arrow
 )->pd.Series: # of their own type
     "Ids as a column, without loss"
     ids = as_pandas(ids)
+    if getattr(ids, 'ndim', 1)>1: raise RatingsError(f"ids of {ids.ndim} dimensions, expected one id or a list of them")
+    if getattr(ids, 'ndim', None)==0: ids = ids[()]
     if hasattr(ids, 'dtype'): return pd.Series(ids)
     ids = list(ids) if is_many(ids) else [ids]
     kinds = set(map(type, ids))
+    nested = [o.__name__ for o in kinds&_CONTAINERS]
+    if nested: raise RatingsError(f"a {nested[0]} stands where an id should: expected one list of ids")
     mixed = len(kinds)>1 and any(issubclass(o, (float,np.floating,type(None))) for o in kinds)
     return pd.Series(ids, dtype=object if mixed else None)
 

@@ -400,3 +400,73 @@ def test_text_that_can_be_no_item_is_spoken_of(tmp_path, text):
 def test_titles_that_are_nobodys_are_no_matter(text, recwarn):
     learn = fitted(collab_learner(CollabDataLoaders.implicit_from_df(TEXTS, seed=1, n_neg=0, bs=64, valid_pct=0), arch=EASE))
     assert item_list(learn.dls.interactions('train'), [text])==[text] and not [o for o in recwarn if 'file' in str(o.message)]
+
+
+# what could be items, or items and their ratings
+
+STARRED = pd.DataFrame(dict(user_id=np.arange(900)%40, item_id=np.arange(900)*7%30, rating=1.+np.arange(900)*3%5))
+NAMED = STARRED.assign(item_id=[f'i{j}' for j in STARRED.item_id])
+
+@pytest.fixture(scope='module', params=['numbers','texts','own names','clicks'])
+def told_to(request):
+    df = NAMED if request.param=='texts' else STARRED
+    if request.param=='clicks': dls = CollabDataLoaders.implicit_from_df(df[['user_id','item_id']], seed=1, bs=64, valid_pct=0)
+    elif request.param=='own names': dls = CollabDataLoaders.from_df(df.rename(columns=dict(item_id='sku', rating='stars')), item_name='sku', rating_name='stars', seed=1, bs=64, valid_pct=0)
+    else: dls = CollabDataLoaders.from_df(df, seed=1, bs=64, valid_pct=0)
+    learn = fitted(collab_learner(dls, 8, y_range=None if request.param=='clicks' else (0,5.5)))
+    rate = {df.item_id.tolist()[j]: 1. if request.param=='clicks' else float(1+j%5) for j in (1,2,3)}
+    return learn,rate
+
+def told(learn, h): return by_item(learn.recommend(history=h, k=40, exclude_seen=False))
+
+@pytest.mark.parametrize('pairs', [lambda r: pd.Series(r), lambda r: pd.Series(r).astype(int), lambda r: pd.Series(r, dtype='Float64'), lambda r: pd.Series(r).rename('stars')])
+def test_a_series_whose_index_has_no_name_is_not_guessed(told_to, pairs):
+    learn,rate = told_to
+    for h in (pairs(rate),[pairs(rate)]):
+        with pytest.raises(RatingsError, match=r'index has no name.*\.to_dict\(\) for ratings by item'): learn.recommend(history=h)
+    pd.testing.assert_series_equal(told(learn, pairs(rate).to_dict()), told(learn, rate))
+    pd.testing.assert_series_equal(told(learn, pairs(rate).rename_axis('item_id')), told(learn, rate))
+
+@pytest.mark.parametrize('pairs', [lambda r: list(r.items()), lambda r: tuple(r.items()), lambda r: [list(o) for o in r.items()], lambda r: [(i,int(x)) for i,x in r.items()]])
+def test_a_list_of_pairs_is_not_guessed(told_to, pairs):
+    learn,rate = told_to
+    with pytest.raises(RatingsError, match=r'list of pairs.*dict\(pairs\)'): learn.recommend(history=pairs(rate))
+    pd.testing.assert_series_equal(told(learn, dict(pairs(rate))), told(learn, rate))
+
+def test_series_and_lists_of_items_are_read_as_ever(told_to):
+    learn,rate = told_to
+    items = list(rate)
+    want = told(learn, items)
+    name = learn.dls.interactions('train').columns.item
+    column = pd.DataFrame({name: items}, index=items)[name] # rows of a frame, whatever their labels
+    for h in (pd.Series(items),pd.Series(items, index=[100,200,300]),column,np.array(items)): pd.testing.assert_series_equal(told(learn, h), want)
+    assert learn.recommend(history=[items[:2],items[1:]], k=1).user_id.tolist()==[0,1]
+
+def test_rows_of_json_say_what_http_takes(told_to, tmp_path):
+    learn,rate = told_to
+    cols = learn.dls.interactions('train').columns
+    rows = [dict(item_id=i, rating=r) for i,r in rate.items()]
+    own = [{cols.item: i, cols.rating: r} for i,r in rate.items()]
+    liked = [dict(item_id=i) for i in rate]
+    for h in (rows,own): pd.testing.assert_series_equal(told(learn, h), told(learn, rate))
+    for h in (liked,[dict(o, rating=None) for o in liked],[{cols.item: i} for i in rate]): pd.testing.assert_series_equal(told(learn, h), told(learn, list(rate)))
+    with TestClient(make_app(learn.recommender)) as web:
+        for h in (rows,liked):
+            got = web.post('/recommend', json=dict(history=h, k=40, exclude_seen=False)).json()
+            pd.testing.assert_series_equal(by_item(pd.DataFrame(got)), told(learn, h), check_dtype=False, rtol=1e-5, atol=1e-6)
+
+@pytest.mark.parametrize('history,why', [([None,[1]],'a list stands where an id should'), ([None],'None where an item id'), ([1,[2]],'a list stands'), ([{1: 5.},3],'a dict stands'), (np.ones((2,2)),'expected a mapping')])
+def test_what_is_no_item_is_told(told_to, history, why):
+    with pytest.raises(RatingsError, match=why): told_to[0].recommend(history=history)
+
+@pytest.mark.parametrize('ids', [[[3]],np.array([[3]]),[{3}],[np.array([3])]])
+def test_ids_in_a_list_in_a_list_are_told(told_to, ids):
+    learn,rate = told_to
+    for f in (learn.recommend,lambda o: learn.predict(o, list(rate)[0]),lambda o: learn.predict(3, o),learn.similar_items,lambda o: learn.recommend(3, item_ids=o)):
+        with pytest.raises(RatingsError, match='expected one'): f(ids)
+
+def test_an_array_of_no_dimension_is_one_id(told_to):
+    learn,rate = told_to
+    item = list(rate)[0]
+    assert learn.predict(np.array(3), np.array(item))==learn.predict(3, item) and isinstance(learn.predict(np.array(3), item), float)
+    assert learn.recommend(np.array(3), k=2).equals(learn.recommend(3, k=2))

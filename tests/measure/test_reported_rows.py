@@ -11,6 +11,7 @@ from recfast.bundle import load_bundle
 from recfast.callbacks import RankingMetrics
 from recfast.cli import app
 from recfast.compare import compare
+from recfast.core import RatingsError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.evaluate import evaluate_recommender, hit_lists
@@ -134,3 +135,20 @@ def test_validation_rows_count_pairs_too():
 def test_groups_of_unknown_items_count_pairs():
     ev = learner(FILMS[~LAST], 'from_df').evaluate(pd.concat([TEST[TEST.user_id<=3],OTHERS]), k=5, by='item')
     assert ev.by.set_index('group').n_rows['never trained']==4
+
+
+# somebody in two groups
+
+@pytest.mark.parametrize('name', ['user_id','item_id',None])
+def test_somebody_in_two_groups_is_named(name):
+    first = FILMS.user_id.iloc[0] if name!='item_id' else TEST.item_id.iloc[0]
+    by = pd.Series(['a','b','a'], index=pd.Index([first,first,TEST.user_id.iloc[-1] if name!='item_id' else TEST.item_id.iloc[-1]], name=name))
+    for o in (by,by[::-1]):
+        with pytest.raises(RatingsError, match='by: 1 ids of the index have several values, the first is'): CLICKS.evaluate(TEST, k=5, by=o)
+        with pytest.raises(RatingsError, match='the first is'): compare({'a': CLICKS}, TEST, k=5, by=o)
+        with pytest.raises(RatingsError, match='the first is'): evaluate_lists(CLICKS.recommend(k=5), TEST, k=5, by=o)
+
+def test_somebody_twice_in_one_group_counts_once():
+    by = FILMS.drop_duplicates('user_id').set_index('user_id').item_id.str.len().gt(15)
+    a,b = (CLICKS.evaluate(TEST, k=5, by=o).by for o in (by,pd.concat([by,by])))
+    pd.testing.assert_frame_equal(a, b)
