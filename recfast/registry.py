@@ -169,14 +169,16 @@ def metric_name(
     return name
 
 # %% ../nbs/41_registry.ipynb #b0eec9c5
-_LOWER = set('loss losses error errors err mse rmse mae msle rmsle mape smape wape mase rmspe perplexity ppl nll bce '
-             'logloss crossentropy zeroone deviance divergence kl kld distance wer cer eer fpr fnr brier ece'.split())
-_HIGHER = set('explainedvariance accuracy acc precision recall sensitivity specificity f1 f2 fbeta auc auroc auprc roc ap kappa r2 '
-              'correlation corr corrcoef pearson pearsonr spearman spearmanr kendalltau dice jaccard iou bleu rouge '
-              'likelihood reward hits hr dcg tpr tnr mcc'.split())
-_EITHER = set('score metric rate coef coeff neg negative my own train valid test user users item items mean avg average '
-              'median max min sum total root squared square absolute abs percentage percent log exp top k multi binary '
-              'balanced micro macro weighted foreground corpus matthews cohen hamming hinge poisson gamma thresh expand'.split())
+_LOWER = set('loss losses error errors err mse rmse mae msle rmsle mape smape wape mase rmspe perplexity ppl '
+             'nll bce logloss crossentropy zeroone deviance divergence kl kld distance wer cer eer fpr fnr '
+             'brier ece'.split())
+_HIGHER = set('explainedvariance accuracy acc precision recall sensitivity specificity f1 f2 fbeta auc auroc '
+              'auprc roc ap kappa r2 correlation corr corrcoef pearson pearsonr spearman spearmanr kendalltau '
+              'dice jaccard iou bleu rouge likelihood reward hits hr dcg tpr tnr mcc'.split())
+_EITHER = set('score metric rate coef coeff neg negative my own train valid test user users item items mean '
+              'avg average median max min sum total root squared square absolute abs percentage percent log '
+              'exp top k multi binary balanced micro macro weighted foreground corpus matthews cohen hamming '
+              'hinge poisson gamma thresh expand'.split())
 
 def _word_comp(word):
     "The direction of one word of a name; None where it has none"
