@@ -42,6 +42,7 @@ Modules:
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
 - `recfast.data.datasets`: Data sets that others compare on: MovieLens, MovieTweetings and Amazon Beauty, with their rows in the order of the files
 - `recfast.data.encoding`: A column that describes things as numbers: categories, lists of values, words
+- `recfast.data.feature_files`: Tables of features as plain tensors and JSON, and back
 - `recfast.data.feature_table`: Features as rows of numbers, in the order of the ids: what models read
 - `recfast.data.features`: What an item is and who a user is: a table of them, as rows of numbers beside the ids
 - `recfast.data.found`: What a builder found in a table, counted when somebody asks
@@ -51,6 +52,7 @@ Modules:
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.made`: Two tables that nobody measured: one to see through, and films that never were
+- `recfast.data.new_items`: Items that are new: all rows of some of them held out
 - `recfast.data.quantities`: A quantity as a number among others, and as hats for linear maps; a vector as many of them
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
 - `recfast.data.recut`: Loaders of rows that other loaders hold: the same ids, times and weights, cut once more

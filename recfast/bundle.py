@@ -25,6 +25,7 @@ from safetensors.torch import load as read_tensors,save as write_tensors
 from .collab import CollabLearner
 from .combined import recommender_of
 from .core import BundleError,check_weights,first_few,is_first,offer
+from .data.feature_files import described,feature_file,feature_spec
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .data.weights import Weighing
@@ -38,7 +39,7 @@ from .tables import whole_file,write_bytes
 
 # %% ../nbs/60_bundle.ipynb #9f95c12e
 SCHEMA = 2
-_DATA = re.compile(r'(weights|rows|ids)-[0-9a-f]{64}\.(safetensors|json)')
+_DATA = re.compile(r'(weights|rows|ids|features)-[0-9a-f]{64}\.(safetensors|json)')
 
 def _digest(data): return hashlib.sha256(data).hexdigest()
 
@@ -50,8 +51,7 @@ def _json(o): return json.dumps(o, ensure_ascii=False, sort_keys=True, allow_nan
 
 def _signed(config):
     "`config` with its checksum"
-    facts = {k: v for k,v in config.items() if k!='checksum'}
-    return dict(config, checksum=_digest(_json(facts)))
+    return dict(config, checksum=_digest(_json({k: v for k,v in config.items() if k!='checksum'})))
 
 # %% ../nbs/60_bundle.ipynb #5ea48007
 def ids_json(
@@ -98,7 +98,7 @@ def _data_files(rec):
     data = dict(
         weights=('safetensors', write_tensors(weights)),
         rows=('safetensors', write_tensors(write_rows(rec))),
-        ids=('json', ids_json(rec.seen.classes)),
+        ids=('json', ids_json(rec.seen.classes)), **feature_file(rec.seen),
     )
     return {role: (f'{role}-{_digest(o)}.{end}', o) for role,(end,o) in data.items()}
 
@@ -122,8 +122,7 @@ def weighing_of(spec):
 # %% ../nbs/60_bundle.ipynb #614e6028
 def _vary(rows):
     "Are the values of `Interactions` more than a yes?"
-    low,high = rows.rating_range or (0,0)
-    return low<high
+    return len({*(rows.rating_range or ())})>1
 
 # %% ../nbs/60_bundle.ipynb #e28bac6e
 def _config(rec, names, training):
@@ -142,7 +141,7 @@ def _config(rec, names, training):
         loss=rec.loss and loss_spec(rec.loss),
         scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),
         draws=rec.draws,
-        weighing=_weighing_spec(rec.train.weighing), parts=parts_spec(rec.model, True), features={},
+        weighing=_weighing_spec(rec.train.weighing), parts=parts_spec(rec.model, True), features=feature_spec(rec.seen, rec.model),
         training=training or {},
     )
 
@@ -226,7 +225,7 @@ def _checked(path, read, name):
 def _files(path, config):
     "{role: bytes}, each held against its checksum"
     read = _reader(path)
-    return {role: _checked(path, read, config['files'][role]) for role in ('weights','rows','ids')}
+    return {role: _checked(path, read, config['files'][role]) for role in ('weights','rows','ids','features') if role in config['files']}
 
 # %% ../nbs/60_bundle.ipynb #7a7aaf80
 def check_files(
@@ -249,9 +248,8 @@ def _loss_of(config):
 def _names(config):
     "(column of ratings, column of times); raises `BundleError` for parts that cannot be read"
     if config['schema']==1: return config['rating_name'],None
-    more = ['features'] if config['features'] else []
-    if config['weighing'] and set(config['weighing'])!=set(Weighing._fields): more.append('weighing')
-    if more: raise BundleError(f"{first_few(more)} came after recfast {recfast.__version__}: pip install -U recfast")
+    if config['weighing'] and set(config['weighing'])!=set(Weighing._fields):
+        raise BundleError(f"'weighing' came after recfast {recfast.__version__}: pip install -U recfast")
     return config['columns']['rating'],config['columns']['time']
 
 def _rated(config, rows):
@@ -268,6 +266,7 @@ def _assemble(config, files, model, loss):
     rating_name,time_name = _names(config)
     how = weighing_of(config.get('weighing'))
     seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, how)
+    described(seen, files.pop('features', None), told := config.get('features', {}))
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
     for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
@@ -277,6 +276,7 @@ def _assemble(config, files, model, loss):
     if hasattr(loss, 'equip'): loss.equip(model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
     remember_ids(model, classes)
+    if not told.get('cold_tail', True): vars(model)['cold_tail'] = False
     meet(model, train)
     rec = recommender_of(model.eval(), seen, train, loss, config.get('draws'))
     rec.info,rec.rated = config,_rated(config, train)

@@ -193,3 +193,14 @@ def test_films_of_movielens():
     dls = CollabDataLoaders.from_df(ml_100k(), bs=512, seed=0, items=films)
     assert dls.features('item').csr.shape==(1683,18) and dls.report['item_features']['guessed']['multi']==['genres']
     assert set(ml_1m_films().genres.str.split('|').explode())==set(films.genres.dropna().str.split('|').explode())
+
+# items held out
+
+def test_the_items_held_out_are_those_of_the_plain_draw():
+    from recfast.data.new_items import held_out_items
+    train,valid = held_out_items(NIGHT, seed=2)
+    ids = np.sort(NIGHT.item_id.unique())
+    assert set(NIGHT.item_id.iloc[valid])==set(np.random.default_rng(2).choice(ids, len(ids)//10, replace=False))
+    assert sorted([*train,*valid])==list(range(len(NIGHT))) and not set(NIGHT.item_id.iloc[train])&set(NIGHT.item_id.iloc[valid])
+    a = CollabDataLoaders.from_df(NIGHT, bs=64, splits=lambda df: held_out_items(df, seed=2))
+    assert a.report['cold_item_rows']==len(valid)

@@ -214,3 +214,39 @@ def test_features_are_no_table_of_ids_even_where_there_are_as_many():
     model = collab_learner(dls, arch=Hand).model
     of_users,of_items = id_tables(model, dls.n_users, dls.n_items)
     assert set(of_users)=={'u.weight'} and of_items=={}
+
+# kept in a bundle
+
+@pytest.mark.parametrize('kind', ['ease','softmax','stars'])
+def test_a_bundle_gives_the_same_lists_for_cold_items(kind, tmp_path):
+    from recfast.bundle import load_bundle
+    learn = trained(kind)
+    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
+    users = [3,4,5,60]
+    pd.testing.assert_frame_equal(rec.recommend(users, k=300), learn.recommend(users, k=300), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(rec.predict(3, COLD), learn.predict(3, COLD), rtol=1e-5, atol=1e-6)
+    again = load_bundle(rec.save_bundle(tmp_path/'c.zip'))
+    assert again.train.features['item'].report==learn.dls.features('item').report
+    np.testing.assert_array_equal(again.predict(3, COLD), rec.predict(3, COLD))
+
+def test_a_bundle_knows_that_the_tail_was_left_off(tmp_path):
+    from recfast.bundle import load_bundle
+    learn = fit_one_cycle(KINDS['ease'](cold_tail=False), 1)
+    assert cold_items(load_bundle(learn.save_bundle(tmp_path/'b')).model) is None
+
+def test_a_damaged_table_of_features_is_an_error_of_ours(tmp_path):
+    import json
+    from recfast.bundle import _signed, load_bundle
+    from recfast.core import BundleError
+    path = trained('ease').save_bundle(tmp_path/'b')
+    config = json.loads((path/'config.json').read_text(encoding='utf-8'))
+    rng = np.random.default_rng(0)
+    def broken(o):
+        if isinstance(o, dict) and o:
+            key = list(o)[rng.integers(len(o))]
+            return {**o, key: broken(o[key])}
+        return [None,-1,'x',[],{}][rng.integers(5)]
+    for _ in range(40):
+        (path/'config.json').write_text(json.dumps(_signed({**config, 'features': broken(config['features'])})), encoding='utf-8')
+        try: load_bundle(path)
+        except BundleError: pass
