@@ -141,8 +141,8 @@ def _config(rec, names, training):
         loss=rec.loss and loss_spec(rec.loss),
         scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),
         draws=rec.draws,
-        weighing=_weighing_spec(rec.train.weighing), parts=parts_spec(rec.model, True), features=feature_spec(rec.seen, rec.model),
-        training=training or {},
+        weighing=_weighing_spec(rec.train.weighing), parts=parts_spec(rec.model, True),
+        features=feature_spec(rec.seen, rec.model), training=training or {},
     )
 
 # %% ../nbs/60_bundle.ipynb #2fada810
@@ -225,7 +225,7 @@ def _checked(path, read, name):
 def _files(path, config):
     "{role: bytes}, each held against its checksum"
     read = _reader(path)
-    return {role: _checked(path, read, config['files'][role]) for role in ('weights','rows','ids','features') if role in config['files']}
+    return {k: _checked(path, read, o) for k,o in config['files'].items() if k in ('weights','rows','ids','features')}
 
 # %% ../nbs/60_bundle.ipynb #7a7aaf80
 def check_files(
