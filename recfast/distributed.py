@@ -46,12 +46,14 @@ def check_same(
     raise RecfastError(f"the processes differ in {first_few(odd)} ({odd[0]}: {each}): make loaders and model alike in "
                        "each, with seed= given")
 
-# %% ../nbs/57_distributed.ipynb #24739894
+# %% ../nbs/57_distributed.ipynb #3983f936
 def check_shared(
     learn, # `CollabLearner`
 ):
     "Raise `RecfastError` for a training that several processes cannot share"
     model,loss = type(learn.model).__name__,learn.loss_func
+    if any(hasattr(o, 'rechoose') for o in learn.cbs):
+        raise RecfastError("arch='auto' chooses by the clock, which every process has of its own: name a model")
     if offers(learn.model, 'solve'):
         raise RecfastError(f"{model} is solved, not trained by batches: nothing can be shared, start one process")
     if hasattr(loss, 'weighted') and not isinstance(loss, (MaskedLoss,MultinomialLoss)):

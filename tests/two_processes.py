@@ -10,6 +10,7 @@ from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 from torch import nn
 
+from recfast import joint
 from recfast.core import RecfastError, process_rank
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
@@ -38,11 +39,12 @@ class NoEvents(Callback):
 
 def pairs(**kwargs): return CollabDataLoaders.from_df(DF, bs=63, seed=42, **kwargs)
 def clicks(**kwargs): return CollabDataLoaders.implicit_from_df(DF.drop(columns='w'), threshold=3, bs=62, seed=1, **kwargs)
-def learner(dls, loss=None, **kwargs): return collab_learner(dls, n_factors=5, loss_func=loss, **{'y_range': (0,5.5), **kwargs})
+def learner(dls, loss=None, **kwargs): return collab_learner(dls, loss_func=loss, **{'n_factors': 5, 'y_range': (0,5.5), **kwargs})
 def raw(dls, loss): return learner(dls, loss, y_range=None)
 
 LEARNERS = { # name -> (a learner, arguments of its fit, of distrib_ctx)
     'mse': (lambda: learner(pairs()), {}, {}),
+    'large': (lambda: learner(pairs()), {}, {}), # gradients that are sent one by one
     'plain': (lambda: learner(pairs()), dict(cbs=[NoEvents()]), {}),
     'weights': (lambda: learner(pairs(weight_name='w')), {}, {}),
     'bpr': (lambda: raw(clicks(n_neg=3), BPRLoss()), {}, {}),
@@ -54,6 +56,7 @@ LEARNERS = { # name -> (a learner, arguments of its fit, of distrib_ctx)
 
 def trained(name, out):
     make,fitting,how = LEARNERS[name]
+    joint.PACKED = 10 if name=='large' else 2**20
     learn = make()
     learn.path = out
     exact = {} if n>1 or 'cbs' in fitting else dict(fast='exact')
@@ -75,6 +78,7 @@ def refused(make, fit=lambda learn: None, **how):
 def refusals():
     "What several processes cannot share says so"
     yield refused(lambda: learner(clicks(), arch=EASE, y_range=None))
+    yield refused(lambda: learner(pairs(), arch='auto', n_factors=None))
     yield refused(lambda: learner(pairs(), RMSELoss()))
     yield refused(lambda: learner(CollabDataLoaders.from_df(DF, bs=63, seed=rank)))
     yield refused(lambda: learner(pairs()), lambda o: o.lr_find())

@@ -64,7 +64,7 @@ def test_the_bundle_answers_as_they_do(name, both):
 def test_what_cannot_be_shared_is_a_sentence(both):
     _,first,second = both
     assert first['refused']==second['refused']
-    words = 'EASE is solved, not trained','RMSELoss is no mean over rows',"differ in 'seed'",'lr_find runs in one process','EmbeddingNN is another'
+    words = 'EASE is solved, not trained','chooses by the clock','RMSELoss is no mean over rows',"differ in 'seed'",'lr_find runs in one process','EmbeddingNN is another'
     assert all(w in said for w,said in zip(words, first['refused'], strict=True))
 
 def test_alone_the_context_does_nothing():
