@@ -33,6 +33,8 @@ from recfast.models.autorec import AutoRec
 from recfast.models.sequence import NextItem, SASRec, SequenceModel
 from recfast.models.linear import Popularity, EASE, ClosedForm, HistoryModel
 from recfast.models.ials import IALS
+from recfast.models.svdpp import SVDpp
+from recfast.ordinal import OrdinalLoss
 from recfast.models.knn import ItemKNN
 from recfast.ranking import rank_items
 from recfast.registry import metric
