@@ -140,11 +140,14 @@ def attach(self:ClassLoss, model, dls): # `collab_learner` calls it
 # %% ../nbs/21_flat_losses.ipynb #c999cc4b
 class MultinomialLoss(FlatLoss):
     "Negative log likelihood of a row's clicks under one softmax over the columns, row 0 aside"
+    cold = None # [I-1] bool: columns of items that only features know, which stand in no denominator
     def attach(self, model, dls):
         "Check that there are rows of users; `collab_learner` calls it"
         if getattr(dls.train, 'by', None)!='user' or getattr(model, 'by', 'user')!='user':
             raise RatingsError("MultinomialLoss needs rows of users: CollabDataLoaders.rows_from_df(by='user') "
                                "and a model that reads them, arch=AutoRec, config=dict(by='user')")
+        rows = dls.interactions('train')
+        self.cold = torch.from_numpy(~rows.trained('item')[1:]) if 'item' in rows.features else None
 
     def __call__(self,
         out:torch.Tensor, # [B,I] scores
@@ -153,8 +156,10 @@ class MultinomialLoss(FlatLoss):
         if out.shape!=y.shape or y.shape[-1]<2:
             shapes = f"scores of shape {tuple(out.shape)}, targets {tuple(y.shape)}"
             raise ValueError(f"{shapes}: expected [B,I] for both")
-        clicks = y[:,1:].nan_to_num()
-        return self._reduce(-(clicks*out[:,1:].float().log_softmax(1)).sum(1))
+        clicks,scores = y[:,1:].nan_to_num(),out[:,1:].float()
+        if self.cold is not None:
+            scores = scores.masked_fill(self.cold.to(scores.device), torch.finfo(scores.dtype).min)
+        return self._reduce(-(clicks*scores.log_softmax(1)).sum(1))
 
     def weighted(self, out, y, w): return self(out, y*w) # w: [B,I], how often each click counts
 

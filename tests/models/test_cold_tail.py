@@ -250,3 +250,42 @@ def test_a_damaged_table_of_features_is_an_error_of_ours(tmp_path):
         (path/'config.json').write_text(json.dumps(_signed({**config, 'features': broken(config['features'])})), encoding='utf-8')
         try: load_bundle(path)
         except BundleError: pass
+
+# training passes them by
+
+def test_cold_items_stand_in_no_denominator_of_rows():
+    from recfast.losses import MultinomialLoss
+    from recfast.models import AutoRec
+    how = dict(bs=64, seed=0, valid_pct=.1)
+    warm = NIGHT[~IS_COLD].assign(rating=1.)
+    a,b = (CollabDataLoaders.rows_from_df(warm, by='user', items=o, **how) for o in (FILMS,None))
+    loss,alone = (collab_learner(o, 8, arch=AutoRec, loss_func=MultinomialLoss()).loss_func for o in (a,b))
+    assert alone.cold is None and loss.cold.sum()==len(COLD)
+    out,y = torch.randn(3, 301, requires_grad=True),torch.full((3,301), np.nan)
+    y[:,1:9] = 1.
+    cold = torch.cat([torch.zeros(1, dtype=torch.bool),loss.cold])
+    loss(out, y).backward()
+    assert out.grad[:,cold].abs().max()==0
+    y[:,cold] = np.nan
+    torch.testing.assert_close(loss(out, y), alone(out[:,~cold], y[:,~cold]))
+
+@pytest.mark.parametrize('kind', ['softmax','bce','bpr'])
+def test_no_gradient_reaches_the_row_of_a_cold_item(kind):
+    learn = KINDS[kind]()
+    w = learn.model.i_weight.weight
+    at = cold_items(learn.model)
+    start = w.detach().clone()
+    with learn.quiet(): learn.fit(1, 1e-2, wd=0.)
+    assert torch.equal(w.detach()[at], start[at]) and not torch.equal(w.detach()[~at], start[~at])
+
+# over HTTP
+
+def test_the_service_gives_the_same_cold_lists():
+    from fastapi.testclient import TestClient
+    from recfast.serve import make_app
+    rec = trained('ease').recommender
+    with TestClient(make_app(rec)) as client:
+        res = client.post('/recommend', json=dict(user_ids=[3], k=300)).json()
+    mine = rec.recommend(3, k=300)
+    assert [o['item_id'] for o in res]==mine.item_id.tolist() and set(mine.item_id)&set(COLD)
+    np.testing.assert_allclose([o['score'] for o in res], mine.score, rtol=1e-5, atol=1e-6)
