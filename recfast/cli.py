@@ -68,11 +68,11 @@ def train(
     epochs:_Epochs=None, # of training; None: 5
     lr:opt.Rate=None, wd:opt.Decay=None, # None: 5e-3; 0.1
     n_factors:opt.Factors=None, bs:opt.BatchSize=None, # K, None: 50; None: what suits the table
-    split:opt.Split='random', # or 'time', 'last'
-    valid_pct:opt.Share=None, # None: 0.2
+    split:opt.Split='random', valid_pct:opt.Share=None, # or 'time', 'last'; None: 0.2
     y_range:opt.Range=None, config:opt.Config=[], # None: what suits the ratings; key=value
     seed:opt.Seed=42, k:opt.MetricsK=10, # of torch; list length
     include_seen:opt.Seen=False, seen_event:opt.SeenEvent=[], # in the metrics
+    items:opt.Items=None, cat:opt.ItemCat=[], cont:opt.ItemCont=[], multi:opt.ItemMulti=[], # what items are
     report:opt.Report=None, # HTML
 ):
     "Train on a table of ratings or clicks, write a bundle and a report."
@@ -80,7 +80,7 @@ def train(
     training = dict(epochs=epochs, lr=lr, wd=wd, bs=bs, seed=seed, split=split, valid_pct=valid_pct)
     measured = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event))
     model = dict(arch=arch, n_factors=n_factors, y_range=parse_range(y_range), config=parse_config(config) or None)
-    model.update(budget=budget, loss=loss, by_user=by_user)
+    model.update(budget=budget, loss=loss, by_user=by_user, items=opt.items_of(items, item_name, cat, cont, multi))
     events = dict(event_name=event_name, event_weights=parse_event_weights(event_weights))
     weighing = dict(weight_name=weight_name, half_life=half_life, threshold=threshold, **events)
     run_train(file, out, report, **names, **weighing, **training, **measured, **model)

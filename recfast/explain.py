@@ -139,8 +139,8 @@ def explain(self:Recommender,
     if item_ids is None:
         how = dict(history=history, on_unknown=on_unknown, cold_items=False)
         item_ids = self.recommend(user_id, k, **how).item_id
-    asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.known('item'))
-    targets = torch.from_numpy(asked[asked>0])
+    asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.scorable())
+    targets = torch.from_numpy(asked[self.known('item')[asked]]) # of cold items no history tells
     items,ratings,scores,given = told
     scores = check_numbers(scores.double().cpu()[targets])
     given = check_numbers(given.double().cpu()[targets])

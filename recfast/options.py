@@ -9,8 +9,8 @@ Docs: https://recfast.github.io/recfast/options.html.md"""
 # %% auto #0
 __all__ = ['Ratings', 'NewBundle', 'Report', 'UserName', 'ItemName', 'RatingName', 'TimeName', 'WeightName', 'EventName',
            'EventWeights', 'Threshold', 'HalfLife', 'Arch', 'Budget', 'Loss', 'ByUser', 'Config', 'Range', 'Factors',
-           'Split', 'Share', 'Rate', 'Decay', 'BatchSize', 'Seed', 'MetricsK', 'Seen', 'SeenEvent', 'what_is_seen',
-           'parse_config', 'parse_range', 'parse_event_weights']
+           'Split', 'Share', 'Rate', 'Decay', 'BatchSize', 'Seed', 'MetricsK', 'Seen', 'SeenEvent', 'Items', 'ItemCat',
+           'ItemCont', 'ItemMulti', 'items_of', 'what_is_seen', 'parse_config', 'parse_range', 'parse_event_weights']
 
 # %% ../nbs/70_options.ipynb #c0701a04
 import json
@@ -19,6 +19,9 @@ from typing import Annotated
 import numpy as np
 import typer
 from .shell import option
+from .core import first_few
+from .data.features import Features
+from .tables import read_table
 from .train import LOSSES
 
 # %% ../nbs/70_options.ipynb #89beff62
@@ -55,6 +58,24 @@ Seed = option(int, 'Seed of split, order and weights.', min=0, max=2**31)
 MetricsK = option(int, 'List length of the metrics.', '-k', min=1)
 Seen = option(bool, 'Also what the user has met already.', '--include-seen')
 SeenEvent = option(list[str], 'Count only events of this kind as met; several.', '--seen-event')
+
+# %% ../nbs/70_options.ipynb #81c66e59
+Items = option(Path, 'Table of what items are: those without a row in the other are scored from it.')
+ItemCat = option(list[str], 'Its column of categories; several. Where none is named all are guessed.', '--item-cat')
+ItemCont = option(list[str], 'Its column of quantities; several.', '--item-cont')
+ItemMulti = option(list[str], "Its column of several values with | between them; several.", '--item-multi')
+
+def items_of(
+    file, # of --items; None: not said
+    item_name:str, # of --item-name
+    cat:list, cont:list, multi:list, # of --item-cat, --item-cont, --item-multi
+)->Features: # for `items=`; None where there is no file
+    "What items are, from a file; raises `ValueError` for columns of no file"
+    named = [o for kind in (cat,cont,multi) for o in kind]
+    if file is None and named: raise ValueError(f"{first_few(named)} are columns of --items: name that file too")
+    if file is None: return None
+    df = read_table(file, ids=[item_name])
+    return Features(df, item_name if item_name in df else None, cat or None, cont or None, multi or None)
 
 # %% ../nbs/70_options.ipynb #efcca646
 def what_is_seen(
