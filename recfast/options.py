@@ -65,6 +65,7 @@ ItemCat = option(list[str], 'Its column of categories; several. Where none is na
 ItemCont = option(list[str], 'Its column of quantities; several.', '--item-cont')
 ItemMulti = option(list[str], "Its column of several values with | between them; several.", '--item-multi')
 
+# %% ../nbs/70_options.ipynb #0836ed95
 def items_of(
     file, # of --items; None: not said
     item_name:str, # of --item-name

@@ -18,6 +18,7 @@ from ..core import RatingsError,first_few
 MOST_TEXT = 50 # values of a category of text
 MOST_WHOLE = 20 # and of whole numbers
 
+# %% ../../nbs/13_data.guessing.ipynb #6aead1db
 def _of_cells(col):
     "The kind of a column of Python objects that are no text; None where they say nothing"
     many = col.map(lambda o: isinstance(o, (list,tuple,set,np.ndarray)))
