@@ -2,6 +2,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from recfast.bundle import load_bundle
 from recfast.cli import app
 from recfast.data.catalogues import movie_night_films
 from recfast.data.made import movie_night
@@ -14,6 +15,13 @@ def files(tmp_path):
     return tmp_path
 
 def train(files, *more): return CliRunner().invoke(app, ['train', str(files/'clicks.csv'), '--out', str(files/'b'), '--arch', 'ease', *more])
+
+def test_films_of_a_file_get_lists_without_a_rating(files):
+    res = train(files, '--items', str(files/'films.csv'), '--item-multi', 'genres', '--item-cont', 'year')
+    assert res.exit_code==0, res.output
+    rec = load_bundle(files/'b')
+    assert rec.train.features['item'].report['cold']==11 and set(range(290, 301))<=set(rec.recommend(3, k=300).item_id)
+    assert rec.train.features['item'].report['multi']==['genres']
 
 def test_columns_of_no_file_are_refused(files):
     res = train(files, '--item-cat', 'country')
