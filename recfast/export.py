@@ -34,6 +34,15 @@ def _best(scores, k, sort):
     values,places = scores.sort(dim=1, descending=True, stable=True)
     return values[:,:k],places[:,:k]
 
+# %% ../nbs/61_export.ipynb #f1e2d3c5
+def _alone(model):
+    "A copy on the CPU, in eval mode, that needs nothing beside its weights"
+    copy = deepcopy(model).cpu().eval()
+    if not offers(copy, 'plain'): return copy
+    out = copy.plain()
+    if offers(copy, 'finish'): out.finish = copy.finish
+    return out
+
 # %% ../nbs/61_export.ipynb #446ee606
 class RankGraph(torch.nn.Module):
     "From rows of users to rows of items, in operations that can be exported"
@@ -46,7 +55,7 @@ class RankGraph(torch.nn.Module):
     ):
         super().__init__()
         self.rater = rater and deepcopy(rater).cpu().eval()
-        self.model = deepcopy(rec.model).cpu().eval()
+        self.model = _alone(rec.model)
         self.k = k
         self.sort = sort
         self.by_pairs = by_pairs or not offers(rec.model, 'score_items')

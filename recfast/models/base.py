@@ -45,6 +45,7 @@ HOOKS = dict(
     linearize=Hook('u [D], items [n] -> ([n], [n,D])', 'scores and derivatives for fold-in; without it autograd'),
     moves=Hook('items [n], told [n] -> [n,D]', 'how far each item told moves the expected user of fold-in'),
     score_vectors=Hook('u [P,D] -> [P,I]', 'scores of every item for user vectors; without it the tables are filled'),
+    plain=Hook('-> a model', 'that scores alike and can be written as one graph'),
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
@@ -113,8 +114,7 @@ def evaluating(
 # %% ../../nbs/20_models.base.ipynb #11aa5713
 def model_device(model:nn.Module)->torch.device: # cpu for a model without tensors
     "Where the model's tensors are"
-    p = next(model.parameters(), None)
-    if p is None: p = next(model.buffers(), None)
+    p = next(iter([*model.parameters(),*model.buffers()]), None)
     return torch.device('cpu') if p is None else p.device
 
 # %% ../../nbs/20_models.base.ipynb #5616f6df

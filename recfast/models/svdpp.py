@@ -9,7 +9,7 @@ Docs: https://recfast.github.io/recfast/models.svdpp.html.md"""
 # %% auto #0
 __all__ = ['RowSums', 'svdpp_defaults', 'SVDpp']
 
-# %% ../../nbs/34_models.svdpp.ipynb #cccd929e
+# %% ../../nbs/34_models.svdpp.ipynb #6ef1057c
 import math
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from torch import nn
 from ..core import kept
 from .base import register,weights_key
+from .dot import DotProductBias
 from ..ordinal import OrdinalLoss
 
 # %% ../../nbs/34_models.svdpp.ipynb #2fe816f6
@@ -184,3 +185,21 @@ def linearize(self:SVDpp,
     s = torch.sigmoid(z)
     slope = (high-low)*s*(1-s)
     return (low+(high-low)*s).double().cpu(),(slope[...,None]*x).float().cpu()
+
+# %% ../../nbs/34_models.svdpp.ipynb #556708be
+@patch
+def plain(self:SVDpp)->DotProductBias: # eval mode, of the present weights
+    "A model that scores alike and needs no training rows"
+    n_users,n_items = self.seen.shape
+    out = DotProductBias(n_users, n_items, self.i_weight.weight.shape[1]-1, self.y_range)
+    users = torch.arange(n_users, device=self.u_weight.weight.device)
+    with torch.no_grad(): u = self.u_weight.weight+_sums(users, self.i_told, self.seen, self.of_user)
+    return _filled(out, u, self._items())
+
+# %% ../../nbs/34_models.svdpp.ipynb #830722f3
+def _filled(model, u, i):
+    "A dot product with complete vectors of users and items"
+    for w,b,full in ((model.u_weight,model.u_bias,u),(model.i_weight,model.i_bias,i)):
+        w.weight.data = full[:,:-1].clone()
+        b.weight.data = full[:,-1:].clone()
+    return model.eval()

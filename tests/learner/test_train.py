@@ -97,8 +97,9 @@ def test_what_belongs_to_a_named_model_is_refused_without_one(arch, named):
 @pytest.mark.parametrize('loss', LOSSES)
 def test_a_loss_is_a_word(loss):
     config = dict(cosine=True) if loss=='contrastive' else None
-    learn = table_learner(FRAME, 'dotproduct', n_factors=4, loss=loss.upper() if loss=='mse' else loss, config=config)
-    stars = loss in ('mse','classes')
+    df = FRAME.assign(rating=FRAME.rating.round()) if loss=='ordinal' else FRAME
+    learn = table_learner(df, 'dotproduct', n_factors=4, loss=loss.upper() if loss=='mse' else loss, config=config)
+    stars = loss in ('mse','ordinal','classes')
     assert learn.dls.rated==stars and isinstance(learn.dls.train, ImplicitDL)!=stars
     assert getattr(learn.dls.train, 'n_neg', None)==(None if stars else 0 if loss=='softmax' else 4)
 
