@@ -45,7 +45,6 @@ HOOKS = dict(
     linearize=Hook('u [D], items [n] -> ([n], [n,D])', 'scores and derivatives for fold-in; without it autograd'),
     moves=Hook('items [n], told [n] -> [n,D]', 'how far each item told moves the expected user of fold-in'),
     score_vectors=Hook('u [P,D] -> [P,I]', 'scores of every item for user vectors; without it the tables are filled'),
-    plain=Hook('-> a model', 'that scores alike and can be written as one graph'),
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
@@ -54,7 +53,7 @@ HOOKS = dict(
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
     by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),
     to_stop=Hook('a bool', 'True: `solve(rows, None)`, of a fit of one epoch, goes on until hidden pairs say stop'),
-    note=Hook('-> text', 'ends the protocol of its evaluations'),
+    note=Hook('-> text', 'ends the protocol of its evaluations'), plain=Hook('-> a model', 'alike, for one graph'),
 )
 
 # %% ../../nbs/20_models.base.ipynb #286b9ef8
