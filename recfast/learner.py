@@ -22,6 +22,8 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
 from .callbacks import SolveModel
+from .data.rows import RowDL
+from .data.sequences import SequenceDL
 from .choice import Choice,ChooseModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
@@ -97,6 +99,24 @@ def _check_reach(dls, y_range):
     if low>=y_range[0] and high<=y_range[1]: return
     warnings.warn(f"y_range={tuple(y_range)} does not reach the ratings, which go from {low:g} to {high:g}: "
                   "pass a little more than they span", stacklevel=3)
+
+# %% ../nbs/58_learner.ipynb #e1a44002
+_BUILDERS = dict(pairs='from_df or implicit_from_df', rows='rows_from_df', sequences='sequences_from_df')
+
+def _reads(model):
+    "What a registered model, or a subclass of one, is trained on; None for others"
+    of = {cls: caps['reads'] for cls,caps in MODELS.values()}
+    reads = next((of[o] for o in type(model).__mro__ if o in of), None)
+    return 'pairs' if reads=='histories' else reads
+
+def _check_reads(dls, model):
+    "Raise `TypeError` for a model and loaders that do not fit"
+    held = {RowDL: 'rows', SequenceDL: 'sequences'}
+    there = next((kind for cls,kind in held.items() if isinstance(dls.train, cls)), 'pairs')
+    reads = _reads(model)
+    if reads in (None,there): return
+    raise TypeError(f"{type(model).__name__} is trained on {reads}, these loaders hold {there}: build them with "
+                    f"CollabDataLoaders.{_BUILDERS[reads]}")
 
 # %% ../nbs/58_learner.ipynb #de958f12
 def _range_of(model):
@@ -222,6 +242,7 @@ def collab_learner(
     cb = ChooseModel(collab_learner, arch, budget, y_range, n_factors) if auto else SolveModel()
     if auto: arch = TwoPart(n_users=dls.train_ds.n_users, n_items=dls.train_ds.n_items)
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
+    _check_reads(dls, model)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
     if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),cb]
     if not cold_tail: vars(model)['cold_tail'] = False
