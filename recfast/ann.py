@@ -13,7 +13,7 @@ __all__ = ['dot_sides', 'ItemIndex', 'IndexedRecommender']
 import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from .compiled import HEADS,tables_of
-from .core import RecfastError,kept
+from .core import RecfastError,check_k,kept
 from .data.frames import frame_to
 from .models.base import item_vectors,score_pairs,takes_pairs
 from .models.ials import IALS
@@ -130,7 +130,7 @@ def similar_items(self:IndexedRecommender,
     to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
 ): # a frame: query_id, item_id, score (cosine), rank (from 1)
     "The nearest trained items, most of them; raises `UnknownIdError`"
-    if k<1: raise ValueError(f"k={k}, expected 1 or more")
+    check_k(k)
     ids,trained = id_array(item_ids),self.known('item')
     rows = self.items.encode(ids, on_unknown, 'item', trained=trained)
     ids,rows = ids[rows>0],rows[rows>0]

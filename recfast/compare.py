@@ -319,6 +319,7 @@ def compare(
     _check_same_users(evs)
     warn_of_leakage([o for name,many in named.items() for o,given in zip(evs[name], many) if o is not given])
     popular = _popularity_beside(evs) if baseline else None
+    if n_boot<1: raise ValueError(f"n_boot={n_boot}, expected 1 or more draws of the bootstrap")
     table,row = _compared(evs, popular, metric, n_boot, seed, base)
     protocols = dict.fromkeys(o.protocol for many in evs.values() for o in many)
     alone = {name: many[0] if len(many)==1 else many for name,many in evs.items()}

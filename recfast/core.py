@@ -9,8 +9,9 @@ Docs: https://recfast.github.io/recfast/core.html.md"""
 # %% auto #0
 __all__ = ['ON_UNKNOWN', 'MOVED', 'VERBS', 'RecfastError', 'RatingsError', 'BundleError', 'LeakageWarning', 'ArgumentError',
            'ClicksWarning', 'BrokenModelError', 'check_numbers', 'check_weights', 'first_few', 'UnknownIdError',
-           'check_kwargs', 'check_on_unknown', 'free_memory', 'NeedsMemoryError', 'need_memory', 'offer', 'homes',
-           'offer_rooms', 'Later', 'add_later', 'Kept', 'kept', 'process_rank', 'is_first', 'quiet', 'whole_file']
+           'check_kwargs', 'check_on_unknown', 'check_k', 'free_memory', 'NeedsMemoryError', 'need_memory', 'offer',
+           'homes', 'offer_rooms', 'Later', 'add_later', 'Kept', 'kept', 'process_rank', 'is_first', 'quiet',
+           'whole_file']
 
 # %% ../nbs/00_core.ipynb #6624b044
 import inspect,os,re
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #a4ab9583
@@ -122,6 +124,11 @@ ON_UNKNOWN = ('raise', 'warn', 'drop', 'fallback')
 def check_on_unknown(on_unknown:str): # one of `ON_UNKNOWN`
     "Raise `ValueError` for a policy that does not exist"
     if on_unknown not in ON_UNKNOWN: raise ValueError(f"on_unknown={on_unknown!r}, expected one of {ON_UNKNOWN}")
+
+def check_k(k:int): # list length
+    "Raise `ValueError` for what is no length of a list"
+    whole = isinstance(k, Integral)
+    if not whole or k<1: raise ValueError(f"k={k!r}, expected {'' if whole else 'a whole number of '}1 or more")
 
 # %% ../nbs/00_core.ipynb #eae6372d
 def free_memory(

@@ -13,7 +13,9 @@ __all__ = ['wanted_metrics', 'rating_errors', 'Setting', 'measure_ranked', 'eval
            'positive_rows', 'rank_lists', 'truth', 'warn_of_leakage']
 
 # %% ../nbs/47_evaluate.ipynb #27800154
+import math
 from functools import cached_property
+from numbers import Real
 from typing import NamedTuple
 import numpy as np,pandas as pd
 from fastcore.basics import patch,store_attr
@@ -33,10 +35,10 @@ from .relevance import as_interactions,cold_rows,positive_rows,truth
 # %% ../nbs/47_evaluate.ipynb #54eda743
 def _list_lengths(k):
     "List lengths in rising order; raises `ValueError` for what is none"
-    ks = sorted(set(L(k)))
-    whole = all(o==int(o) for o in ks)
-    if ks and ks[0]>=1 and whole: return ks
-    raise ValueError(f"k={k}, expected a list length of 1 or more, or several")
+    ks = L(k)
+    whole = all(isinstance(o, Real) and 1<=o<math.inf and o==int(o) for o in ks)
+    if ks and whole: return sorted({int(o) for o in ks})
+    raise ValueError(f"k={k!r}, expected a list length of 1 or more, or several")
 
 def _full_names(name, ks):
     "A name with each list length that it lacks"
@@ -140,9 +142,19 @@ def ask(self:_Facts, name, k):
     "The fact `name` for lists of `k`"
     if name=='k': return k
     fact = getattr(self, name)
-    return fact[:,:k] if name in ('hits','items','gains','best_gains') else fact
+    if name in ('hits','items','gains','best_gains'): fact = fact[:,:k]
+    if not isinstance(fact, np.ndarray): return fact
+    fact = fact.view()
+    fact.flags.writeable = False # other metrics read it too
+    return fact
 
 # %% ../nbs/47_evaluate.ipynb #fb24c37b
+def _as_numbers(v, base):
+    "What a metric gave as NumPy has it; raises `ValueError` for what is no number"
+    if hasattr(v, 'detach'): v = v.detach().cpu().numpy()
+    if v is not None and np.asarray(v).dtype.kind in 'biuf': return v
+    raise ValueError(f"metric {base!r} gave {v!r:.60}, expected one value for each user, or a number")
+
 @patch
 def value(self:_Facts,
     base:str, # the name of a metric without its list length
@@ -150,7 +162,7 @@ def value(self:_Facts,
 ): # [U], or a number
     "A metric; raises `ValueError` where it gives neither"
     f,asked,*_ = METRICS[base]
-    v = f(**{name: self.ask(name, k) for name in asked})
+    v = _as_numbers(f(**{name: self.ask(name, k) for name in asked}), base)
     if np.ndim(v) and np.shape(v)!=self.n_rel.shape:
         raise ValueError(f"metric {base!r} gave an array of shape {np.shape(v)}, "
                          f"expected one value for each of {len(self.n_rel)} users, or a number")

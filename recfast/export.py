@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from .bundle import ids_json
 from .collab import CollabLearner
 from .combined import TwoPartRecommender
-from .core import RecfastError,check_weights
+from .core import RecfastError,check_k,check_weights
 from .models.base import in_units,offers,takes_pairs
 from .models.ensemble import Mixed
 from .recommend import Recommender
@@ -138,7 +138,7 @@ def _parts(rec):
 # %% ../nbs/61_export.ipynb #311bff80
 def _program(rec, k, sort):
     "The exported program; raises `NotImplementedError` where there can be none"
-    if k<1: raise ValueError(f"k={k}, expected 1 or more")
+    check_k(k)
     rec,rater = _parts(rec)
     _check_exportable(rec.model)
     for by_pairs,said in product((False,True), dict.fromkeys((rater,None))):

@@ -13,7 +13,7 @@ __all__ = ['Recommender', 'id_array']
 import warnings
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
-from .core import RatingsError,add_later,check_numbers,check_on_unknown,first_few
+from .core import RatingsError,add_later,check_k,check_numbers,check_on_unknown,first_few
 from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
@@ -152,7 +152,7 @@ def recommend(self:Recommender,
     check_on_unknown(on_unknown)
     check_to(to)
     check_seen(exclude_seen, history is not None)
-    if k<1: raise ValueError(f"k={k}, expected 1 or more")
+    check_k(k)
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items)
     if history is not None:
         if user_ids is not None: raise TypeError(_BOTH)
@@ -192,7 +192,7 @@ def similar_items(self:Recommender,
     to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
 ): # a frame: query_id, item_id, score (cosine, or the model's own), rank (from 1)
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
-    if k<1: raise ValueError(f"k={k}, expected 1 or more")
+    check_k(k)
     ids = id_array(item_ids)
     rows = self.items.encode(ids, on_unknown, 'item', trained=self.known('item'))
     ids,rows = ids[rows>0],rows[rows>0]

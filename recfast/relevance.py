@@ -13,6 +13,7 @@ __all__ = ['encoded_rows', 'unknown_users', 'as_interactions', 'positive_rows', 
 # %% ../nbs/43_relevance.ipynb #bdc5728f
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 import numpy as np,pandas as pd
 from scipy.sparse import csr_matrix
 from .core import RatingsError,kept
@@ -176,6 +177,8 @@ def truth(
     exclude_seen=True, # as in `seen_csr`: what lists leave out cannot be found
 )->Truth: # kept on `test` until it is asked for another
     "What is to be found, and by whom"
+    if relevant is not None and not isinstance(relevant, Real):
+        raise RatingsError(f"relevant={relevant!r}, expected a number: the rating from which a test row is relevant")
     if relevant is not None and not test.has_ratings:
         raise RatingsError(f"relevant={relevant}: the test rows have no ratings to compare with")
     return kept(test, 'truth', (train,relevant,exclude_seen), lambda: _work_out(train, test, relevant, exclude_seen))

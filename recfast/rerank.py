@@ -13,6 +13,7 @@ __all__ = ['mmr', 'calibrate', 'miscalibration', 'blend']
 
 # %% ../nbs/54_rerank.ipynb #d8e43dc3
 import numpy as np,pandas as pd
+from .core import check_k
 from .data.frames import as_frame
 from .lists import Lists,category_shares,check_recs,choose_greedily,rows_by_item,tastes,to_one
 
@@ -23,7 +24,7 @@ def _check_unit(name, v):
 
 def _check_k(k):
     "Raise `ValueError` for a list of no length"
-    if k<1: raise ValueError(f"k={k}, expected 1 or more")
+    check_k(k)
 
 # %% ../nbs/54_rerank.ipynb #2e841f1d
 def mmr(

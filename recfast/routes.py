@@ -49,7 +49,7 @@ def _recommend_request(Ids, Items, History, K):
         user_ids: Ids|None = None
         k: K = 10
         history: History|None = None
-        exclude_seen: bool|Annotated[list[str],Field(min_length=1)] = True
+        exclude_seen: bool|Annotated[list[int|float|str],Field(min_length=1)] = True
         item_ids: Items|None = None
         exclude_item_ids: Items|None = None
         on_unknown: OnUnknown = 'raise'

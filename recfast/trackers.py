@@ -56,6 +56,8 @@ class Directed:
     "Takes `comp` from the monitored metric when the caller gave none"
     trained = begun = False
     def __init__(self, *args, comp=None, min_delta=0., **kwargs):
+        if comp is not None and not callable(comp):
+            raise TypeError(f"comp={comp!r}: pass np.less where lower is better, np.greater where higher is")
         self._given = comp
         self._delta = abs(min_delta)
         super().__init__(*args, comp=comp, min_delta=min_delta, **kwargs)

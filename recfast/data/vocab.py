@@ -32,7 +32,12 @@ class Vocab(CategoryMap):
         if col.hasnans: col = col.dropna()
         if isinstance(col.dtype, pd.CategoricalDtype):
             col = col.cat.remove_unused_categories()
-        super().__init__(col, sort, add_na=True)
+        if col.dtype==np.float16: raise RatingsError("ids are float16, which has no whole numbers beyond 2048: read "
+                                                     "them as int or text")
+        try: super().__init__(col, sort, add_na=True)
+        except TypeError as e:
+            raise RatingsError(f"ids such as {col.iloc[0]!r:.40} have no order ({e}): use numbers or strings, of an "
+                               "Enum its .value or .name") from e
 
     @property
     def index(self)->pd.Index: # [n-1] the ids of rows 1, 2, ...

@@ -102,6 +102,8 @@ def event_weights_of(
 # %% ../../nbs/15_data.weights.ipynb #0e0ec5e5
 _UNITS = dict(s=1, sec=1, second=1, min=60, minute=60, h=3600, hour=3600, d=86400, day=86400, w=604800, week=604800)
 
+def _is_number(o): return isinstance(o, numbers.Real) and not isinstance(o, np.timedelta64)
+
 def half_life_seconds(
     half_life, # '90d', '12 hours', a `Timedelta`
 )->float: # seconds
@@ -115,7 +117,7 @@ def half_life_seconds(
 # %% ../../nbs/15_data.weights.ipynb #f1ec2011
 def _own_units(half_life, now):
     "A half-life in the units of times that are numbers"
-    if not isinstance(half_life, numbers.Real):
+    if not _is_number(half_life):
         if abs(now)<1e11: return half_life_seconds(half_life)
         raise RatingsError(f"half_life={half_life!r} of times such as {now:.0f}, which are no seconds since 1970: read "
                            "them by pd.to_datetime(..., unit='ms'), or give a number in their own units")
@@ -129,7 +131,7 @@ def decay(
 )->np.ndarray: # [N] from 0 to 1
     "2 to the power of minus the age in half-lives; raises `RatingsError` for a half-life that does not fit the times"
     if times.dtype.kind in 'iuf': ages = (float(now)-times.astype('float64'))/_own_units(half_life, float(now))
-    elif isinstance(half_life, numbers.Real):
+    elif _is_number(half_life):
         raise RatingsError(f"half_life={half_life!r} of times that are dates: expected text such as '90d'")
     else: ages = (now-times).dt.total_seconds()/half_life_seconds(half_life)
     return np.exp2(-np.maximum(ages.to_numpy(), 0))
@@ -205,6 +207,8 @@ def of_events(self:Interactions,
     kinds = {kinds} if isinstance(kinds, str) or not np.iterable(kinds) else set(kinds)
     if self.events is None: raise RatingsError("the rows do not say what kind of event they are: pass event_name=")
     bits = {o: 1<<i for i,o in enumerate(self.weighing.events)}
+    texts = {str(o): o for o in bits}
+    kinds = {o if o in bits else texts.get(str(o), o) for o in kinds} # 2 and '2' are one kind, as JSON has them
     odd = [o for o in kinds if o not in bits]
     if odd: raise RatingsError(f"no events of kind {first_few(odd)}; there are {first_few(bits, 10)}")
     return self[(self.events & sum(bits[o] for o in kinds))>0]

@@ -1,4 +1,6 @@
 "Training as people ran it: what would have been a wrong number without a word is right, or a sentence"
+import datetime
+import enum
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -23,7 +25,8 @@ from recfast.bundle import load_bundle
 from recfast.core import BrokenModelError, RatingsError, RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.split import leave_last_out
-from recfast.learner import collab_learner
+from recfast.given_lists import evaluate_lists
+from recfast.learner import _reads, collab_learner
 from recfast.losses import BCE, BPRLoss, ClassLoss, CosineContrastiveLoss, MaskedCrossEntropy, MaskedMSE, RMSELoss
 from recfast.losses import SampledSoftmaxLoss, SoftmaxLoss
 from recfast.metrics import rmse
@@ -33,6 +36,8 @@ from recfast.models.dot import DotProduct
 from recfast.models.linear import EASE
 from recfast.models.ncf import GMF, MLP, NeuMF
 from recfast.models.sequence import NextItem, SASRec
+from recfast.models.zoo import MODELS
+from recfast.trackers import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback
 from recfast.train import table_learner
 from recfast.tune import tune
 
@@ -475,3 +480,93 @@ def test_stars_that_a_solved_model_does_not_read_get_a_word():
         table_learner(FRAME, 'popularity', threshold=4)
         table_learner(FRAME, 'ease', config=dict(use_ratings=True))
         table_learner(FRAME)
+
+
+# what is said of arguments that are none
+
+T = pd.DataFrame(dict(user_id=np.arange(600)%40, item_id=np.arange(600)*7%31, rating=1., timestamp=pd.Timestamp('2024')+pd.to_timedelta(np.arange(600), unit='D')))
+KINDS = dict(
+    pairs=lambda: CollabDataLoaders.from_df(T, seed=1, bs=64), clicks=lambda: CollabDataLoaders.implicit_from_df(T, seed=1, n_neg=2, bs=64),
+    rows=lambda: CollabDataLoaders.rows_from_df(T, seed=1, bs=8), sequences=lambda: CollabDataLoaders.sequences_from_df(T, seq_len=8, bs=8))
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_model_is_trained_on_what_it_reads_or_says_so(kind):
+    dls = KINDS[kind]()
+    there = 'pairs' if kind=='clicks' else kind
+    for cls,caps in list(MODELS.values()):
+        if not cls.__module__.startswith('recfast.models') or cls.__module__.endswith(('parts','ensemble')): continue
+        reads = 'pairs' if caps['reads']=='histories' else caps['reads']
+        if reads==there: continue
+        with pytest.raises(TypeError, match=f'{cls.__name__} is trained on {reads}, these loaders hold {there}: build them with CollabDataLoaders'): collab_learner(dls, 8, arch=cls)
+
+class OfPairs(DotProduct): pass
+
+def test_a_model_of_ones_own_is_asked_where_its_base_is_known():
+    with pytest.raises(TypeError, match='OfPairs is trained on pairs'): collab_learner(KINDS['rows'](), 8, arch=OfPairs)
+    assert _reads(nn.Linear(2, 2)) is None
+
+@pytest.fixture(scope='module')
+def clicked():
+    learn = collab_learner(KINDS['clicks'](), arch=EASE)
+    with learn.quiet(): learn.fit(1)
+    return learn
+
+@pytest.mark.parametrize('k', [2.5,'5',None,0,-1,5.])
+def test_a_list_length_is_a_whole_number(clicked, k):
+    for f in (lambda: clicked.recommend(3, k=k),lambda: clicked.recommend(history=[1], k=k),lambda: clicked.similar_items(3, k=k)):
+        with pytest.raises(ValueError, match='k=.*expected.* 1 or more'): f()
+
+@pytest.mark.parametrize('k', [2.5,'5',0,[5,'6'],[],float('inf'),float('nan')])
+def test_so_is_that_of_an_evaluation(clicked, k):
+    with pytest.raises(ValueError, match='expected a list length of 1 or more'): clicked.evaluate(k=k)
+    with pytest.raises(ValueError, match='expected a list length of 1 or more'): evaluate_lists(clicked.recommend(k=5), T, k=k)
+
+def test_whole_numbers_of_other_types_are_lengths(clicked):
+    assert clicked.evaluate(k=5.).summary.keys()==clicked.evaluate(k=np.int64(5)).summary.keys()==clicked.evaluate(k=5).summary.keys()
+    assert len(clicked.recommend(3, k=np.int32(4)))==4
+
+@pytest.mark.parametrize('relevant', ['4',[4],None.__class__])
+def test_relevant_is_a_number(clicked, relevant):
+    with pytest.raises(RatingsError, match='relevant=.*expected a number'): clicked.evaluate(T.assign(rating=3.), relevant=relevant)
+
+@pytest.mark.parametrize('n_boot', [0,-5])
+def test_a_bootstrap_draws(clicked, n_boot):
+    with pytest.raises(ValueError, match=f'n_boot={n_boot}, expected 1 or more'): compare({'a': clicked, 'b': clicked}, n_boot=n_boot)
+
+@pytest.mark.parametrize('half_life', [np.timedelta64(90,'D'),pd.Timedelta('90d'),datetime.timedelta(days=90),np.timedelta64(90*86400,'s')])
+def test_a_half_life_of_any_kind_is_the_same(half_life):
+    a,b = (CollabDataLoaders.implicit_from_df(T, seed=1, n_neg=0, bs=64, half_life=o).interactions('train').weights for o in (half_life,'90d'))
+    torch.testing.assert_close(a, b)
+
+class Colour(enum.Enum): red,green = 1,2
+
+@pytest.mark.parametrize('name', ['user_id','item_id'])
+@pytest.mark.parametrize('ids,why', [(lambda n: np.arange(n, dtype='float16')%9, 'float16'), (lambda n: [list(Colour)[j%2] for j in range(n)], 'have no order.*Enum')])
+def test_ids_that_no_table_can_have_are_told(name, ids, why):
+    for build in (CollabDataLoaders.from_df,CollabDataLoaders.implicit_from_df):
+        with pytest.raises(RatingsError, match=why): build(T.assign(**{name: ids(len(T))}), bs=64)
+
+@pytest.mark.parametrize('cls', [SaveModelCallback,EarlyStoppingCallback,ReduceLROnPlateau])
+@pytest.mark.parametrize('comp', ['min','less',-1])
+def test_a_direction_is_a_function(cls, comp):
+    with pytest.raises(TypeError, match='pass np.less where lower is better'): cls(comp=comp)
+
+def test_what_a_metric_of_ones_own_gives(clicked):
+    def nothing(hits): return None
+    def words(hits): return 'good'
+    def as_tensor(hits): return torch.tensor(hits).float().mean(1)
+    def as_number(hits): return torch.tensor(.5)
+    for f in (nothing,words):
+        with pytest.raises(ValueError, match=f"metric '{f.__name__}' gave .*expected one value for each user"): clicked.evaluate(metrics=f, k=5)
+    ev = clicked.evaluate(metrics=[as_tensor,as_number,'precision@5'], k=5)
+    assert ev['as_tensor@5']==pytest.approx(ev['precision@5']) and ev['as_number@5']==.5
+
+def test_a_metric_of_ones_own_changes_no_other(clicked):
+    def writes(hits):
+        hits[:] = False
+        return hits.mean(1)
+    def writes_items(items):
+        items[:] = 0
+        return 0.
+    for f in (writes,writes_items):
+        with pytest.raises(ValueError, match='read-only'): clicked.evaluate(metrics=[f,'ndcg@5'], k=5)

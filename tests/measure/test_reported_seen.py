@@ -218,3 +218,25 @@ def test_events_in_bundle_shell_and_service(shop_learn, tmp_path):
         rows = web.post('/recommend', json=dict(user_ids=['u01'], k=3, exclude_seen=['buy'])).json()
         assert [o['item_id'] for o in (rows if isinstance(rows, list) else rows['rows'])]==want.item_id.tolist()
         assert web.post('/recommend', json=dict(user_ids=['u01'], exclude_seen=['wish'])).status_code in (400,422)
+
+
+# kinds of events that are numbers
+
+@pytest.mark.parametrize('kinds', [[1,2],['1','2'],[1.,2.]], ids=str)
+def test_kinds_of_events_are_named_alike_at_every_door(kinds, tmp_path):
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user_id=rng.integers(0,40,900), item_id=rng.integers(0,30,900), kind=rng.choice(np.array(kinds, dtype=object), 900)))
+    df['kind'] = df.kind.infer_objects()
+    learn = collab_learner(CollabDataLoaders.implicit_from_df(df, seed=1, n_neg=0, bs=64, event_name='kind'), arch=EASE)
+    with learn.quiet(): learn.fit(1)
+    learn.save_bundle(tmp_path/'b.recfast')
+    want = learn.recommend(1, k=99, exclude_seen={kinds[1]})
+    assert len(want)!=len(learn.recommend(1, k=99, exclude_seen={kinds[0]}))
+    with TestClient(make_app(tmp_path/'b.recfast')) as web:
+        for asked in ([2],['2'],[2.]) if kinds!=[1.,2.] else ([2],[2.],['2.0']):
+            if isinstance(kinds[1], str) and asked==[2.]: continue
+            assert learn.recommend(1, k=99, exclude_seen=set(asked)).equals(want)
+            got = web.post('/recommend', json=dict(user_ids=[1], k=99, exclude_seen=asked)).json()
+            assert [o['item_id'] for o in got]==want.item_id.tolist()
+        answer = web.post('/recommend', json=dict(user_ids=[1], exclude_seen=[3]))
+        assert answer.status_code==422 and 'no events of kind 3' in answer.json()['detail']
