@@ -233,7 +233,7 @@ def test_kinds_of_events_are_named_alike_at_every_door(kinds, tmp_path):
     want = learn.recommend(1, k=99, exclude_seen={kinds[1]})
     assert len(want)!=len(learn.recommend(1, k=99, exclude_seen={kinds[0]}))
     with TestClient(make_app(tmp_path/'b.recfast')) as web:
-        for asked in ([2],['2'],[2.]) if kinds!=[1.,2.] else ([2],[2.],['2.0']):
+        for asked in ([2],['2'],[2.]) if kinds!=[1.,2.] else ([2],[2.]):
             if isinstance(kinds[1], str) and asked==[2.]: continue
             assert learn.recommend(1, k=99, exclude_seen=set(asked)).equals(want)
             got = web.post('/recommend', json=dict(user_ids=[1], k=99, exclude_seen=asked)).json()
