@@ -6,8 +6,8 @@
 The table is made: 162,541 users and 59,047 items of log-normal popularity, no pair twice, ids and ratings of 64 bits as pandas
 reads them from a csv. Every figure is of a fresh process. ingest: `CollabDataLoaders.from_df`, the count of repeats after it, the
 peak of memory, and fastai's `from_df` on the smaller tables. epoch: `from_df` and one epoch of DotProductBias (50 factors) by the
-compiled loop, its code compiled on a small table before, on one thread and on all, with the peak of the whole process; beside it
-what memory could move at best. sizes: seconds of an epoch by rating at 1, 5 and 25 million.
+compiled loop, its code compiled on a small table before, by batch size, on one thread and on all; in a process that does nothing
+else the peak of memory; beside it what memory could move at best. sizes: seconds of an epoch by rating at 1, 5 and 25 million.
 """
 import argparse,json,os,statistics,subprocess,sys,tempfile,time,warnings
 from pathlib import Path
@@ -34,9 +34,21 @@ def made(n, seed=0):
     stars = np.clip(np.rint(2*(3.5+rng.standard_normal(n))), 1, 10)/2
     return pd.DataFrame(dict(user_id=pairs//N_ITEMS+1, item_id=pairs%N_ITEMS+1, rating=stars))
 
+COLUMNS = 'user_id','item_id','rating'
+
+def kept(n, folder):
+    "The columns of `made` as files, made where they are not there yet"
+    at = Path(folder)/f'{n}'
+    if not at.exists():
+        df,tmp = made(n),at.with_suffix('.tmp')
+        tmp.mkdir()
+        for c in COLUMNS: np.save(tmp/f'{c}.npy', df[c].to_numpy())
+        tmp.rename(at)
+    return at
+
 def read(path):
     import pandas as pd
-    return pd.read_parquet(path)
+    return pd.DataFrame({c: np.load(Path(path)/f'{c}.npy') for c in COLUMNS}, copy=False)
 
 class Clock:
     "Wall and processor seconds"
@@ -82,22 +94,23 @@ def ours_epoch(path, args):
     import torch
     from recfast.data.loaders import CollabDataLoaders
     torch.set_num_threads(args.threads)
-    fitted(CollabDataLoaders.from_df(made(3*args.bs), seed=1, bs=args.bs))
+    if args.warm: fitted(CollabDataLoaders.from_df(made(3*args.bs), seed=1, bs=args.bs))
     dls = CollabDataLoaders.from_df(read(path), seed=1, bs=args.bs)
     learn,steps,epochs = fitted(dls, args.epochs)
     n_train,n = len(dls.train_ds),len(dls.train_ds)+len(dls.valid_ds)
     return dict(bs=args.bs, threads=args.threads, n_train=n_train, steps=steps, epochs=epochs, valid_loss=float(learn.recorder.values[-1][1]),
-                million_ratings_s=max(n_train/o['wall_s'] for o in steps)/1e6, million_rows_s_with_validation=max(n/o['wall_s'] for o in epochs)/1e6, peak_mb=peak_memory_mb())
+                million_ratings_s=max(n_train/o['wall_s'] for o in steps)/1e6,
+                million_ratings_a_core_s=max(n_train/o['cpu_s'] for o in steps)/1e6, million_rows_s_with_validation=max(n/o['wall_s'] for o in epochs)/1e6, peak_mb=peak_memory_mb())
 
 ONE = dict(ours_ingest=ours_ingest, fastai_ingest=fastai_ingest, ours_epoch=ours_epoch)
 
 def fresh(what, path, args, **more):
     "One of the functions above in a process of its own"
-    words = [f'--{k}={v}' for k,v in {**dict(bs=args.bs, threads=args.threads, epochs=args.epochs), **more}.items()]
+    words = [f'--{k}={v}' for k,v in {**dict(bs=args.bs[0], threads=args.threads, epochs=1, warm=1), **more}.items()]
     done = subprocess.run([sys.executable,__file__,'--one',what,'--file',str(path),*words], capture_output=True, text=True,
                           cwd=Path(__file__).parent, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     res = json.loads(done.stdout.strip().splitlines()[-1]) if done.returncode==0 else dict(died=done.returncode, said=done.stderr.strip().splitlines()[-1:])
-    print(what, path.stem, more, res, flush=True)
+    print(what, path.name, more, res, flush=True)
     return res
 
 # parts
@@ -120,24 +133,26 @@ def bandwidth():
         took.append(time.perf_counter()-start)
     return 2*a.nbytes/min(took)/1e9
 
-def floor(path, args):
+def floor(path, bs):
     "Bytes that an epoch cannot do without: both vectors of every pair read once, three tables of every distinct row of a batch read and written"
     df,row = read(path),4*(N_FACTORS+1)
-    at = np.random.default_rng(0).permutation(len(df))[:10*args.bs].reshape(10, -1)
-    distinct = statistics.mean(len(np.unique(df[c].to_numpy()[o])) for o in at for c in ('user_id','item_id'))*2
-    return dict(distinct_rows_a_batch=distinct, bytes_a_rating=2*row+distinct*6*row/args.bs)
+    at = np.random.default_rng(0).permutation(len(df))[:10*bs].reshape(10, -1)
+    distinct = statistics.mean(len(np.unique(df[c].to_numpy()[o])) for o in at for c in COLUMNS[:2])*2
+    return dict(distinct_rows_a_batch=distinct, bytes_a_rating=2*row+distinct*6*row/bs)
 
 def epoch(files, args):
     n,path = max(files.items())
-    rows = [dict(fresh('ours_epoch', path, args, threads=t)) for t in range(1, os.cpu_count()+1) for _ in range(args.repeats)]
-    least,gb = floor(path, args),bandwidth()
-    best = max(r['million_ratings_s'] for r in rows)
-    return dict(n=n, rows=rows, bandwidth_gb_s=gb, **least, share_of_floor=best*1e6*least['bytes_a_rating']/(gb*1e9))
+    rows = [fresh('ours_epoch', path, args, threads=t, bs=bs) for bs in args.bs for t in {1,args.threads} for _ in range(args.repeats)]
+    alone = fresh('ours_epoch', path, args, warm=0)
+    best = max(rows, key=lambda r: r['million_ratings_s'])
+    least,gb = floor(path, best['bs']),bandwidth()
+    return dict(n=n, rows=rows, peak_mb=alone['peak_mb'], best=best['million_ratings_s'], bandwidth_gb_s=gb, **least,
+                share_of_floor=best['million_ratings_s']*1e6*least['bytes_a_rating']/(gb*1e9))
 
 def sizes(files, args):
-    rows = [dict(n=n, **fresh('ours_epoch', path, args, epochs=3)) for n,path in files.items() for _ in range(args.repeats)]
-    cost = {n: min(o['wall_s'] for r in rows if r['n']==n for o in r['steps'])/(.8*n)*1e9 for n in files}
-    return dict(rows=rows, ns_a_rating=cost, most_over_least=max(cost.values())/min(cost.values()))
+    rows = [dict(n=n, **fresh('ours_epoch', path, args, epochs=args.epochs)) for n,path in files.items() for _ in range(args.repeats)]
+    cost = {o: {n: min(e[o] for r in rows if r['n']==n for e in r['steps'])/(.8*n)*1e9 for n in files} for o in ('wall_s','cpu_s')}
+    return dict(rows=rows, ns_a_rating=cost, most_over_least={o: max(v.values())/min(v.values()) for o,v in cost.items()})
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,18 +161,21 @@ if __name__=='__main__':
     p.add_argument('--sizes', nargs='+', type=float, default=[1e6,5e6,25e6])
     p.add_argument('--fastai', type=float, default=5e6, help='the largest table that fastai gets')
     p.add_argument('--repeats', type=int, default=3)
-    p.add_argument('--bs', type=int, default=2**16)
+    p.add_argument('--bs', type=int, nargs='+', default=[2**18,2**16])
     p.add_argument('--threads', type=int, default=os.cpu_count())
-    p.add_argument('--epochs', type=int, default=1)
+    p.add_argument('--epochs', type=int, default=3, help='of each size')
+    p.add_argument('--folder', help='where the tables are kept; None: nowhere')
+    p.add_argument('--warm', type=int, help=argparse.SUPPRESS)
     p.add_argument('--note', default='', help='what else ran on the machine, kept with the result')
     p.add_argument('--one', choices=ONE, help=argparse.SUPPRESS)
     p.add_argument('--file', help=argparse.SUPPRESS)
     args = p.parse_args()
-    if args.one: print(json.dumps(ONE[args.one](args.file, args)))
+    if args.one:
+        args.bs = args.bs[0]
+        print(json.dumps(ONE[args.one](args.file, args)))
     else:
         with tempfile.TemporaryDirectory() as tmp:
-            files = {int(n): Path(tmp)/f'{int(n)}.parquet' for n in sorted(args.sizes)}
-            for n,path in files.items(): made(n).to_parquet(path)
+            files = {int(n): kept(int(n), args.folder or tmp) for n in sorted(args.sizes)}
             for o in args.part:
                 load = [round(x, 1) for x in os.getloadavg()]
                 res = parts[o](files, args)

@@ -231,3 +231,15 @@ def test_svdpp_is_where_the_page_says_it_is():
     assert [r['seed'] for r in big['runs']]==[0,1,2] and big['rmse']<=.8225
     assert all(o['gain_interval'][0]>0 and o['thresholds']==sorted(o['thresholds']) for runs in scales['tables'].values() for o in runs)
     assert all(o['rmse']<.66 for o in scales['tables']['movie_night'])
+# large tables; the machine was shared, so seconds are the processor's
+
+INGESTED = {(o['system'],o['n']): o['runs'] for o in load('ingest__ingest.json')[0]['rows']}
+
+def test_25_million_ratings_are_read_in_seconds_and_without_a_second_table():
+    runs = INGESTED['recfast',25_000_000]
+    assert min(o['from_df']['cpu_s'] for o in runs)<=5 and min(o['with_repeats']['cpu_s'] for o in runs)<=9
+    assert max(o['peak_mb'] for o in runs)<=2500 and all(o['report']['duplicates']==0 for o in runs)
+
+def test_fastai_takes_many_times_as_long_to_read_5_million():
+    ours,theirs = (min(o['from_df']['cpu_s'] for o in INGESTED[s,5_000_000]) for s in ('recfast','fastai'))
+    assert theirs>=8*ours
