@@ -75,6 +75,7 @@ def signature(name, module, shown):
         return '\n'.join([code.splitlines()[node.lineno-1], *('    '+ast.get_source_segment(code, o) for o in node.body if isinstance(o, ast.AnnAssign))])
     if isinstance(obj, type): shown = re.sub(r'\Adef ', 'class ', shown)
     elif '<lambda>' in shown: return head_of(code)
+    shown = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r'\1', shown) # a class as a default
     return re.sub(r':(NoneType|function)=', '=', shown).replace('__main__.', '')
 
 def command(name):

@@ -169,26 +169,6 @@ def behind(self:ColdTail,
     "Scores of every item for users"
     return self.complete(own(users), self.met(users), key, own)
 
-# %% ../../nbs/20_models.tail.ipynb #b4898cd7
-@patch
-def behind(self:ColdTail,
-    own, # users [U] rows -> [U,I] scores of the model
-    users:torch.Tensor, # [U] user rows
-    key:tuple, # of the weights
-)->torch.Tensor: # [U,I]
-    "Scores of every item for users"
-    return self.complete(own(users), self.met(users), key, own)
-
-# %% ../../nbs/20_models.tail.ipynb #1f5c81d1
-@patch
-def behind(self:ColdTail,
-    own, # users [U] rows -> [U,I] scores of the model
-    users:torch.Tensor, # [U] user rows
-    key:tuple, # of the weights
-)->torch.Tensor: # [U,I]
-    "Scores of every item for users"
-    return self.complete(own(users), self.met(users), key, own)
-
 # %% ../../nbs/20_models.tail.ipynb #cba5f81f
 @patch
 def in_pairs(self:ColdTail,
@@ -219,24 +199,6 @@ def tail_of(
     return tail if len(tail.at) and len(tail.warm) else None
 
 # %% ../../nbs/20_models.tail.ipynb #4b7fe645
-def cold_items(
-    model, # any module; a part with a tail counts
-)->torch.Tensor: # [I] bool; None: it scores none
-    "The items that are scored from what they are"
-    parts = model.modules() if isinstance(model, torch.nn.Module) else [model]
-    tails = [getattr(o, 'cold_tail', None) for o in parts]
-    return next((o.cold for o in tails if o), None)
-
-# %% ../../nbs/20_models.tail.ipynb #13eae3f3
-def cold_items(
-    model, # any module; a part with a tail counts
-)->torch.Tensor: # [I] bool; None: it scores none
-    "The items that are scored from what they are"
-    parts = model.modules() if isinstance(model, torch.nn.Module) else [model]
-    tails = [getattr(o, 'cold_tail', None) for o in parts]
-    return next((o.cold for o in tails if o), None)
-
-# %% ../../nbs/20_models.tail.ipynb #01dd1798
 def cold_items(
     model, # any module; a part with a tail counts
 )->torch.Tensor: # [I] bool; None: it scores none

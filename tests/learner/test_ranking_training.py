@@ -153,12 +153,17 @@ def test_cosines_are_asked_of_a_dot_product():
 @pytest.mark.parametrize('loss', [SoftmaxLoss, SampledSoftmaxLoss])
 @pytest.mark.parametrize('arch', [AutoRec, NextItem])
 def test_a_model_that_does_not_take_pairs(arch, loss):
-    with pytest.raises(TypeError, match='MultinomialLoss for rows, NextItemLoss for sequences'): collab_learner(clicks(4), arch=arch, loss_func=loss())
+    with pytest.raises(TypeError, match='is trained on (rows|sequences), these loaders hold pairs'): collab_learner(clicks(4), arch=arch, loss_func=loss())
+
+@pytest.mark.parametrize('loss', [SoftmaxLoss, SampledSoftmaxLoss])
+def test_a_loss_of_pairs_is_none_of_rows(loss):
+    rows = CollabDataLoaders.rows_from_df(to_implicit(LIKED), 'user', bs=8)
+    with pytest.raises(TypeError, match='MultinomialLoss for rows, NextItemLoss for sequences'): collab_learner(rows, arch=AutoRec, config=dict(by='user'), loss_func=loss())
 
 @pytest.mark.parametrize('dls,how', [(lambda: clicks(4), AUTO), (lambda: clicks(None), dict(arch=AutoRec, config=dict(by='item'))),
     (lambda: CollabDataLoaders.rows_from_df(to_implicit(LIKED), 'item', bs=8), AUTO)])
 def test_multinomial_without_rows_of_users(dls, how):
-    with pytest.raises(RatingsError, match="needs rows of users"): collab_learner(dls(), loss_func=MultinomialLoss(), **how)
+    with pytest.raises((RatingsError,TypeError), match='needs rows of users|is trained on rows'): collab_learner(dls(), loss_func=MultinomialLoss(), **how)
 
 def test_scores_without_gradients_are_an_error():
     class Frozen(DotProduct):
