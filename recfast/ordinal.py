@@ -48,13 +48,14 @@ def probabilities(self:OrdinalHead,
     below = torch.sigmoid(self.cuts().to(s)-s[...,None])
     return F.pad(below, (0,1), value=1.).diff(dim=-1, prepend=torch.zeros_like(below[...,:1]))
 
-# %% ../nbs/23_ordinal.ipynb #bafd2c3e
+# %% ../nbs/23_ordinal.ipynb #73700ec5
 def _ends(cuts, c):
     "(upper [...], lower [...]) thresholds of levels `c`, beyond any score at both ends"
     far = cuts.new_full((1,), 1e4)
     edges = torch.cat([-far,cuts,far])
     return edges[c+1],edges[c]
 
+# %% ../nbs/23_ordinal.ipynb #60b8d4e4
 def ordinal_cost(
     s:torch.Tensor, # [...] raw scores
     cuts:torch.Tensor, # [C-1] rising thresholds
@@ -130,7 +131,7 @@ def _levels(dls):
                            "mean squared error")
     return levels,torch.logit(n.cumsum(0)[:-1]/n.sum())
 
-# %% ../nbs/23_ordinal.ipynb #ea9dd9fe
+# %% ../nbs/23_ordinal.ipynb #146db811
 @patch
 def attach(self:OrdinalLoss, model, dls): # `collab_learner` calls it
     "Give the model a head; raises `TypeError` for a model with a range of its own"
@@ -139,12 +140,13 @@ def attach(self:OrdinalLoss, model, dls): # `collab_learner` calls it
     if self.head is None: self.head = getattr(model, 'finish', None) or OrdinalHead(*_levels(dls))
     self.equip(model)
 
+# %% ../nbs/23_ordinal.ipynb #8a9598fc
 @patch
-def equip(self:OrdinalLoss, model): # a bundle calls it too
+def equip(self:OrdinalLoss, model):
     "Put the head on the model, where scores get their units"
     if self.head is not None: model.finish = self.head
 
-# %% ../nbs/23_ordinal.ipynb #f98c381f
+# %% ../nbs/23_ordinal.ipynb #11c3b159
 def check_levels(
     model, # to be asked for a distribution
     on_unknown:str='raise', # as in `predict`
@@ -156,6 +158,7 @@ def check_levels(
         raise ValueError(f"dist=True with on_unknown={on_unknown!r}: of an unknown id there is no distribution, "
                          "pass 'raise' or 'drop'")
 
+# %% ../nbs/23_ordinal.ipynb #5a7c6e64
 def level_frame(
     model, # with levels
     scores:np.ndarray, # [N] raw, NaN for what is not known

@@ -128,7 +128,7 @@ def forward(self:SVDpp,
     if self.training: u,i = (o-own for o,own in zip((u,i), self._own(users, items)))
     return self._ranged(_score(self.u_weight(users)+u, self.i_weight(items)+i))
 
-# %% ../../nbs/34_models.svdpp.ipynb #649adcec
+# %% ../../nbs/34_models.svdpp.ipynb #d2e4ed88
 @patch
 def _items(self:SVDpp):
     "[I,K+1] complete vectors of all items, kept for the present weights"
@@ -138,6 +138,7 @@ def _items(self:SVDpp):
             return self.i_weight.weight+_sums(rows, self.u_told, self.seen_by, self.of_item)
     return kept(self, 'items', (*weights_key(self),id(self.seen)), make)
 
+# %% ../../nbs/34_models.svdpp.ipynb #27c86ee2
 @patch
 def score_vectors(self:SVDpp,
     u:torch.Tensor, # [U,K+1] complete vectors of users
