@@ -46,7 +46,9 @@ class CollabDataLoaders(DataLoaders):
     def seed(self): return self._seed
 
     @property
-    def report(self): return counted(vars(self).get('report')) # repeats are counted when it is first read
+    def report(self)->dict: # what was found in the table, by name
+        "What a builder found; repeats are counted when it is first read"
+        return counted(vars(self).get('report'))
     @report.setter
     def report(self, found:dict): vars(self)['report'] = found # what the builder found
 
