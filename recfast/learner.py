@@ -35,7 +35,7 @@ from .models.ids import meet
 from .models.ncf import EmbeddingNN
 from .models.parts import TwoPart
 from .models.zoo import MODELS
-from .ordinal import OrdinalLoss,count_levels
+from .ordinal import OrdinalLoss,has_levels
 from .trackers import Recorder
 
 # %% ../nbs/58_learner.ipynb #74ec74e1
@@ -153,7 +153,7 @@ def default_loss(
     "The loss where none is named; raises `ValueError` where scores of clicks cannot be read"
     if offers(model, 'default_loss'): return model.default_loss()
     rated,own = getattr(dls, 'rated', True),defaults_of(model, len(dls.train_ds)).loss
-    if rated and own is OrdinalLoss and _range_of(model) is None and 1<len(count_levels(dls)[0])<=100: return own()
+    if rated and own is OrdinalLoss and _range_of(model) is None and has_levels(dls): return own()
     if rated or offers(model, 'solve'): return MSELossFlat()
     _check_clicks(model)
     if getattr(dls.train, 'n_neg', 1)==0: return SoftmaxLoss()

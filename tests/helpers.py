@@ -14,7 +14,7 @@ from torch import nn
 import recfast.all  # noqa: F401 (registers every model)
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
-from recfast.metrics import rmse
+from recfast.metrics import METRICS, rmse
 from recfast.models.base import MODELS
 from recfast.models.dot import EmbeddingDotBias
 from recfast.models.ncf import init_xavier
@@ -29,6 +29,14 @@ def taste_clicks(n_users=200, n_items=60, n=12, seed=0, tastes=4, strength=1.2, 
     if popular: logits += popular*rs.randn(n_items)
     picks = (logits+rs.gumbel(size=logits.shape)).argsort(1)[:,-n:]
     return pd.DataFrame(dict(user_id=np.repeat(np.arange(1, n_users+1), n), item_id=picks.ravel()+1)).sample(frac=1, random_state=0)
+
+@pytest.fixture(autouse=True)
+def registry():
+    "What a test registers is gone after it; for the files that import it"
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)
 
 # loaders, learners, training
 

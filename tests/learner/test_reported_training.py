@@ -17,7 +17,7 @@ from fastai.metrics import accuracy, error_rate, top_k_accuracy
 from torch import nn
 from typer.testing import CliRunner
 
-from helpers import FRAME, fit, fit_one_cycle, learner, loaders
+from helpers import FRAME, fit, fit_one_cycle, learner, loaders, registry  # noqa: F401 (a fixture)
 from recfast.callbacks import RankingMetrics
 from recfast.cli import app
 from recfast.compare import compare
@@ -29,7 +29,7 @@ from recfast.given_lists import evaluate_lists
 from recfast.learner import _reads, collab_learner
 from recfast.losses import BCE, BPRLoss, ClassLoss, CosineContrastiveLoss, MaskedCrossEntropy, MaskedMSE, RMSELoss
 from recfast.losses import SampledSoftmaxLoss, SoftmaxLoss
-from recfast.metrics import METRICS, rmse
+from recfast.metrics import rmse
 from recfast.models.autorec import AutoRec
 from recfast.models.base import evaluating
 from recfast.models.dot import DotProduct
@@ -43,14 +43,6 @@ from recfast.tune import tune
 
 
 # several threads ask one model
-
-@pytest.fixture(autouse=True)
-def registry():
-    "What a test registers is gone after it"
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 def test_threads_do_not_toggle_the_training_mode():
     learn = learner(use_nn=True, layers=[64,32], config=dict(ps=[.5,.5]))

@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from helpers import registry  # noqa: F401 (a fixture)
 from recfast.callbacks import EarlyStoppingCallback, RankingMetrics
 from recfast.compare import compare
 from recfast.data.loaders import CollabDataLoaders
@@ -15,14 +16,6 @@ from recfast.tune import tune
 
 pytestmark = pytest.mark.filterwarnings('ignore::recfast.core.LeakageWarning')
 
-
-@pytest.fixture(autouse=True)
-def registry():
-    "What a test registers is gone after it"
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 @pytest.fixture(scope='module')
 def learn():
