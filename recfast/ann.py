@@ -13,12 +13,11 @@ __all__ = ['dot_sides', 'ItemIndex', 'IndexedRecommender']
 import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from .compiled import HEADS,tables_of
-from .core import RecfastError,check_k,kept
-from .data.frames import frame_to
+from .core import RecfastError,kept
 from .models.base import item_vectors,score_pairs,takes_pairs
 from .models.ials import IALS
 from .ranking import MASKED,seen_csr
-from .recommend import Recommender,id_array
+from .recommend import Recommender
 
 # %% ../nbs/62_ann.ipynb #56f8be82
 def dot_sides(
@@ -123,24 +122,14 @@ def lists(self:IndexedRecommender, users, k=10, candidates=None, exclude_seen=Tr
 
 # %% ../nbs/62_ann.ipynb #73b83561
 @patch
-def similar_items(self:IndexedRecommender,
-    item_ids, # one id or many
-    k:int=5, # neighbours of each
-    on_unknown:str='raise', # 'raise', or 'warn' / 'drop' / 'fallback': unknown ids are left out
-    to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
-): # a frame: query_id, item_id, score (cosine), rank (from 1)
-    "The nearest trained items, most of them; raises `UnknownIdError`"
-    check_k(k)
-    ids,trained = id_array(item_ids),self.known('item')
-    rows = self.items.encode(ids, on_unknown, 'item', trained=trained)
-    ids,rows = ids[rows>0],rows[rows>0]
+def _nearest(self:IndexedRecommender, rows, k):
+    "As of a `Recommender`, from as many as the index finds"
     vecs,graph = kept(self, 'directions', (), self._directions)
-    near = np.sort(graph.nearest(vecs[rows], min(k+1, int(trained.sum()))), 1)
+    near = np.sort(graph.nearest(vecs[rows], min(k+1, int(self.known('item').sum()))), 1)
     scores = (vecs[rows][:,None]*vecs[near]).sum(-1)
     scores[torch.from_numpy((near==rows[:,None])|(near==0))] = MASKED
     vals,best = scores.sort(dim=1, descending=True, stable=True)
-    lists = vals[:,:k],torch.from_numpy(near).gather(1, best)[:,:k]
-    return frame_to(self._list_frame(ids, *lists).rename(columns={'user_id': 'query_id'}), to)
+    return vals[:,:k],torch.from_numpy(near).gather(1, best)[:,:k]
 
 @patch
 def _directions(self:IndexedRecommender):

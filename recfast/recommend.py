@@ -195,11 +195,15 @@ def similar_items(self:Recommender,
     check_k(k)
     ids = id_array(item_ids)
     rows = self.items.encode(ids, on_unknown, 'item', trained=self.known('item'))
-    ids,rows = ids[rows>0],rows[rows>0]
+    near = self._nearest(rows[rows>0], k)
+    return frame_to(self._list_frame(ids[rows>0], *near).rename(columns={'user_id': 'query_id'}), to)
+
+@patch
+def _nearest(self:Recommender, rows, k):
+    "(scores [n,k], item rows [n,k]) of the neighbours of items"
     sims = self.similarities(torch.from_numpy(rows))
     itself = torch.arange(len(rows)),torch.from_numpy(rows)
-    scores = mask_scores(sims, self.trained_items(), itself).masked_fill(sims==-torch.inf, -torch.inf)
-    return frame_to(self._list_frame(ids, *top_k(scores, k)).rename(columns={'user_id': 'query_id'}), to)
+    return top_k(mask_scores(sims, self.trained_items(), itself).masked_fill(sims==-torch.inf, -torch.inf), k)
 
 # %% ../nbs/51_recommend.ipynb #e7622633
 @patch

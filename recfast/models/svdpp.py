@@ -9,7 +9,7 @@ Docs: https://recfast.github.io/recfast/models.svdpp.html.md"""
 # %% auto #0
 __all__ = ['RowSums', 'svdpp_defaults', 'SVDpp']
 
-# %% ../../nbs/34_models.svdpp.ipynb #6ef1057c
+# %% ../../nbs/34_models.svdpp.ipynb #70530214
 import math
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from torch import nn
 from ..core import kept
 from .base import register,weights_key
-from .dot import DotProductBias
+from .dot import DotProductBias,through_range
 from ..ordinal import OrdinalLoss
 
 # %% ../../nbs/34_models.svdpp.ipynb #2fe816f6
@@ -171,7 +171,7 @@ def moves(self:SVDpp,
     share = told/told.sum(-1, keepdim=True).clamp(min=1).sqrt()
     return share[...,None]*self.i_told.weight.detach()[items].double().cpu()
 
-# %% ../../nbs/34_models.svdpp.ipynb #b633b8bc
+# %% ../../nbs/34_models.svdpp.ipynb #e1184e95
 @patch
 def linearize(self:SVDpp,
     u:torch.Tensor, # [...,K+1] float64, complete vectors of users
@@ -181,11 +181,7 @@ def linearize(self:SVDpp,
     w = self._items()[items]
     x = torch.cat([w[...,:-1],torch.ones_like(w[...,-1:])], -1)
     z = (x@u.to(x)[...,None])[...,0]+w[...,-1]
-    if self.y_range is None: return z.double().cpu(),x.cpu()
-    low,high = self.y_range
-    s = torch.sigmoid(z)
-    slope = (high-low)*s*(1-s)
-    return (low+(high-low)*s).double().cpu(),(slope[...,None]*x).float().cpu()
+    return through_range(z, x, self.y_range)
 
 # %% ../../nbs/34_models.svdpp.ipynb #556708be
 @patch
