@@ -17,6 +17,7 @@ from types import FunctionType
 from typing import NamedTuple
 import numpy as np,torch
 from fastcore.basics import patch
+from fastcore.xdg import xdg_cache_home
 from .core import Kept,kept
 from .steps import pace,squared
 
@@ -286,9 +287,13 @@ def _warn_of_folder():
                   "some seconds: set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=8)
 
 def _keep(f):
-    "Keep the machine code of `f` where that can be done"
+    "Keep the machine code of `f` among the user's caches: beside the package, pip would leave it behind"
+    from numba import config
+    named = config.CACHE_DIR
+    config.CACHE_DIR = named or str(xdg_cache_home()/'recfast')
     try: f.enable_caching()
     except (RuntimeError,OSError): kept(_made, 'no folder', (), _warn_of_folder)
+    finally: config.CACHE_DIR = named
     return f
 
 # %% ../nbs/53_kernels.ipynb #1728c177

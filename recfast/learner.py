@@ -22,8 +22,6 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
 from .callbacks import SolveModel
-from .data.rows import RowDL
-from .data.sequences import SequenceDL
 from .choice import Choice,ChooseModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
@@ -111,9 +109,7 @@ def _reads(model):
 
 def _check_reads(dls, model):
     "Raise `TypeError` for a model and loaders that do not fit"
-    held = {RowDL: 'rows', SequenceDL: 'sequences'}
-    there = next((kind for cls,kind in held.items() if isinstance(dls.train, cls)), 'pairs')
-    reads = _reads(model)
+    reads,there = _reads(model),getattr(dls.train, 'holds', 'pairs')
     if reads in (None,there): return
     raise TypeError(f"{type(model).__name__} is trained on {reads}, these loaders hold {there}: build them with "
                     f"CollabDataLoaders.{_BUILDERS[reads]}")

@@ -23,6 +23,7 @@ from .interactions import Interactions
 class RatingDL(TfmdDL):
     "A `TfmdDL` over `Interactions`: x is [B,2] int64 rows, y is [B,1] float32, and so is w where rows have weights"
     at = None # positions of the rows that weigh something; None: all
+    holds = 'pairs' # what a line of a batch is
     def __init__(self,
         dataset:Interactions, # the rows
         bs:int=64, # batch size

@@ -71,6 +71,7 @@ def attached_rows(
 # %% ../../nbs/18_data.rows.ipynb #4a5fc508
 class RowDL(RatingDL):
     "A `RatingDL` over whole rows: x is [B,I] ratings with 0 for missing, y with NaN, w weights ([B,U] by item)"
+    holds = 'rows'
     def __init__(self,
         dataset:Interactions, # the ratings to predict
         inputs:Interactions=None, # the ratings to read; None: the same

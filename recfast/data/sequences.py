@@ -78,6 +78,7 @@ def last(self:Histories,
 # %% ../../nbs/18_data.sequences.ipynb #88278004
 class SequenceDL(RatingDL):
     "Windows of histories: x is [B,L] int64 item rows, y [B,L] the next item at every place; 0 is padding"
+    holds = 'sequences'
     def __init__(self,
         dataset:Interactions, # the rows to learn, or with `history` the rows that come next
         bs:int=64, # windows in a batch

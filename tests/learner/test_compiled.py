@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fasttransform import Pipeline, Transform
 from torch import nn
 
 from helpers import fit, fit_one_cycle, taste_clicks
+import recfast
 from recfast import compiled, kernels, threads
 from recfast import fast as fast_room
 from recfast.bundle import load_bundle
@@ -30,7 +32,8 @@ from recfast.losses import BCE, BPRLoss
 from recfast.metrics import RMSE
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ncf import EmbeddingNN
-from recfast.steps import SLOPES, Slope, find_slope, register_slope
+from recfast.kernels import machine
+from recfast.steps import SLOPES, Slope, find_slope, register_slope, squared
 from recfast.testing import synth_ratings
 
 FILMS,CLICKS = movie_night()[:4000],taste_clicks(120, 40, 10)
@@ -388,6 +391,11 @@ def test_without_a_folder_for_compiled_code_it_says_so_once():
     here = __file__.rsplit('/', 1)[0]
     done = subprocess.run([sys.executable,'-W','ignore','-c',NO_FOLDER,here,here.rsplit('/', 1)[0]], capture_output=True, text=True, timeout=180)
     assert done.returncode==0, done.stderr
+
+def test_machine_code_is_not_kept_beside_the_package():
+    "pip leaves what it did not install, and a folder without __init__ hides an editable install"
+    package = Path(recfast.__file__).parent
+    for f in machine(squared): assert package not in Path(f._cache.cache_path).parents
 
 # what is kept
 
