@@ -50,6 +50,7 @@ Modules:
 - `recfast.data.guessing`: Which column of a table of items is a category, which a quantity, which several values, and which only a name
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
+- `recfast.data.item_columns`: What a table says of items, as people read it: which of them are in stock, cost less than 20, and are called what
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.made`: Two tables that nobody measured: one to see through, and films that never were
 - `recfast.data.new_items`: Items that are new: all rows of some of them held out

@@ -39,7 +39,7 @@ from .tables import whole_file,write_bytes
 
 # %% ../nbs/60_bundle.ipynb #9f95c12e
 SCHEMA = 2
-_DATA = re.compile(r'(weights|rows|ids|features)-[0-9a-f]{64}\.(safetensors|json)')
+_DATA = re.compile(r'(weights|rows|ids|features|catalogue)-[0-9a-f]{64}\.(safetensors|json|parquet)')
 
 def _digest(data): return hashlib.sha256(data).hexdigest()
 
@@ -224,8 +224,8 @@ def _checked(path, read, name):
 
 def _files(path, config):
     "{role: bytes}, each held against its checksum"
-    read = _reader(path)
-    return {k: _checked(path, read, o) for k,o in config['files'].items() if k in ('weights','rows','ids','features')}
+    read,ours = _reader(path),('weights','rows','ids','features','catalogue')
+    return {k: _checked(path, read, o) for k,o in config['files'].items() if k in ours}
 
 # %% ../nbs/60_bundle.ipynb #7a7aaf80
 def check_files(
@@ -266,7 +266,7 @@ def _assemble(config, files, model, loss):
     rating_name,time_name = _names(config)
     how = weighing_of(config.get('weighing'))
     seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, how)
-    described(seen, files.pop('features', None), told := config.get('features', {}))
+    described(seen, files.pop('features', None), told := config.get('features', {}), files.pop('catalogue', None))
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
     for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)

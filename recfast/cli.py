@@ -33,7 +33,7 @@ from .models.zoo import named_model
 from .report import run_compare,run_quickstart,run_train,show_evaluation,write_report
 from .tables import table_kind,write_text
 from . import options as opt
-from .options import parse_config,parse_event_weights,parse_range,what_is_seen
+from .options import parse_config,parse_event_weights,parse_range,parse_where,what_is_seen
 from .train import bounds,side_by_side
 
 # %% ../nbs/71_cli.ipynb #b0ab8c09
@@ -73,14 +73,14 @@ def train(
     seed:opt.Seed=42, k:opt.MetricsK=10, # of torch; list length
     include_seen:opt.Seen=False, seen_event:opt.SeenEvent=[], # in the metrics
     items:opt.Items=None, cat:opt.ItemCat=[], cont:opt.ItemCont=[], multi:opt.ItemMulti=[], # what items are
-    report:opt.Report=None, # HTML
+    show:opt.ItemShow=[], report:opt.Report=None, # what people read of items; HTML
 ):
     "Train on a table of ratings or clicks, write a bundle and a report."
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
-    training = dict(epochs=epochs, lr=lr, wd=wd, bs=bs, seed=seed, split=split, valid_pct=valid_pct)
+    training = dict(epochs=epochs, lr=lr, wd=wd, bs=bs, seed=seed, split=split, valid_pct=valid_pct, budget=budget)
     measured = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event))
     model = dict(arch=arch, n_factors=n_factors, y_range=parse_range(y_range), config=parse_config(config) or None)
-    model.update(budget=budget, loss=loss, by_user=by_user, items=opt.items_of(items, item_name, cat, cont, multi))
+    model.update(loss=loss, by_user=by_user, items=opt.items_of(items, item_name, cat, cont, multi, show))
     events = dict(event_name=event_name, event_weights=parse_event_weights(event_weights))
     weighing = dict(weight_name=weight_name, half_life=half_life, threshold=threshold, **events)
     run_train(file, out, report, **names, **weighing, **training, **measured, **model)
@@ -161,6 +161,7 @@ def recommend(
     item:_Only=[], # ids
     exclude_item:_Without=[], # ids
     include_seen:opt.Seen=False, seen_event:opt.SeenEvent=[], # also those; all but those of these events
+    where:opt.Where=[], show:opt.Show=None, # conditions on what items are; None: on the screen
     out:_Out=None, # None: the screen
     model:_Model=None, # None: of recfast
 ):
@@ -171,6 +172,8 @@ def recommend(
     kwargs = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event, rec.seen))
     if item: kwargs['item_ids'] = item_list(rec, item)
     if exclude_item: kwargs['exclude_item_ids'] = item_list(rec, exclude_item)
+    if where: kwargs['where'] = parse_where(where, rec.catalogue)
+    kwargs['show'] = out is None and rec.catalogue is not None if show is None else show
     if all_: return _write_all(rec, out, **kwargs)
     lists = _lists_of_histories(rec, history, **kwargs) if history else _lists_of_users(rec, user, **kwargs)
     show_or_write(lists, out, 'Recommended')
@@ -186,7 +189,7 @@ def similar(
 ):
     "The nearest items of an item."
     rec = _read(bundle, model)
-    near = rec.similar_items(cast_ids(rec.items, item, 'item'), k=k)
+    near = rec.similar_items(cast_ids(rec.items, item, 'item'), k=k, show=out is None and rec.catalogue is not None)
     show_or_write(near, out, 'Similar')
 
 # %% ../nbs/71_cli.ipynb #ddc94687

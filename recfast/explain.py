@@ -129,7 +129,7 @@ def explain(self:Recommender,
     k:int=10, # how many recommended items to explain
     top:int=None, # keep the strongest contributions of each item; None: all
     on_unknown:str='raise', # 'raise'; 'warn', 'drop' and 'fallback': unknown items are left out
-    to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
+    to:str=None, show=None, # 'polars' or 'arrow', None: pandas; columns beside both ids, as in `recommend`
 ): # a frame: item_id, because_item_id (missing: all else), contribution (in score units); strongest first
     "What each item of the history adds to a score, in rows that sum to it; raises `NotImplementedError`"
     if (user_id is None)==(history is None): raise TypeError("pass user_id or history=, one of the two")
@@ -148,7 +148,7 @@ def explain(self:Recommender,
     df = self._because(targets, rows, parts, scores, top)
     ids = self.items.decode(targets.numpy()).tolist()
     df.attrs['rest'] = dict(zip(ids, (scores-given).tolist()))
-    return frame_to(df, to)
+    return frame_to(self.beside(self.beside(df, show), show, 'because_item_id', 'because_'), to)
 
 # %% ../nbs/52_explain.ipynb #fa5a8a36
 def short_name(

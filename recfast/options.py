@@ -10,7 +10,8 @@ Docs: https://recfast.github.io/recfast/options.html.md"""
 __all__ = ['Ratings', 'NewBundle', 'Report', 'UserName', 'ItemName', 'RatingName', 'TimeName', 'WeightName', 'EventName',
            'EventWeights', 'Threshold', 'HalfLife', 'Arch', 'Budget', 'Loss', 'ByUser', 'Config', 'Range', 'Factors',
            'Split', 'Share', 'Rate', 'Decay', 'BatchSize', 'Seed', 'MetricsK', 'Seen', 'SeenEvent', 'Items', 'ItemCat',
-           'ItemCont', 'ItemMulti', 'items_of', 'what_is_seen', 'parse_config', 'parse_range', 'parse_event_weights']
+           'ItemCont', 'ItemMulti', 'ItemShow', 'Where', 'Show', 'items_of', 'what_is_seen', 'parse_config',
+           'parse_range', 'parse_where', 'parse_event_weights']
 
 # %% ../nbs/70_options.ipynb #c0701a04
 import json
@@ -21,6 +22,7 @@ import typer
 from .shell import option
 from .core import first_few
 from .data.features import Features
+from .data.item_columns import kind_of_column
 from .tables import read_table
 from .train import LOSSES
 
@@ -64,19 +66,24 @@ Items = option(Path, 'Table of what items are: those without a row in the other 
 ItemCat = option(list[str], 'Its column of categories; several. Where none is named all are guessed.', '--item-cat')
 ItemCont = option(list[str], 'Its column of quantities; several.', '--item-cont')
 ItemMulti = option(list[str], "Its column of several values with | between them; several.", '--item-multi')
+ItemShow = option(list[str], 'Its column for people to read, beside ids on the screen; several.', '--item-show')
+_where = 'column=value that items must have, or low..high of numbers and times; several: all hold, of one column any.'
+Where = option(list[str], _where, '--where')
+Show = option(bool, 'With names and other columns of --items; on the screen they are there.', '--show/--no-show')
 
 # %% ../nbs/70_options.ipynb #0836ed95
 def items_of(
     file, # of --items; None: not said
     item_name:str, # of --item-name
-    cat:list, cont:list, multi:list, # of --item-cat, --item-cont, --item-multi
+    cat:list, cont:list, multi:list, show=(), # of --item-cat, --item-cont, --item-multi, --item-show
 )->Features: # for `items=`; None where there is no file
     "What items are, from a file; raises `ValueError` for columns of no file"
-    named = [o for kind in (cat,cont,multi) for o in kind]
+    named = [o for kind in (cat,cont,multi,show) for o in kind]
     if file is None and named: raise ValueError(f"{first_few(named)} are columns of --items: name that file too")
     if file is None: return None
     df = read_table(file, ids=[item_name])
-    return Features(df, item_name if item_name in df else None, cat or None, cont or None, multi or None)
+    kinds = cat or None,cont or None,multi or None
+    return Features(df, item_name if item_name in df else None, *kinds, show=show or None)
 
 # %% ../nbs/70_options.ipynb #efcca646
 def what_is_seen(
@@ -114,6 +121,35 @@ def parse_range(
     except ValueError: raise ValueError(f"--y-range {text!r}: expected low,high such as 0,5.5") from None
     if -np.inf<low<high<np.inf: return low,high
     raise ValueError(f"--y-range {text!r}: expected two numbers, the lower first")
+
+# %% ../nbs/70_options.ipynb #1ada629e
+def _value(kind, text):
+    "A value as a column of this kind holds it; what cannot be read stays text, which the column refuses"
+    if kind in ('number','time') and '..' in text:
+        return tuple(_value(kind, o.strip()) if o.strip() else None for o in text.split('..', 1))
+    if kind=='yes': return dict(true=True, false=False).get(text.lower(), text)
+    if kind!='number': return text
+    try: return int(text)
+    except ValueError: pass
+    try: return float(text)
+    except ValueError: return text
+
+def parse_where(
+    texts, # 'column=value' or 'column=low..high'
+    shelf, # the `Catalogue` of the bundle; None: there is none
+)->dict: # for `where=`; None without texts
+    "Conditions from text; raises `ValueError`"
+    found = {}
+    for o in texts:
+        name,eq,value = o.partition('=')
+        if not eq: raise ValueError(f"--where {o!r}: expected column=value, such as genre=Comedy or year=1990..1999")
+        there = shelf is not None and name in shelf.names
+        kind = kind_of_column(shelf.table[name].type) if there else None
+        found.setdefault(name, []).append(_value(kind, value))
+    for name,values in found.items():
+        ranged = any(isinstance(o, tuple) for o in values)
+        if ranged and len(values)>1: raise ValueError(f"--where {name}: several values, or one range")
+    return {k: o[0] if len(o)==1 else o for k,o in found.items()} or None
 
 # %% ../nbs/70_options.ipynb #4513f74c
 def parse_event_weights(

@@ -13,7 +13,7 @@ __all__ = ['Recommender', 'id_array']
 import warnings
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
-from .core import RatingsError,add_later,check_k,check_numbers,check_on_unknown,first_few
+from .core import ArgumentError,RatingsError,add_later,check_k,check_numbers,check_on_unknown,first_few
 from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
@@ -97,13 +97,46 @@ def _allowed(self:Recommender, item_ids, on_unknown):
 
 # %% ../nbs/51_recommend.ipynb #64a3c3a2
 @patch
-def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown, cold_items=True):
+def _candidates(self:Recommender, item_ids, exclude_item_ids, on_unknown, cold_items=True, where=None):
     "[I] bool: which items may appear"
     free = torch.from_numpy(self.scorable(cold_items).copy())
     ok = free if item_ids is None else free&self._allowed(item_ids, on_unknown)
     if exclude_item_ids is not None: ok &= ~self._mask(exclude_item_ids, 'zero')
+    if where is not None: ok &= self._meet(where, free)
     ok[0] = False
     return ok
+
+# %% ../nbs/51_recommend.ipynb #ef134b87
+@patch(as_prop=True)
+def catalogue(self:Recommender): # a `Catalogue`; None: nothing is known of items but their ids
+    "The columns of the table of items"
+    return getattr(self.seen.features.get('item'), 'catalogue', None)
+
+@patch
+def _meet(self:Recommender, where, free):
+    "[I] bool: the items that meet conditions; raises `ArgumentError` where none of them is free to stand in a list"
+    if self.catalogue is None: raise ArgumentError(f"where: {_NO_COLUMNS}")
+    ok = torch.from_numpy(self.catalogue.meets(where))
+    if (ok&free).any(): return ok
+    raise ArgumentError(f"where: {int(ok.sum())} items are {dict(where)!r:.200}, and none of them can be scored here")
+
+_NO_COLUMNS = 'nothing is known of these items but their ids: train with items=, a table of them'
+
+# %% ../nbs/51_recommend.ipynb #7bbb532c
+@patch
+def beside(self:Recommender,
+    df:pd.DataFrame, # an answer
+    show, # a column or several; True: those for people; False: none; None: those that the caller of `Features` named
+    of:str='item_id', prefix:str='', # a column of ids, for whose items; what the new names begin with
+)->pd.DataFrame: # the same, with columns of the table of items
+    "Names, prices and pictures beside ids; raises `ArgumentError`"
+    shelf = self.catalogue
+    if show is None: show = shelf is not None and shelf.named
+    if show is False: return df
+    if shelf is None: raise ArgumentError(f"show: {_NO_COLUMNS}")
+    names = shelf.shown(show)
+    more = shelf.frame(self.items.encode(df[of].to_numpy(), 'zero'), names)
+    return df.assign(**{prefix+('item_' if prefix+c in df else '')+c: more[c].array for c in names})
 
 # %% ../nbs/51_recommend.ipynb #f5aa3a35
 @patch
@@ -132,9 +165,6 @@ def lists(self:Recommender,
     return rank_items(self.score_users, users, k, self.n_items, candidates, seen, memory, progress)
 
 # %% ../nbs/51_recommend.ipynb #577be56f
-_BOTH = ("pass user_ids or history=, not both. A known user who did more since is told by a history of all of it: "
-         "history=pd.concat([old, new]), where old are the user's rows in rec.seen.frame()")
-
 @patch
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every trained user
@@ -143,6 +173,7 @@ def recommend(self:Recommender,
     exclude_seen=True, # leave out what the user has rated; kinds of events such as {'buy'}: only what was bought
     item_ids=None, # allow list, of which unknown ones are counted in a warning; None: every item that can be scored
     exclude_item_ids=None, cold_items:bool=True, # deny list; items too that the model scores from features alone
+    where:dict=None, show=None, # {column of `items=`: value, list of values, or pair of ends}; columns beside the ids
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
     memory:int=2**28, # bytes for a chunk of scores
     progress:bool=True, # show a bar when there are many chunks
@@ -153,18 +184,22 @@ def recommend(self:Recommender,
     check_to(to)
     check_seen(exclude_seen, history is not None)
     check_k(k)
-    ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items)
+    ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items, where)
     if history is not None:
         if user_ids is not None: raise TypeError(_BOTH)
-        return frame_to(self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress), to)
+        lists = self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress)
+        return frame_to(self.beside(lists, show), to)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.known_ids() if user_ids is None else id_array(user_ids)
     users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
     left = users>0 if on_unknown=='drop' else slice(None)
     best = self.lists(users[left], k, ok, exclude_seen, memory, progress)
-    return frame_to(self._list_frame(ids[left], *best), to)
+    return frame_to(self.beside(self._list_frame(ids[left], *best), show), to)
 
 # %% ../nbs/51_recommend.ipynb #f3993a9c
+_BOTH = ("pass user_ids or history=, not both. A known user who did more since is told by a history of all of it: "
+         "history=pd.concat([old, new]), where old are the user's rows in rec.seen.frame()")
+
 @patch
 def _people(self:Recommender, history, on_unknown):
     "(ids of people, list of (item rows, ratings))"
@@ -189,14 +224,15 @@ def similar_items(self:Recommender,
     item_ids, # one id or many
     k:int=5, # neighbours of each
     on_unknown:str='raise', # 'raise', or 'warn' / 'drop' / 'fallback': unknown ids are left out
-    to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
+    to:str=None, show=None, # 'polars' or 'arrow', None: pandas; columns beside the ids, as in `recommend`
 ): # a frame: query_id, item_id, score (cosine, or the model's own), rank (from 1)
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
     check_k(k)
     ids = id_array(item_ids)
     rows = self.items.encode(ids, on_unknown, 'item', trained=self.known('item'))
     near = self._nearest(rows[rows>0], k)
-    return frame_to(self._list_frame(ids[rows>0], *near).rename(columns={'user_id': 'query_id'}), to)
+    df = self._list_frame(ids[rows>0], *near).rename(columns={'user_id': 'query_id'})
+    return frame_to(self.beside(df, show), to)
 
 @patch
 def _nearest(self:Recommender, rows, k):

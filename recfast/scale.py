@@ -107,7 +107,8 @@ class ListWorker:
         "Write the lists of a block; (file, users, rows)"
         ids = cast_ids(self.rec.users, read_users(block, self.user_name), 'user', strict=False)
         name = f"part-{block['block']:05d}.parquet"
-        return name,len(ids),write_frames(self.out/name, [self.rec.recommend(ids, progress=False, **self.how)])
+        lists = self.rec.recommend(ids, progress=False, **{'show': False, **self.how})
+        return name,len(ids),write_frames(self.out/name, [lists])
 
     def __call__(self, batch): # of one block: {name: array of one}
         "What `write` gives, as a batch; an error of input as a pickle, for Ray keeps nothing of it but its text"
@@ -161,6 +162,8 @@ def _job(bundle, blocks, size, user_name, how):
     plain = lambda o: o.tolist() if hasattr(o, 'tolist') else sorted(o, key=str)
     files = {o['file']: None for o in blocks}
     users = {Path(f).name: [parquet.read_metadata(f).num_rows,Path(f).stat().st_size] for f in files}
+    ranges = {k: dict(range=list(o)) if isinstance(o, tuple) else o for k,o in (how.get('where') or {}).items()}
+    if ranges: how = {**how, 'where': ranges} # to JSON a pair is a list
     asked = json.dumps(how, default=plain, sort_keys=True)
     return dict(bundle=bundle_config(bundle)['checksum'], users=users, size=size, user_name=user_name,
                 asked=hashlib.sha256(asked.encode()).hexdigest())
@@ -176,7 +179,7 @@ def recommend_dataset(
     workers:int=None, # processes; None: as many as there are cores
     model=None, # for one of your own, as in `load_bundle`
     progress=None, # called with the number of users of each finished block
-    **kwargs # of `Recommender.recommend`: exclude_seen, item_ids, exclude_item_ids, on_unknown
+    **kwargs # of `Recommender.recommend`: exclude_seen, item_ids, exclude_item_ids, where, show, on_unknown
 )->pd.DataFrame: # block, file, users, rows: one for each file
     "The lists of many users on Ray, in files of user_id, item_id, score, rank; a run that was killed goes on"
     out,how = Path(out).absolute(),dict(k=k, **kwargs)

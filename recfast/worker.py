@@ -44,6 +44,7 @@ def json_value(
     o, # an id or a score
 ): # a number, text, true, false or None
     "A value as JSON has it"
+    if o is pd.NA or o is pd.NaT: return None
     if isinstance(o, float): return o if math.isfinite(o) else None
     return o.isoformat() if hasattr(o, 'isoformat') else o
 
@@ -107,7 +108,7 @@ class Worker:
 def _rows_by_user(rec, user_ids, k, exclude_seen):
     "{user id: the rows of its list}"
     rows = {o: [] for o in user_ids}
-    lists = rec.recommend(user_ids, k, exclude_seen=exclude_seen, progress=False)
+    lists = rec.recommend(user_ids, k, exclude_seen=exclude_seen, progress=False, show=False)
     told = json_rows(lists, user_id=rec.users, item_id=rec.items)
     for user,row in zip(lists.user_id.tolist(), told): rows[user].append(row)
     return rows

@@ -21,6 +21,7 @@ from .encoding import ENCODERS,unit_rows
 # %% ../../nbs/14_data.feature_table.ipynb #af3ba6ae
 class FeatureTable(nn.Module):
     "What the rows of a vocabulary are, as numbers"
+    catalogue = None # the same as people read it: a `Catalogue`
     def __init__(self,
         csr, # [I,F] sparse: categories, values, words
         dense:np.ndarray, # [I,D] quantities and vectors

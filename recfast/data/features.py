@@ -19,7 +19,8 @@ from .coded import ids_to_name
 from .columns import OWN,Columns,check_ids,uncategorised
 from .feature_table import FeatureTable,feature_table
 from .frames import as_frame,no_frame
-from .guessing import guess_kinds,named_kinds
+from .guessing import check_columns,guess_kinds,named_kinds
+from .item_columns import catalogue
 from .vocab import Vocab,cast_ids,check_vocab
 
 # %% ../../nbs/15_data.features.ipynb #5bd0fb88
@@ -36,7 +37,7 @@ class Features:
         vec=None, # vectors of one length
         text=None, # words
         cross=None, # None and 'auto': pairs of categories and of them with quantities in linear maps; False: none
-        show=None, # columns for people to read; None: what is nothing else
+        show=None, # columns beside the ids of lists; None: what is nothing else, where `show=True` asks for it
         procs=PROCS, # of `PROCS`, those that are wanted
     ):
         self.df = as_frame(df)
@@ -44,7 +45,7 @@ class Features:
         self.id_name,self.cross,self.procs = id_name,cross,_names_of(procs)
         if cross not in (None,'auto',False): raise RatingsError(f"cross={cross!r}, expected 'auto', None or False")
         self.kinds = named_kinds(self.df, dict(cat=cat, cont=cont, multi=multi, vec=vec, text=text))
-        self.show = L(show)
+        self.show = check_columns(self.df, L(show))
 
 # %% ../../nbs/15_data.features.ipynb #75cafb07
 def _names_of(procs):
@@ -146,6 +147,7 @@ def make_vocabs(
 def _kinds(self:Features, df):
     "({column: (kind, separator)} of what models read, what to report of it)"
     kinds = guess_kinds(df) if self.kinds is None else self.kinds
+    if self.kinds is None: kinds = {k: ('show',None) if k in self.show else o for k,o in kinds.items()}
     read = {k: o for k,o in kinds.items() if o[0]!='show'}
     told = {kind: [str(k) for k,o in kinds.items() if o[0]==kind] for kind,_ in kinds.values()}
     return read,dict(guessed=told) if self.kinds is None else told
@@ -169,6 +171,7 @@ def table(self:Features,
     report = {**told, **{k: v for k,v in counts.items() if v}}
     how = dict(fill='FillMissing' in self.procs, normalize='Normalize' in self.procs, cross=self.cross is not False)
     table = feature_table(df[there], rows[there], trained, kinds, **how, report=report)
+    table.catalogue = catalogue(df[there], rows[there], len(trained), kinds, self.show)
     if table.width: return table
     raise RatingsError(f"{side}s= has no column that tells items apart: {told}. Name some: Features(df, cat=...)")
 
