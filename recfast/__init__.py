@@ -79,6 +79,7 @@ Modules:
 - `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
 - `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
+- `recfast.levels`: Thresholds that are learned with the tables, as machine code
 - `recfast.likelihood`: How likely what somebody told is, as each loss of training has it
 - `recfast.lists`: Lists of all users as one grid, from which others are chosen
 - `recfast.losses`: What a model is asked to make small

@@ -27,6 +27,7 @@ from .data.implicit import ImplicitDL
 from .data.loaders import RatingDL
 from .fast import Fast,FastLoop,BatchLog,one_thread
 from .kernels import Pairs,Tables,machine
+from . import levels # noqa: F401 (the slope of `OrdinalLoss`)
 from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
 from .models.params import DotProductParams
@@ -82,13 +83,19 @@ def _why_odd(self:CompiledLoop)->str: # '' where there is nothing
 
 # %% ../nbs/55_compiled.ipynb #520e91f1
 @patch
+def _trained_by(self:CompiledLoop, tables):
+    "The tables, and what the loss itself learns"
+    slope = find_slope(self.loss_func)
+    return tables if slope is None or slope.learned is None else [*tables,slope.learned]
+
+@patch
 def _why_not_model(self:CompiledLoop)->str: # '' where there is nothing
     "What about the model has no compiled form"
     model,name = self.model,type(self.model).__name__
     if type(model) not in HEADS: return f'{name} has no compiled form'
     if why := self._why_odd(): return why
     tables = tables_of(model)
-    if {*map(id, tables)}!={*map(id, model.parameters())}: return f'{name} has other parameters'
+    if {*map(id, self._trained_by(tables))}!={*map(id, model.parameters())}: return f'{name} has other parameters'
     if any(o.device.type!='cpu' for o in tables): return 'the model is not on the CPU'
     return '' if all(o.dtype==torch.float32 for o in tables) else 'a table is not float32'
 
@@ -108,10 +115,12 @@ def _why_not_rows(self:CompiledLoop)->str: # '' where there is nothing
 @patch
 def _why_not_opt(self:CompiledLoop)->str: # '' where there is nothing
     "What about the optimizer has no compiled form"
-    opt,tables = self.opt,tables_of(self.model)
+    opt,tables = self.opt,self._trained_by(tables_of(self.model))
     if not all(o.requires_grad for o in tables): return 'a table is frozen'
     if {*map(id, tables)}!={*map(id, opt.param_lists[0])}: return 'the optimizer has other parameters'
     steps = {opt.state[o].get('step', 0) for o in tables}
+    learned = find_slope(self.loss_func).learned
+    if learned is not None and opt.state[learned].get('do_wd', True): return 'thresholds decay'
     return 'the tables had different numbers of steps' if len(steps)>1 else ''
 
 # %% ../nbs/55_compiled.ipynb #92901bad
@@ -229,17 +238,22 @@ def _run(self:CompiledLoop, call, tables, log, plan, losses):
 def _train_compiled(self:CompiledLoop, plan):
     "An epoch of training as machine code"
     slope,log,n = find_slope(self.loss_func),_SliceLog(self),1+getattr(self.dl, 'n_neg', 0)
-    losses,args = np.zeros(self.n_iter),np.array(slope.args, np.float32)
+    losses,own = np.zeros(self.n_iter),slope.open and slope.open(self.opt)
+    args = own.numbers if own else np.array(slope.args, np.float32)
     most,width = (self.dl.bs+1)*n,n if slope.blocks else 1
     threads,room = torch.get_num_threads(),np.zeros((3,width), np.float32)
     run,end = machine(slope.cost)
-    if not self._small_batches(): run = Wide(slope.cost, most, threads)
+    if own:
+        kept(self, 'levels', (self.dl.dataset,self.loss_func), lambda: own.check(self.dl.dataset.values))
+        run = slope.run()
+    elif not self._small_batches(): run = Wide(slope.cost, most, threads)
     tables = Tables(self.opt, tables_of(self.model), self.model.y_range, plan, most, threads)
     def call(pairs, a, b, done, t):
         run(pairs, a, b, done, width, *t.sides, t.head, t.paces, args, losses, room)
     with one_thread(self._small_batches()):
         try: self._run(call, tables, log, plan, losses)
         finally:
+            if own: own.close(tables.done())
             tables.close(end)
             log.add_slice(plan, losses, tables.done())
             log.flush()

@@ -66,6 +66,9 @@ class Slope(NamedTuple):
     cost:object # a function such as `squared`
     blocks:bool=False # does it compare a positive with its negatives?
     args:tuple=() # numbers of the loss itself
+    learned:object=None # a parameter that the loss itself trains
+    run:object=None # makes an epoch that steps it too; None: `epoch` of `kernels`
+    open:object=None # takes the optimizer, gives what has `numbers` for `args` in a pass and a `close(steps)`
 
 SLOPES = {} # type of a loss, or a function -> function of a loss that gives its `Slope`, or None
 

@@ -24,7 +24,7 @@ from recfast import fast as fast_room
 from recfast.bundle import load_bundle
 from recfast.callbacks import SaveModelCallback
 from recfast.compiled import HEADS, tables_of
-from recfast.core import RecfastError
+from recfast.core import RatingsError, RecfastError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
@@ -32,6 +32,7 @@ from recfast.losses import BCE, BPRLoss
 from recfast.metrics import RMSE
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ncf import EmbeddingNN
+from recfast.ordinal import OrdinalLoss
 from recfast.kernels import machine
 from recfast.steps import SLOPES, Slope, find_slope, register_slope, squared
 from recfast.testing import synth_ratings
@@ -44,12 +45,15 @@ def clicks(**kwargs): return CollabDataLoaders.implicit_from_df(CLICKS, **{'n_ne
 def rater(dls=None, **kwargs):
     return collab_learner(dls or stars(), **{'n_factors': 8, 'y_range': (0,5.5), 'metrics': [RMSE(),mae], **kwargs})
 
+def leveller(dls=None, **kwargs): return collab_learner(dls or stars(), **{'n_factors': 8, 'metrics': [RMSE(),mae], 'loss_func': OrdinalLoss(), **kwargs})
+
 LOSSES = dict(
     mse=lambda arch: rater(arch=arch),
     raw=lambda arch: rater(arch=arch, y_range=None),
     bce=lambda arch: collab_learner(clicks(), 8, arch=arch, y_range=(0,1), loss_func=BCE((0,1))),
     logits=lambda arch: collab_learner(clicks(), 8, arch=arch, loss_func=BCE()),
     bpr=lambda arch: collab_learner(clicks(), 8, arch=arch, loss_func=BPRLoss()),
+    ordinal=lambda arch: leveller(arch=arch),
 )
 
 def weights(learn): return {k: v.clone() for k,v in learn.model.state_dict().items()}
@@ -425,3 +429,32 @@ def test_a_fit_that_is_taken_up_again_keeps_its_loop(tmp_path):
     assert fifth.fast.loop=='fast' and 'before' in fifth.fast.why
 
 def test_the_tables_of_each_head(): assert [len(tables_of(o(n_users=3, n_items=4, n_factors=2))) for o in HEADS]==[2,4,4,4]
+
+# levels
+
+def test_thresholds_of_half_stars_and_rows_with_weights_move_as_in_the_exact_loop():
+    df = FILMS.assign(rating=(FILMS.rating*2-(np.arange(len(FILMS))%2)).clip(1, 10)/2, w=np.arange(len(FILMS))%4/2)
+    close(*both(lambda: leveller(stars(df, weight_name='w'), metrics=[RMSE()]), lambda l,f: l.fit_one_cycle(2, 1e-2, fast=f)))
+
+def test_thresholds_that_cross_keep_their_averages():
+    def job(l, f):
+        l.model.finish.bias.data[:] = torch.linspace(.08, -.08, 9)  # out of order from the first batch on
+        l.fit(1, 3e-2, fast=f)
+    one,exact = both(leveller, job)
+    a,b = (o.model.finish.bias.detach().sort() for o in (one,exact))
+    assert torch.allclose(a.values, b.values, rtol=.01, atol=1e-3) and (b.values.diff()>.1).all()
+    for k in ('grad_avg','sqr_avg'):
+        own,want = (o.opt.state[o.model.finish.bias][k][at.indices] for o,at in ((one,a),(exact,b)))
+        assert torch.allclose(own, want, rtol=.05, atol=1e-4)
+
+def test_a_rating_that_is_no_level_is_refused_by_the_compiled_loop_too():
+    for fast in ('compiled','exact'):
+        learn = leveller(loss_func=OrdinalLoss([1,2,4,5]))
+        with pytest.raises(RatingsError, match='are none of the levels 1.0, 2.0, 4.0, 5.0'), learn.quiet(): learn.fit(1, fast=fast)
+
+def test_thresholds_that_decay_have_no_compiled_form():
+    learn = leveller(wd_bn_bias=True)
+    with learn.quiet(): learn.fit(1)
+    assert learn.fast.why=='thresholds decay'
+
+def test_a_large_batch_of_levels_trains_too(): close(*both(lambda: leveller(stars(bs=3200)), lambda l,f: l.fit(2, 1e-2, fast=f)))
