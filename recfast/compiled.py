@@ -31,7 +31,7 @@ from . import levels # noqa: F401 (the slope of `OrdinalLoss`)
 from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
 from .models.params import DotProductParams
-from .steps import find_slope,scheduled,why_not_paced
+from .steps import find_slope,scheduled,why_not_paced,with_learned
 from .threads import Wide
 
 # %% ../nbs/55_compiled.ipynb #b8c5dcb6
@@ -83,19 +83,13 @@ def _why_odd(self:CompiledLoop)->str: # '' where there is nothing
 
 # %% ../nbs/55_compiled.ipynb #520e91f1
 @patch
-def _trained_by(self:CompiledLoop, tables):
-    "The tables, and what the loss itself learns"
-    slope = find_slope(self.loss_func)
-    return tables if slope is None or slope.learned is None else [*tables,slope.learned]
-
-@patch
 def _why_not_model(self:CompiledLoop)->str: # '' where there is nothing
     "What about the model has no compiled form"
     model,name = self.model,type(self.model).__name__
     if type(model) not in HEADS: return f'{name} has no compiled form'
     if why := self._why_odd(): return why
     tables = tables_of(model)
-    if {*map(id, self._trained_by(tables))}!={*map(id, model.parameters())}: return f'{name} has other parameters'
+    if {*map(id, with_learned(self.loss_func, tables))}!={*map(id, model.parameters())}: return f'{name} has other parameters'
     if any(o.device.type!='cpu' for o in tables): return 'the model is not on the CPU'
     return '' if all(o.dtype==torch.float32 for o in tables) else 'a table is not float32'
 
@@ -115,7 +109,7 @@ def _why_not_rows(self:CompiledLoop)->str: # '' where there is nothing
 @patch
 def _why_not_opt(self:CompiledLoop)->str: # '' where there is nothing
     "What about the optimizer has no compiled form"
-    opt,tables = self.opt,self._trained_by(tables_of(self.model))
+    opt,tables = self.opt,with_learned(self.loss_func, tables_of(self.model))
     if not all(o.requires_grad for o in tables): return 'a table is frozen'
     if {*map(id, tables)}!={*map(id, opt.param_lists[0])}: return 'the optimizer has other parameters'
     steps = {opt.state[o].get('step', 0) for o in tables}

@@ -13,7 +13,7 @@ __all__ = ['ordered', 'epoch_of_levels', 'Learned']
 import math
 import numpy as np,torch
 from fastcore.basics import patch
-from .kernels import _PARTS,_block,_look_up,_parts,_share,_started,_step_rows,machine
+from .kernels import _block,_look_up,_parts,_share,_started,_step_rows,machine
 from .ordinal import OrdinalLoss
 from .steps import Slope,register_slope
 
