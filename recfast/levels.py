@@ -12,7 +12,6 @@ __all__ = ['ordered', 'epoch_of_levels', 'Learned']
 # %% ../nbs/54_levels.ipynb #766cc918
 import math
 import numpy as np,torch
-from fastcore.basics import patch
 from .kernels import _block,_look_up,_parts,_share,_started,_step_rows,machine
 from .ordinal import OrdinalLoss
 from .steps import Slope,register_slope
