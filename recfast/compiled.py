@@ -89,7 +89,8 @@ def _why_not_model(self:CompiledLoop)->str: # '' where there is nothing
     if type(model) not in HEADS: return f'{name} has no compiled form'
     if why := self._why_odd(): return why
     tables = tables_of(model)
-    if {*map(id, with_learned(self.loss_func, tables))}!={*map(id, model.parameters())}: return f'{name} has other parameters'
+    trained = {*map(id, with_learned(self.loss_func, tables))}
+    if trained!={*map(id, model.parameters())}: return f'{name} has other parameters'
     if any(o.device.type!='cpu' for o in tables): return 'the model is not on the CPU'
     return '' if all(o.dtype==torch.float32 for o in tables) else 'a table is not float32'
 
