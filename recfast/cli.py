@@ -261,7 +261,8 @@ def describe_bundle(
     rows |= {'created': config.get('created'), 'draws': config.get('draws')} # schema 1 has no date
     how = bundles.weighing_of(config.get('weighing'))
     if how and how.words: rows['weights'] = how.words
-    if config.get('loss'): rows['loss'] = ', '.join([config['loss']['name'], _fact_text(config['loss']['args'])])
+    loss = config.get('loss')
+    if loss: rows['loss'] = ', '.join(filter(None, [loss['name'],_fact_text(loss['args'])]))
     rows |= {**_metric_facts(facts), 'protocol': facts.get('protocol')}
     known = [(name,_fact_text(v)) for name,v in rows.items() if v is not None]
     return pd.DataFrame(known, columns=['what','value'])

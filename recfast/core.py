@@ -74,7 +74,8 @@ def first_few(
     return shown if len(xs)<=n else f'{shown} ... ({len(xs)} in all)'
 
 def _shown(x)->str: # at most 80 characters
-    text = repr(x.item() if hasattr(x, 'item') else x)
+    if getattr(getattr(x, 'dtype', None), 'kind', None) in ('m','M'): text = repr(str(x)) # a time of numpy
+    else: text = repr(x.item() if hasattr(x, 'item') else x)
     return text if len(text)<=80 else text[:79]+'…'
 
 # %% ../nbs/00_core.ipynb #c692af08

@@ -296,7 +296,7 @@ def _lost_words(n):
     if n.get('earlier_than_train'):
         said.append(f"leakage: {n['earlier_than_train']} test rows are earlier than the latest training event, "
                     f"{n['earlier_than_own_train']} of them than one of the same user "
-                    "(`global_time_split` prevents it)")
+                    "(a split along time prevents it)")
     return said
 
 # %% ../nbs/46_evaluation.ipynb #56e20a68

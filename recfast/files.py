@@ -15,12 +15,12 @@ import os,warnings
 from pathlib import Path
 import numpy as np,pandas as pd
 from .data.frames import as_ids
-from .core import RatingsError,UnknownIdError
-from .data.columns import Columns,missing_column
+from .core import RatingsError,UnknownIdError,first_few
+from .data.columns import Columns
 from .data.interactions import Interactions
 from .data.ratings import validate_ratings
 from .data.vocab import cast_ids,encode_column
-from .histories import told_histories
+from .histories import history_columns,told_histories
 from .recommend import Recommender
 from .relevance import encoded_rows
 from .tables import is_table,read_table,table_kind,write_frames,write_text
@@ -103,12 +103,11 @@ def history_frame(
     "A file as a history; raises `RatingsError` for a wrong column"
     rows = _training_rows(rec)
     df = read_table(path, text=[rows.columns.item,'item_id'])
-    cols = Columns.find(df, like=rows.columns, need=())
-    item = cols.item or rows.columns.item
+    cols = history_columns(df, rows, path)
     user = cols.user or rows.columns.user
     if user not in df: df = df.assign(**{user: 0})
-    df = validate_ratings(df, user_name=user, item_name=item, rating_name=cols.rating)
-    return df.assign(**{item: cast_ids(rows.item_vocab, df[item].tolist(), 'item')})
+    df = validate_ratings(df, user_name=user, item_name=cols.item, rating_name=cols.rating)
+    return df.assign(**{cols.item: cast_ids(rows.item_vocab, df[cols.item].tolist(), 'item')})
 
 # %% ../nbs/66_files.ipynb #617faeb8
 def read_histories(
@@ -130,7 +129,8 @@ def _file_items(rows, path):
     df = read_table(path, text=list(read_table(path).columns))
     name = Columns.find(df, like=rows.columns, need=()).item
     if name is not None: return df[name].dropna().tolist()
-    if len(df.columns)>1: raise RatingsError(missing_column(df, 'item_name', rows.columns.item))
+    if len(df.columns)>1: raise RatingsError(f"{path} has columns {first_few(df.columns, 10)}, and which of them holds "
+                                             f"items is not said: expected {rows.columns.item!r}, or one column")
     first = df.columns[0]
     return [first]*_is_id(rows.item_vocab, first)+df[first].dropna().tolist()
 

@@ -13,7 +13,7 @@ __all__ = ['evaluate_lists']
 from dataclasses import replace
 import numpy as np,pandas as pd
 from .candidates import Candidates
-from .data.frames import as_frame
+from .data.frames import as_frame,no_frame
 from .core import RatingsError,first_few
 from .data.columns import Columns
 from .data.interactions import BY,Interactions
@@ -27,6 +27,16 @@ from .registry import METRICS
 from .relevance import find_groups,truth
 
 # %% ../nbs/48_given_lists.ipynb #f40f4050
+def _frames(lists, test, train):
+    "The same as frames of pandas; raises `RatingsError` for what is none"
+    given = {'lists': as_frame(lists), 'test': as_frame(test)}
+    if train is not None: given['train'] = as_frame(train)
+    for name,o in given.items():
+        known = isinstance(o, pd.DataFrame) or name!='lists' and isinstance(o, Interactions)
+        rows = 'one row per item' if name=='lists' else 'one row per rating'
+        if not known: raise RatingsError(no_frame(o, name, rows))
+    return given['lists'],given['test'],given.get('train')
+
 def _table(rows, like):
     "(frame, its columns) of `Interactions` or of a frame of your own ids; raises `RatingsError`"
     if isinstance(rows, Interactions): return rows.timed_frame(),rows.columns
@@ -188,7 +198,7 @@ def evaluate_lists(
 )->Evaluation: # summary, per_user, protocol, by, counts, baseline
     "Ranking metrics of lists, whoever made them; raises `RatingsError`, and `UnknownIdError` for ids of another type"
     check_seen(exclude_seen)
-    lists,test,train = (as_frame(o) for o in (lists,test,train))
+    lists,test,train = _frames(lists, test, train)
     wanted,most = _measurable(metrics, k, train)
     rows,test_rows,train_rows = _as_rows(lists, test, train)
     t = _truth(train_rows, test_rows, relevant, exclude_seen)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.text import Text
-from .explain import new_axes,plot_explain,short_name
+from .explain import new_axes,plot_explain,short_name,short_names
 from .models.base import id_tables,item_vectors,split_tables
 from .models.ids import check_ids
 from .models.ensemble import MeanOf
@@ -163,8 +163,7 @@ def plot_factors(
     ax.set_title(_title(model, len(top)))
     ax.margins(.12)
     ax.autoscale_view()
-    names = [short_name(o) for o in f.index[top]]
-    label_points(ax, xy[top], names)
+    label_points(ax, xy[top], short_names(f.index[top]))
     return ax
 
 # %% ../nbs/53_interpret.ipynb #6ff72da2
@@ -186,12 +185,11 @@ def plot_bias(
     df = _both_ends(df[df.n_ratings>=min_ratings], n)
     if ax is None: ax = new_axes(7, .28*len(df)+1)
     colors = np.where(df.bias>df.bias.median(), 'tab:blue', 'tab:orange')
-    names = [short_name(o, 60) for o in df.item_id]
     at = range(len(df))
     ax.barh(at, df.bias, color=colors)
-    ax.set_yticks(at, names, fontsize=8, parse_math=False)
+    ax.set_yticks(at, short_names(df.item_id, 60), fontsize=8, parse_math=False)
     ax.set_xlabel('item bias')
-    ax.set_title(f'Highest and lowest bias (at least {min_ratings} ratings)')
+    ax.set_title(f'Highest and lowest bias (at least {min_ratings} ratings)', x=1, ha='right') # over long labels too
     return ax
 
 # %% ../nbs/53_interpret.ipynb #2af207b7
@@ -224,7 +222,7 @@ def plot_similar(
     if ax is None: ax = new_axes(7, .28*len(near)+1)
     at = range(len(near))
     ax.barh(at, near.score)
-    ax.set_yticks(at, [short_name(o) for o in near.item_id], parse_math=False)
+    ax.set_yticks(at, short_names(near.item_id), parse_math=False)
     ax.set(xlabel=f'score beside {short_name(near.query_id.iloc[0])}')
     return ax
 

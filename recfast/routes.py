@@ -11,7 +11,6 @@ __all__ = ['Id', 'OnUnknown', 'Where', 'Rated', 'request_models', 'example_bodie
            'Found', 'Health', 'Problem', 'add_handlers', 'add_verbs', 'add_looks']
 
 # %% ../nbs/64_routes.ipynb #a8e4cd1a
-import re
 from typing import Annotated,Literal
 import recfast
 from fastcore.basics import patch
@@ -19,7 +18,7 @@ from .combined import TwoPartRecommender
 from .core import RecfastError,UnknownIdError
 from .recommend import Recommender
 from .data.vocab import json_ids
-from .worker import RequestError,TitleSearch,Worker,json_rows,json_value,read_ids
+from .worker import RequestError,TitleSearch,Worker,complaint,json_rows,json_value,read_ids,refuse_pairs
 
 # %% ../nbs/64_routes.ipynb #0fe4d319
 try:
@@ -143,7 +142,9 @@ def history(self:Answers,
     history:list, # of `Rated` and of ids, or several of these
 )->list: # of {'item_id', 'rating'}, or of such lists
     "One history as rows, or several as a list of them"
-    if history and all(isinstance(o, list) for o in history): return [self.history(o) for o in history]
+    if history and all(isinstance(o, list) for o in history):
+        refuse_pairs(history, self.rec.train)
+        return [self.history(o) for o in history]
     rated = [o if isinstance(o, Rated) else Rated(item_id=o) for o in history]
     items = self.items([o.item_id for o in rated])
     best = self.rec.train.best_rating
@@ -237,13 +238,6 @@ class Problem(BaseModel):
     detail: str
 
 # %% ../nbs/64_routes.ipynb #3de09483
-def _sentence(e):
-    "Of the complaints about one argument that of the form that came nearest: of the right type, or else the deepest"
-    best = max(e.errors(), key=lambda o: (not o['type'].endswith('_type'), len(o['loc'])))
-    no_name = re.compile(r'[^\w]|^[A-Z]|^(bool|int|float|str)$') # what pydantic adds for one form of several
-    where = '.'.join(str(o) for o in best['loc'][1:] if not no_name.search(str(o)))
-    return f"{where}: {best['msg']}" if where else best['msg']
-
 def _problem(status, text):
     "A response with a reason"
     return JSONResponse(dict(detail=text.encode('utf-8', 'replace').decode()[:1000]), status)
@@ -260,7 +254,9 @@ def add_handlers(
     @on(NotImplementedError)
     async def ours(request, e): return _problem(422, str(e))
     @on(RequestValidationError)
-    async def invalid(request, e): return _problem(400 if e.errors()[0]['type']=='json_invalid' else 422, _sentence(e))
+    async def invalid(request, e):
+        errors = e.errors()
+        return _problem(400 if errors[0]['type']=='json_invalid' else 422, complaint(errors))
     @on(HTTPException)
     async def http(request, e): return JSONResponse(dict(detail=e.detail), e.status_code, e.headers)
 

@@ -51,7 +51,8 @@ def show_any_text():
 _COLUMNS = '(?:user|item|rating|time|weight|event)_name'
 _NAMES = ('arch|split|bs|lr|wd|n_epoch|n_factors|loss|by_user|budget|valid_pct|y_range|config|half_life|'
           f'event_weights|threshold|where|show|items|{_COLUMNS}')
-_ARGUMENT = re.compile(rf'^(?P<first>{_NAMES})(?=:)'+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
+_FIRST = rf'^(?P<first>{_NAMES})(?=:| has | is )'
+_ARGUMENT = re.compile(_FIRST+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
 _ADVICE = r' (?:Read others|Try) with pd\.\S+ .*?\)\.'
 _PYTHON = re.compile(r'splits=\w+, in a shell (?=--)|; ev\.protocol has the details|'+_ADVICE)
 

@@ -47,11 +47,15 @@ def _keep_zeros(df, read, ids=()):
     "`df` with the text of columns that pandas took for numbers though some begin with 0, or are ids with a sign"
     whole = [i for i,t in enumerate(df.dtypes) if t.kind in 'iu']
     if not whole: return df
-    odd = {i: _LED+_SIGNED*_holds_ids(df.columns[i], ids) for i in whole}
+    named = {i: _holds_ids(df.columns[i], ids) for i in whole}
+    odd = {i: _LED+_SIGNED*(named[i] or i<2) for i in whole} # what comes first may be an id
     led = set()
     for part in read(usecols=whole, dtype=str, chunksize=500_000):
         led |= {i for i,c in zip(whole, part) if part[c].str.match(odd[i]).any()}
-    for i in led: df.isetitem(i, read(usecols=[i], dtype=str).iloc[:,0])
+    for i in led:
+        cells = read(usecols=[i], dtype=str).iloc[:,0]
+        sure = named[i] or cells.str.match(_LED).any()
+        if sure or _are_merged(cells, df.iloc[:,i], False): df.isetitem(i, cells)
     return df
 
 # %% ../nbs/02_tables.ipynb #112b6134

@@ -205,7 +205,9 @@ def of_events(self:Interactions,
 )->Interactions: # in the order of the table
     "The rows with an event of these kinds; raises `RatingsError` for kinds that are not there"
     kinds = {kinds} if isinstance(kinds, str) or not np.iterable(kinds) else set(kinds)
-    if self.events is None: raise RatingsError("the rows do not say what kind of event they are: pass event_name=")
+    if self.events is None:
+        raise RatingsError(f"no events of kind {first_few(kinds)}: the training rows tell no kinds of events apart; "
+                           "loaders with a column of events do")
     bits = {o: 1<<i for i,o in enumerate(self.weighing.events)}
     texts = {str(o): o for o in bits}
     kinds = {o if o in bits else texts.get(str(o), o) for o in kinds} # 2 and '2' are one kind, as JSON has them

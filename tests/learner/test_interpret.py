@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from helpers import fit
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
+from recfast.explain import short_names
 from recfast.interpret import bias_table, item_factors, pca, plot_bias, plot_factors
 from recfast.learner import collab_learner
 from recfast.models.dot import DotProduct, DotProductBias
@@ -200,3 +201,20 @@ def test_the_recorder_is_fastai_s_in_name_and_kind():
     learn = fit(learner(), 1, 1e-3)
     assert isinstance(learn.recorder, Recorder) and learn.recorder.name=='recorder' and learn.fast and [type(o).__name__ for o in learn.cbs].count('Recorder')==1
     assert pickle.loads(pickle.dumps(type(learn.recorder))) is type(learn.recorder)
+
+def test_names_that_begin_alike_have_labels_of_their_own_and_the_title_is_whole(tmp_path):
+    names = ['x'*70+end for end in ('one','two')]+['y'*50,'z']
+    train = Interactions([1,1,2,2], [1,2,3,4], [5,4,3,2], classes={'user': CLASSES['user'], 'film': Vocab(pd.Series(names))})
+    ax = plot_bias(model(), train, min_ratings=0)
+    ax.figure.savefig(tmp_path/'bias.png')
+    labels = [o.get_text() for o in ax.get_yticklabels()]
+    assert len(set(labels))==4 and max(map(len, labels))<=60
+    low,high = np.array([o for o in boxes([ax.title,*ax.get_yticklabels()])])[:,[0,2]].T
+    assert low.min()>=0 and high.max()<=ax.figure.bbox.x1
+    assert len({o.get_text() for o in plot_factors(model(), train).texts})==4
+
+@given(st.lists(st.text('ab', max_size=12), max_size=8), st.integers(6, 10))
+def test_short_names_are_as_many_and_short(names, n):
+    short = short_names(names, n)
+    assert len(short)==len(names) and all(len(o)<=n for o in short)
+    assert all(a==b for a,b in zip(short, names) if len(b)<=n)
