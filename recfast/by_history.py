@@ -14,7 +14,7 @@ __all__ = ['TrainedHistories', 'People', 'told_people', 'AsNew', 'evaluate_by_hi
 import numpy as np,torch
 from torch import nn
 from .core import RatingsError,first_few
-from .data.columns import Columns
+from .data.columns import OWN,Columns
 from .data.frames import as_frame
 from .data.interactions import BY,Interactions
 from .data.vocab import Vocab
@@ -78,8 +78,9 @@ def told_people(
     df = as_frame(histories)
     if not hasattr(df, 'columns') or Columns.find(df, like=train.columns, need=()).user is None:
         came = f"a frame of {first_few(df.columns)}" if hasattr(df, 'columns') else f"{histories!r:.60}"
+        names = ' or '.join(dict.fromkeys([repr(train.columns.user),repr(OWN.user)]))
         raise RatingsError(f"histories={came}: expected True (trained people by their rows) or a frame of histories "
-                           f"with a column of users, {train.columns.user!r} or 'user_id'")
+                           f"with a column of users, {names}")
     ids,told = _encoded(rec, df)
     vocab = Vocab(ids)
     rows = vocab.encode(ids)
