@@ -101,5 +101,5 @@ def test_a_rating_that_training_could_not_have_had(h, said):
     with pytest.raises(RatingsError, match=f"outside the training data's .* {said}"): encode_history(ROWS, h)
 
 def test_a_frame_without_a_needed_column():
-    with pytest.raises(RatingsError, match=r"history has columns \['film', 'rating'\], expected 'item_id' and 'rating'"):
+    with pytest.raises(RatingsError, match=r"history has columns 'film', 'rating', expected 'item_id' and 'rating'"):
         encode_history(ROWS, pd.DataFrame(dict(film=[4], rating=[5])))
