@@ -110,6 +110,7 @@ Modules:
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
+- `recfast.more_items`: Items that came after the training: a recommender that knows them too, without training anew
 - `recfast.options`: What a shell is asked for: each option once, and settings as text
 - `recfast.ordinal`: Ratings as ordered levels: a loss that learns where one star ends and the next begins
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP

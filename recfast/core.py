@@ -252,6 +252,7 @@ VERBS = { # class -> {method: the module that adds it}
     },
     'Recommender': {
         'explain': 'recfast.explain',
+        'add_items': 'recfast.more_items',
         'with_index': 'recfast.ann',
         'save_bundle': 'recfast.bundle',
         'export_onnx': 'recfast.export',

@@ -9,14 +9,15 @@ Docs: https://recfast.github.io/recfast/data.item_columns.html.md"""
 # %% auto #0
 __all__ = ['as_column', 'Catalogue', 'catalogue', 'kind_of_column']
 
-# %% ../../nbs/14_data.item_columns.ipynb #e145b588
+# %% ../../nbs/14_data.item_columns.ipynb #0804f2b2
 from collections.abc import Mapping
 import numpy as np,pandas as pd,pyarrow as pa,pyarrow.compute as pc
 from datetime import date
 from fastcore.basics import patch
-from ..core import ArgumentError,first_few
+from ..core import ArgumentError,RatingsError,first_few
 from .encoding import as_text,values_of
 from .frames import arrow_frame,is_many,shown_id
+from .guessing import holds_lists
 
 # %% ../../nbs/14_data.item_columns.ipynb #ce8c855c
 def _lists(col, sep=None):
@@ -86,6 +87,28 @@ def catalogue(
     columns = {str(c): as_column(df[c].reset_index(drop=True), *kinds.get(c, ())) for c in kept}
     others = [str(c) for c in kept if kinds.get(c, ('show',))[0]=='show']
     return Catalogue(pa.table(columns), rows, n_rows, map(str, show or others), bool(show))
+
+# %% ../../nbs/14_data.item_columns.ipynb #c1fdd392
+@patch
+def more(self:Catalogue,
+    df:pd.DataFrame, # n rows of later items, without ids
+    n_rows:int, # of the vocabulary, whose last n rows they are
+    kinds:dict, # {column: (kind, separator)}
+)->Catalogue:
+    "A catalogue with later items too; raises `RatingsError` for a column of another kind"
+    given = {str(c): df[c].reset_index(drop=True) for c in df}
+    columns = [_as_before(given.get(f.name), f, kinds.get(f.name, ('multi','|')), len(df)) for f in self.table.schema]
+    table = pa.concat_tables([self.table, pa.table(columns, self.names)]).combine_chunks()
+    return Catalogue(table, np.append(self.rows, np.arange(n_rows-len(df), n_rows)), n_rows, self.show, self.named)
+
+def _as_before(col, field, how, n):
+    "A later column of the type that it had"
+    if col is None: return pa.nulls(n, field.type)
+    several = pa.types.is_list(field.type)
+    a = as_column(col, *(how if several and not holds_lists(col) else ()))
+    try: return a.cast(field.type)
+    except (pa.ArrowInvalid,pa.ArrowNotImplementedError) as e:
+        raise RatingsError(f"column {field.name!r} was of type {field.type}, and {a.type} came: {e}") from e
 
 # %% ../../nbs/14_data.item_columns.ipynb #fdf4cb41
 _WORDS = dict(several='several values', number='numbers', text='text', yes='true or false', time='times')
