@@ -70,6 +70,7 @@ Modules:
 - `recfast.explain`: What each item of a history adds to a score
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
 - `recfast.fast`: A batch loop without the overhead that dominates small models
+- `recfast.feature_report`: What features are worth: for items that nobody met, for the others, and value by value
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model

@@ -260,6 +260,8 @@ VERBS = { # class -> {method: the module that adds it}
     },
     'CollabLearner': {
         'distrib_ctx': 'recfast.distributed',
+        'feature_report': 'recfast.feature_report',
+        'feature_effects': 'recfast.feature_report',
         'save_bundle': 'recfast.bundle',
         'export_onnx': 'recfast.export',
         'export_program': 'recfast.export',

@@ -158,6 +158,19 @@ def linear(self:FeatureTable)->csr_matrix: # [I,L] float64
         return hstack([const,self.csr,self.hats[0],vecs,*self._cross_columns()], format='csr', dtype=np.float64)
     return kept(self, 'linear', (), make)
 
+# %% ../../nbs/14_data.feature_table.ipynb #2dd936ba
+@patch
+def parts_of_flags(self:FeatureTable)->csr_matrix: # [L,F], 1 where a column of `linear` is of a sparse column
+    "The columns of `linear` by the sparse columns that they are made of"
+    n_flags,pairs,beside = self.csr.shape[1],np.array(self.spec['pairs'], int).reshape(-1, 2),self.spec['flags']
+    after = 1+n_flags+self.hats[0].shape[1]+self.dense.shape[1]-self.spec['n_cont']
+    own = 1+np.arange(n_flags),np.arange(n_flags)
+    of_pairs = np.repeat(after+np.arange(len(pairs)), 2),pairs.ravel()
+    crossed = np.tile(beside, self.hats[1].shape[1]).astype(int)
+    of_beside = after+len(pairs)+np.arange(len(crossed)),crossed
+    at = np.concatenate([own,of_pairs,of_beside], 1)
+    return csr_matrix((np.ones(at.shape[1]),at), shape=(self.linear.shape[1],n_flags))
+
 # %% ../../nbs/14_data.feature_table.ipynb #3d8b3499
 @patch(as_prop=True)
 def directions(self:FeatureTable)->csr_matrix: # [I,M] float32, rows of length 1
@@ -188,8 +201,7 @@ def more_rows(
     encoders = [encoder_of(o) for o in table.spec['columns']]
     columns = {str(c): df[c] for c in df}
     gone = [o.name for o in encoders if o.name not in columns]
-    there = first_few(columns, 10)
-    if gone: raise RatingsError(f"features: no column {first_few(gone)}, which the others have; there are {there}")
+    if gone: raise RatingsError(f"features: no column {first_few(gone)} as the others have; there are {list(columns)}")
     pairs = [_read_as(o, columns[o.name]) for o in encoders]
     read = lambda f,*kinds: [f(o, col) for col,o in pairs if o.kind in kinds]
     at = np.arange(len(df))
