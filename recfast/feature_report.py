@@ -133,7 +133,7 @@ def _told_effects(table, weights, n):
 @patch
 def feature_effects(self:CollabLearner,
     top:int=None, # the strongest; None: all
-)->pd.DataFrame: # feature, value, effect (on the score before its range, of the mean user), n_items that were trained on
+)->pd.DataFrame: # feature, value, effect (on the score before its range, of the mean user), n_items of training
     "What each value of a feature of items adds to scores, strongest first; raises `ArgumentError` without features"
     rows = self.dls.interactions('train')
     if 'item' not in rows.features:
