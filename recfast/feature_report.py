@@ -45,6 +45,7 @@ def _value_by_user(self:CollabLearner, rows, candidates, k):
     ev = _evaluate.evaluate_recommender(self.model, train, rows, candidates=candidates, **how)
     return ev.per_user.set_index('user_id')[f'ndcg@{k}']
 
+# %% ../nbs/57_feature_report.ipynb #da258b52
 @patch
 def _parts_of(self:CollabLearner, rows, is_cold, k):
     "The rows of the report"
@@ -97,6 +98,7 @@ def _mapped_weights(self:CollabLearner, table, rows, model):
     w[often] = np.linalg.solve(G, F.T@(total/len(users))[tail.warm])
     return w
 
+# %% ../nbs/57_feature_report.ipynb #8999f11d
 def _names(table): return [(o['name'],str(c)) for o in table.spec['columns'] for c in o.get('classes', [])]
 
 # %% ../nbs/57_feature_report.ipynb #cf478248
@@ -108,6 +110,7 @@ def _flag_effects(table, w, n):
     effect = np.asarray(adds.multiply(there).sum(0)).ravel()/np.maximum(count, 1)
     return [dict(feature=f, value=v, effect=e, n_items=c) for (f,v),e,c in zip(_names(table), effect, count.tolist())]
 
+# %% ../nbs/57_feature_report.ipynb #0494bef2
 def _knot_effects(table, w, n):
     "Rows of the table for quantities"
     start,out = 1+table.csr.shape[1],[]
@@ -130,6 +133,7 @@ def _told_effects(table, weights, n):
     more = zip(cont, weights[table.csr.shape[1]:])
     return out+[dict(feature=f, value='per deviation', effect=float(e), n_items=int(n.sum())) for f,e in more]
 
+# %% ../nbs/57_feature_report.ipynb #82f5c44f
 @patch
 def feature_effects(self:CollabLearner,
     top:int=None, # the strongest; None: all

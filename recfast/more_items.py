@@ -46,6 +46,7 @@ def _grown_specs(specs, n_items):
     config = lambda o: dict(o['model'], config={**(o['model']['config'] or {}), 'n_items': n_items})
     return [dict(o, model=config(o), parts=_grown_specs(o['parts'], n_items)) for o in specs]
 
+# %% ../nbs/54_more_items.ipynb #73a67803
 def _padded(name, old, new, n_old, n_new):
     "A tensor with rows of 0 for more items; one that is filled by solving says its sizes itself"
     shape = new.shape if new.numel() else [n_new if o==n_old else o for o in old.shape]
@@ -82,6 +83,8 @@ def _renamed(rows, vocab, table):
     out.classes = dict(zip(rows.cat_names, (rows.user_vocab,vocab)))
     out.features = {**rows.features, 'item': table}
     return out
+
+# %% ../nbs/54_more_items.ipynb #ddab9b97
 def _more_features(table, df, n_rows):
     "What old and new items are"
     out = more_rows(table, df)
@@ -116,6 +119,7 @@ def _check_scorable(rec, features):
         raise ArgumentError("features=None: new items are scored by what they are: pass a table with the columns that "
                             "items= had")
 
+# %% ../nbs/54_more_items.ipynb #52752903
 @patch
 def add_items(self:Recommender,
     ratings=None, # a frame of rows that were seen, of new items too; nothing is learned from them

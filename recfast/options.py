@@ -134,6 +134,7 @@ def _value(kind, text):
     try: return float(text)
     except ValueError: return text
 
+# %% ../nbs/70_options.ipynb #7aa0593c
 def parse_where(
     texts, # 'column=value' or 'column=low..high'
     shelf, # the `Catalogue` of the bundle; None: there is none

@@ -112,6 +112,7 @@ def catalogue(self:Recommender): # a `Catalogue`; None: nothing is known of item
     "The columns of the table of items"
     return getattr(self.seen.features.get('item'), 'catalogue', None)
 
+# %% ../nbs/51_recommend.ipynb #49957315
 @patch
 def _meet(self:Recommender, where, free):
     "[I] bool: the items that meet conditions; raises `ArgumentError` where none of them is free to stand in a list"

@@ -101,6 +101,7 @@ def more(self:Catalogue,
     table = pa.concat_tables([self.table, pa.table(columns, self.names)]).combine_chunks()
     return Catalogue(table, np.append(self.rows, np.arange(n_rows-len(df), n_rows)), n_rows, self.show, self.named)
 
+# %% ../../nbs/14_data.item_columns.ipynb #cd876450
 def _as_before(col, field, how, n):
     "A later column of the type that it had"
     if col is None: return pa.nulls(n, field.type)
@@ -122,6 +123,7 @@ def kind_of_column(kind:pa.DataType)->str: # of `as_column`; a key of `_WORDS`
     if pa.types.is_timestamp(kind): return 'time'
     return 'text' if pa.types.is_string(kind) else 'number'
 
+# %% ../../nbs/14_data.item_columns.ipynb #248853da
 def _checked(name, kind, o):
     "A value that a column of this kind may hold; raises `ArgumentError`"
     fits = isinstance(o, _TAKES[kind]) and (kind=='yes' or not isinstance(o, (bool,np.bool_)))
@@ -141,6 +143,7 @@ def _time(name, o, zone):
     except (ValueError,TypeError,OverflowError) as e:
         raise ArgumentError(f"where: {name!r} holds times, and {o!r:.60} came ({e})") from e
 
+# %% ../../nbs/14_data.item_columns.ipynb #e9693e08
 def _is_any(col, kind, wanted):
     "[n] bool: cells that are, or hold, one of the values"
     if kind=='several':
@@ -157,6 +160,7 @@ def _pair(name, o):
     if o and set(o)<={'from','to'}: return o.get('from'),o.get('to')
     raise ArgumentError(f"where: {name!r} is {dict(o)!r:.60}, expected a value, a list, or from and to of a range")
 
+# %% ../../nbs/14_data.item_columns.ipynb #98135f20
 def _is_within(name, col, kind, ends):
     "[n] bool: cells from the one end to the other"
     if kind not in ('number','time') or len(ends)!=2:
@@ -181,6 +185,7 @@ def values(self:Catalogue,
     found = [(o['values'],o['counts']) for o in pc.value_counts(col.drop_null()).to_pylist()]
     return sorted(found, key=lambda o: (-o[1],str(o[0])))
 
+# %% ../../nbs/14_data.item_columns.ipynb #914839f9
 @patch
 def _told(self:Catalogue, name):
     "What a column holds, for a message"
@@ -231,6 +236,7 @@ def shown(self:Catalogue,
     if odd: raise ArgumentError(f"show: no column {first_few(odd)}; there are {first_few(self.names, 10)}")
     return names
 
+# %% ../../nbs/14_data.item_columns.ipynb #a570e877
 @patch
 def frame(self:Catalogue,
     rows:np.ndarray, # [N] rows of the vocabulary
