@@ -24,6 +24,7 @@ from .combined import TwoPartRecommender
 from .core import RecfastError,check_k,check_weights
 from .models.base import in_units,offers,takes_pairs
 from .models.ensemble import Mixed
+from .models.tail import cold_items
 from .recommend import Recommender
 from .tables import write_bytes
 
@@ -118,6 +119,14 @@ def _check_exportable(model):
     why = "scores from the histories it was attached to, which a graph of users and seen items does not hold"
     raise NotImplementedError(f"{name} {why}: serve it from a bundle")
 
+# %% ../nbs/61_export.ipynb #0175d5ad
+def _note_cold(rec):
+    "Warn of items that a graph leaves out"
+    cold = cold_items(rec.model)
+    if cold is None: return
+    warnings.warn(f"{int(cold.sum())} items without a training row, which this model scores from what they are, are "
+                  "not in the graph: serve them from a bundle", stacklevel=4)
+
 # %% ../nbs/61_export.ipynb #77c3e83e
 def _trace(graph, n_users):
     "`graph` as an exported program for any number of users and of seen items"
@@ -141,6 +150,7 @@ def _program(rec, k, sort):
     check_k(k)
     rec,rater = _parts(rec)
     _check_exportable(rec.model)
+    _note_cold(rec)
     for by_pairs,said in product((False,True), dict.fromkeys((rater,None))):
         try: return _trace(RankGraph(rec, k, by_pairs, sort, said), rec.n_users)
         except Exception as e: why = e

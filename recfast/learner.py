@@ -26,12 +26,13 @@ from .choice import Choice,ChooseModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
 from .losses import BCE,SoftmaxLoss,attached_loss,loss_name
-from .models.base import evaluating,model_device,offers,pair_scores,takes_pairs
+from .models.base import evaluating,model_device,offers,pair_scores,score_pairs,takes_pairs
 from .models.defaults import defaults_of
 from .models.dot import DotProductBias
 from .models.ids import meet
 from .models.ncf import EmbeddingNN
 from .models.parts import TwoPart
+from .models.tail import cold_items
 from .models.zoo import MODELS
 from .ordinal import OrdinalLoss,has_levels
 from .trackers import Recorder
@@ -258,6 +259,23 @@ def gather_args(self:CollabLearner)->dict: # name -> `Fact`
 def add_cb(self:CollabLearner, cb): # a callback, or its class
     "fastai's, with recfast's Recorder in the place of fastai's"
     return Learner.add_cb(self, Recorder if cb is Recorder.__base__ else cb)
+
+# %% ../nbs/58_learner.ipynb #ad960934
+@patch
+def get_preds(self:CollabLearner,
+    ds_idx:int=1, # 0: training rows, 1: validation rows
+    dl=None, # a loader in their place
+    with_input:bool=False, # pairs too?
+    **kwargs # of fastai's
+)->tuple: # as fastai's
+    "fastai's, with cold items as `predict` scores them"
+    out = Learner.get_preds(self, ds_idx, dl, with_input=True, **kwargs)
+    cold,x,preds = cold_items(self.model),*out[:2]
+    pairs = getattr(self.dls[ds_idx] if dl is None else dl, 'holds', None)=='pairs'
+    if cold is not None and pairs and kwargs.get('act') is None and preds is not None and len(preds)==len(x):
+        at = cold[x[:,1].cpu()].nonzero()[:,0]
+        preds.view(len(x), -1)[at] = score_pairs(self.model, x[at]).to(preds)[:,None]
+    return out if with_input else out[1:]
 
 # %% ../nbs/58_learner.ipynb #59473745
 _all_ = ['CollabLearner', 'Fast', 'FusedAdam', 'SMALL_BATCH', 'one_thread'] # moved; still offered here

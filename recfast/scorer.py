@@ -21,7 +21,7 @@ from .likelihood import of_people
 from .models.foldin import most_probable,score_vector
 from .models.prior import ToldItems,UserPrior
 from .models.ids import check_ids
-from .models.tail import cold_items
+from .models.tail import cold_items,lost_items
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
 def draws_of(
@@ -78,7 +78,8 @@ def known(self:Scorer,
 def _find_known(self:Scorer, what):
     if len(self.train): return self.train.trained(what)
     n = self.n_items if what=='item' else self.n_users
-    return np.arange(n)>0
+    lost = lost_items(self.model) if what=='item' else None
+    return np.arange(n)>0 if lost is None else (np.arange(n)>0)&~lost.numpy()
 
 # %% ../nbs/50_scorer.ipynb #c49f4286
 @patch

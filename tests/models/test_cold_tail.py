@@ -172,7 +172,7 @@ def test_ratings_of_cold_items_are_nearer_than_those_of_rows_that_never_were_tra
 
 def test_a_copy_of_a_model_has_no_tail_until_it_meets_loaders():
     learn = trained('ease')
-    assert copy.deepcopy(learn.model).cold_tail is None
+    assert cold_items(copy.deepcopy(learn.model)) is None
     again = collab_learner(learn.dls, arch=copy.deepcopy(learn.model))
     np.testing.assert_allclose(again.predict(3, COLD), learn.predict(3, COLD), rtol=1e-6)
 
@@ -289,3 +289,43 @@ def test_the_service_gives_the_same_cold_lists():
     mine = rec.recommend(3, k=300)
     assert [o['item_id'] for o in res]==mine.item_id.tolist() and set(mine.item_id)&set(COLD)
     np.testing.assert_allclose([o['score'] for o in res], mine.score, rtol=1e-5, atol=1e-6)
+
+# doors where a tail cannot be, or had not been
+
+@every_kind
+def test_predictions_of_fastai_are_those_of_predict(kind):
+    learn = trained(kind)
+    test = NIGHT[IS_COLD].head(40)
+    dl = learn.dls.test_dl(pd.concat([test,NIGHT[~IS_COLD].head(5)]))
+    preds,y = learn.get_preds(dl=dl)
+    if kind in ('bce','bpr'): want = None
+    else: want = learn.predict([*test.user_id,*NIGHT[~IS_COLD].user_id[:5]], [*test.item_id,*NIGHT[~IS_COLD].item_id[:5]])
+    own = torch.as_tensor(score_pairs(learn.model, torch.stack([dl.dataset.users,dl.dataset.items], 1).long()))
+    torch.testing.assert_close(preds.flatten()[:40], own[:40], check_dtype=False)
+    if want is not None: np.testing.assert_allclose(preds.flatten(), want, rtol=1e-5)
+    x,again,_ = learn.get_preds(dl=dl, with_input=True)
+    assert torch.equal(again, preds) and len(x)==len(y)==45
+
+@pytest.mark.parametrize('kind', ['stars','bce'])
+def test_an_exported_learner_gives_no_number_for_a_cold_item(kind, tmp_path):
+    from fastai.learner import load_learner
+    learn = trained(kind)
+    learn.export(tmp_path/'l.pkl')
+    alone = load_learner(tmp_path/'l.pkl')
+    user,warm = NIGHT.user_id[0],NIGHT.item_id[~IS_COLD].iloc[0]
+    assert alone.predict(user, warm)==pytest.approx(learn.predict(user, warm), rel=1e-6)
+    with pytest.raises(RatingsError, match='Use a bundle'): alone.predict(user, COLD[0])
+    assert not alone.recommend(user, k=300, exclude_seen=False).item_id.isin(COLD).any()
+    alone.dls = learn.dls
+    assert alone.predict(user, COLD[0])==pytest.approx(learn.predict(user, COLD[0]), rel=1e-5)
+
+def test_a_graph_says_that_it_leaves_cold_items_out(tmp_path):
+    with pytest.warns(UserWarning, match='30 items without a training row'): trained('stars').export_onnx(tmp_path/'g.onnx', k=5)
+
+def test_levels_of_a_cold_item_are_no_distribution():
+    from recfast.ordinal import OrdinalLoss
+    learn = fit_one_cycle(collab_learner(stars(), 8, loss_func=OrdinalLoss()), 1, 1e-2)
+    user,warm = NIGHT.user_id[0],NIGHT.item_id[~IS_COLD].iloc[0]
+    assert learn.predict(user, warm, dist=True).sum()==pytest.approx(1, abs=1e-5)
+    with pytest.raises(ValueError, match='no training row'): learn.predict(user, COLD[0], dist=True)
+    assert 1<=learn.predict(user, COLD[0])<=5
