@@ -92,8 +92,6 @@ def no_frame(
 # %% ../../nbs/01_data.frames.ipynb #92643e03
 def is_many(o): return isinstance(o, Iterable) and not isinstance(o, (str,bytes)) and getattr(o, 'ndim', 1)>0
 
-_CONTAINERS = {list,dict,set,np.ndarray} # no ids
-
 def as_ids(
     ids, # one or many: a value, a list, an array, a column of pandas, polars or Arrow
 )->pd.Series: # of their own type
@@ -104,7 +102,7 @@ def as_ids(
     if hasattr(ids, 'dtype'): return pd.Series(ids)
     ids = list(ids) if is_many(ids) else [ids]
     kinds = set(map(type, ids))
-    nested = [o.__name__ for o in kinds if o.__hash__ is None or o in _CONTAINERS]
+    nested = [o.__name__ for o in kinds if o.__hash__ is None] # of containers
     if nested: raise RatingsError(f"a {nested[0]} stands where an id should: expected one list of ids")
     mixed = len(kinds)>1 and any(issubclass(o, (float,np.floating,type(None))) for o in kinds)
     return pd.Series(ids, dtype=object if mixed else None)
