@@ -75,6 +75,7 @@ Modules:
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model
 - `recfast.groups`: Who belongs together, and what was measured of each group
+- `recfast.guard`: How much features may add: chosen on a tenth of the training rows, so that they do no harm
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
@@ -93,6 +94,7 @@ Modules:
 - `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Over the graph of who met what: walks of two steps, and vectors that take after their neighbours
+- `recfast.models.hybrid`: A dot product that knows what things are: features add to the vectors of items and of people
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
@@ -107,6 +109,7 @@ Modules:
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down
+- `recfast.models.sums`: Sums of rows of a table: a sparse matrix times it, with gradients
 - `recfast.models.svdpp`: SVD++ on both sides: a person is also what they rated, an item is also who rated it
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks

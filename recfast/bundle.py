@@ -270,8 +270,8 @@ def _assemble(config, files, model, loss):
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
     for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
-    if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model)
-    with_parts(model, config['parts'] if config['schema']>1 else [])
+    if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model, seen.features)
+    with_parts(model, config['parts'] if config['schema']>1 else [], seen.features)
     if loss is None: loss = _loss_of(config)
     if hasattr(loss, 'equip'): loss.equip(model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)

@@ -25,6 +25,7 @@ from .callbacks import SolveModel
 from .choice import Choice,ChooseModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
+from .guard import FeatureGuard,parts_of
 from .losses import BCE,SoftmaxLoss,attached_loss,loss_name
 from .models.base import evaluating,model_device,offers,pair_scores,score_pairs,takes_pairs
 from .models.defaults import defaults_of
@@ -195,6 +196,14 @@ def _check_arch(dls, arch, use_nn):
     if isinstance(arch, str) and not _is_auto(arch): raise TypeError(_class_to_pass(arch))
     if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
 
+# %% ../nbs/58_learner.ipynb #6a46cf6b
+def _with_own(model, solver, kwargs):
+    "Arguments of a `Learner` with what the model asks for"
+    grouped = offers(model, 'groups')
+    if grouped: kwargs = {'splitter': parts_of, **kwargs}
+    cb = solver if offers(model, 'solve') else FeatureGuard(collab_learner) if grouped else None
+    return kwargs if cb is None else {**kwargs, 'cbs': [*L(kwargs.get('cbs')),cb]}
+
 # %% ../nbs/58_learner.ipynb #a0701b03
 def _paces(model, dls):
     "Learning rate and weight decay where none are named"
@@ -241,7 +250,7 @@ def collab_learner(
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reads(dls, model)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
-    if offers(model, 'solve'): kwargs['cbs'] = [*L(kwargs.get('cbs')),cb]
+    kwargs = _with_own(model, cb, kwargs)
     if not cold_tail: vars(model)['cold_tail'] = False
     return _around(model, dls, loss_func, seed, **kwargs)
 

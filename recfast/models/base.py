@@ -49,9 +49,9 @@ HOOKS = dict(
     set_classes=Hook('{column: `Vocab`}', 'told the ids of its rows'), feature_weights=Hook('side -> [F+D]', 'effects'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
     defaults=Hook('training rows n -> a dict', 'how it likes to be trained, as `models.defaults` has it'),
-    default_loss=Hook('-> a loss', 'what it is trained with when none is given'),
+    default_loss=Hook('-> a loss', 'without one named'), tables=Hook('-> two dicts', 'complete `id_tables`'),
     solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
-    by_epoch=Hook('a bool', 'True: `solve` is called for one epoch at a time'),
+    by_epoch=Hook('a bool', 'is `solve` called epoch by epoch?'), groups=Hook('-> pairs', '(parameters, decay)'),
     to_stop=Hook('a bool', 'True: `solve(rows, None)`, of a fit of one epoch, goes on until hidden pairs say stop'),
     note=Hook('-> text', 'ends the protocol of its evaluations'), plain=Hook('-> a model', 'alike, for one graph'),
 )
@@ -222,6 +222,7 @@ def id_tables(
     "The parameters indexed by user rows and by item rows; none with `pairs = False`; raises `BrokenModelError`"
     if not takes_pairs(model): return {},{}
     check_weights(model)
+    if offers(model, 'tables'): return model.tables()
     users,items = _odd_and_even(n_users, n_items, model_device(model))
     n = max(len(users), len(items))
     x = torch.stack([o.repeat(n//len(o)+1)[:n] for o in (users,items)], 1)

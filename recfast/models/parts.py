@@ -160,12 +160,13 @@ def _part_spec(name, part):
 def rebuild(self:Parts,
     specs:list, # from `parts_spec`
     sizes:dict=None, # that they are to have; None: those of the whole
+    features:dict=None, # 'item' and 'user' -> `FeatureTable`, for parts that read them
 ):
     "Parts as they were, with weights of their own; raises `BundleError` for one that cannot be built by name"
     if sizes is None: sizes = dict(n_users=self.n_users, n_items=self.n_items)
     for spec in specs:
-        model = model_from_spec(spec['model'], sizes)
-        if spec['parts']: model.rebuild(spec['parts'], sizes)
+        model = model_from_spec(spec['model'], sizes, features=features)
+        if spec['parts']: model.rebuild(spec['parts'], sizes, features)
         loss = spec['loss'] and make_loss(spec['loss'])
         self.put(spec['name'], Part(model, loss, spec['draws'], spec['training'], spec['clicks']))
     return self
@@ -174,13 +175,14 @@ def rebuild(self:Parts,
 def with_parts(
     model, # any
     specs:list, # from `parts_spec`; [] or None: it has none
+    features:dict=None, # as in `rebuild`
 ):
     "Build the parts of a model that lacks them; raises `BundleError` for parts that cannot be read"
     if not specs: return
     known = all(isinstance(o, dict) and set(o)==set(_PART) for o in specs)
     if not (known and isinstance(model, Parts)):
         raise BundleError(f"'parts' came after recfast {recfast.__version__}: pip install -U recfast")
-    if not model.about: model.rebuild(specs)
+    if not model.about: model.rebuild(specs, features=features)
 
 # %% ../../nbs/36_models.parts.ipynb #a7a8b255
 @patch

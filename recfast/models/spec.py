@@ -91,18 +91,26 @@ def _call(make, config):
     if any(o.kind is o.VAR_KEYWORD for o in params): return make(**config)
     return make(**{o.name: config[o.name] for o in params if o.name in config})
 
+def _told(make, features):
+    "{argument: table} of the features that `make` names"
+    named = inspect.signature(make).parameters
+    return {f'{side}_features': o for side,o in (features or {}).items() if f'{side}_features' in named}
+
+# %% ../../nbs/21_models.spec.ipynb #d84e1631
 def model_from_spec(
     spec:dict, # from `model_spec`
     sizes:dict, # n_users, n_items: how many rows there are ids for, row 0 included
     make=None, # the class, or a function of n_users and n_items; None: by the name in `spec`
+    features:dict=None, # 'item' and 'user' -> `FeatureTable`, for a model that reads them
 )->nn.Module: # with weights of its own
     "The model of a spec; raises `BundleError` where it cannot be built"
     if make is None:
         _check_spec(spec, sizes)
-        with torch.random.fork_rng(devices=[]): return find_class(spec['name'])(**spec['config'])
+        cls = find_class(spec['name'])
+        with torch.random.fork_rng(devices=[]): return cls(**spec['config'], **_told(cls, features))
     settings = {**(spec['config'] or {}), **sizes}
     try:
-        with torch.random.fork_rng(devices=[]): model = _call(make, settings)
+        with torch.random.fork_rng(devices=[]): model = _call(make, {**settings, **_told(make, features)})
     except TypeError as e: raise BundleError(f"{make!r:.80} cannot be called with {list(settings)}: {e}") from e
     if not hasattr(model, 'hyper'): vars(model)['made_with'] = settings
     return model
