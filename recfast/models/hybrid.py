@@ -92,8 +92,8 @@ def _raw(self:HybridDot, users, items):
 
 # %% ../../nbs/34_models.hybrid.ipynb #6e98f627
 def _crossed(u, i):
-    "[U,I] raw scores of complete vectors"
-    return u[:,:-1]@i[:,:-1].T+u[:,-1:]+i[:,-1]
+    "[...,I] raw scores of complete vectors u:[...,K+1], i:[I,K+1]"
+    return u[...,:-1]@i[:,:-1].T+u[...,-1:]+i[:,-1]
 
 @patch
 def _raw_all(self:HybridDot, users): return _crossed(self.complete('user', users), self._all('item'))
@@ -119,8 +119,8 @@ def _design(self:HybridDot, items):
 
 @patch
 def score_vectors(self:HybridDot,
-    u:torch.Tensor, # [P,K+1] complete vectors of users
-)->torch.Tensor: # [P,I]
+    u:torch.Tensor, # [...,K+1] complete vectors of users
+)->torch.Tensor: # [...,I]
     "Scores of every item for vectors of users"
     items = self._all('item')
     return self._ranged(_crossed(u.to(items), items))
