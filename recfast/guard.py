@@ -1,6 +1,6 @@
 """How much features may add: chosen on a tenth of the training rows, so that they do no harm
 
-Genres shuffled among the films say nothing, and a model that has them as columns learns them by heart all the same: its lists get worse. How strongly what features add is to be held back differs from table to table. So a learner of [`HybridDot`](34_models.hybrid.ipynb) looks first: before its first fit it trains on nine tenths of the training rows without features and with them, under some weight decays, and measures on the last tenth. Features that do not help there stay out.
+Genres shuffled among the films say nothing, and a model that has them as columns learns them by heart all the same: its lists get worse. How strongly what features add is to be held back differs from table to table. So a learner of [`HybridDot`](34_models.hybrid.ipynb) looks first: before its first fit it trains on nine tenths of the training rows without features and with them, and measures on the last tenth. Features that do not help there stay out.
 
 Docs: https://recfast.github.io/recfast/guard.html.md"""
 
@@ -20,7 +20,6 @@ from .data.loaders import CollabDataLoaders
 from .data.recut import inner_cut
 from .evaluate import evaluate_recommender
 from .models.base import offers,score_pairs
-from .models.hybrid import HybridDot
 from .recipes import even_batch
 from .scorer import draws_of
 
@@ -53,7 +52,7 @@ def worth(
     return pd.Series(-(score_pairs(learn.model, rows.pairs()).numpy()-rows.ratings())**2)
 
 # %% ../nbs/57_guard.ipynb #1b9f671a
-WD_TRIED = 0,3.,10. # 0: without features
+WD_TRIED = 0,3. # 0: without features
 
 def best_decay(
     found:dict, # weight decay -> what `worth` gave

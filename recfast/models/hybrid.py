@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..core import RatingsError,kept
 from .base import register,weights_key
-from .dot import DotProductBias,through_range
+from .dot import DotProductBias
 from .sums import RowSums,row_sums
 
 # %% ../../nbs/34_models.hybrid.ipynb #2640fb1a
