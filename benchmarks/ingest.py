@@ -8,6 +8,7 @@ reads them from a csv. Every figure is of a fresh process. ingest: `CollabDataLo
 peak of memory, and fastai's `from_df` on the smaller tables. epoch: `from_df` and one epoch of DotProductBias (50 factors) by the
 compiled loop, its code compiled on a small table before, by batch size, on one thread and on all; in a process that does nothing
 else the peak of memory; beside it what memory could move at best. sizes: seconds of an epoch by rating at 1, 5 and 25 million.
+mapped: `from_row_groups` on the same tables as parquet files, the peak of memory after it and after an epoch.
 """
 import argparse,json,os,statistics,subprocess,sys,tempfile,time,warnings
 from pathlib import Path
@@ -102,7 +103,22 @@ def ours_epoch(path, args):
                 million_ratings_s=max(n_train/o['wall_s'] for o in steps)/1e6,
                 million_ratings_a_core_s=max(n_train/o['cpu_s'] for o in steps)/1e6, million_rows_s_with_validation=max(n/o['wall_s'] for o in epochs)/1e6, peak_mb=peak_memory_mb())
 
-ONE = dict(ours_ingest=ours_ingest, fastai_ingest=fastai_ingest, ours_epoch=ours_epoch)
+def ours_mapped(path, args):
+    "From a parquet file through files of codes: the peak is of a process that never holds the table"
+    from recfast.data.loaders import CollabDataLoaders
+    before,clock = peak_memory_mb(),Clock()
+    with tempfile.TemporaryDirectory(dir=Path(path)) as folder:
+        dls = CollabDataLoaders.from_row_groups(Path(path)/'rows.parquet', folder, seed=1, bs=args.bs)
+        took,peak = clock(),peak_memory_mb()
+        learn,steps,epochs = fitted(dls)
+    return dict(from_row_groups=took, peak_before_mb=before, peak_mb=peak, steps=steps, peak_with_epoch_mb=peak_memory_mb(), valid_loss=float(learn.recorder.values[-1][1]))
+
+def rows_file(path):
+    "The table as a parquet file beside its columns, in row groups of a million"
+    if not (path/'rows.parquet').exists(): read(path).to_parquet(path/'rows.parquet', index=False, row_group_size=2**20)
+    return path
+
+ONE = dict(ours_ingest=ours_ingest, fastai_ingest=fastai_ingest, ours_epoch=ours_epoch, ours_mapped=ours_mapped)
 
 def fresh(what, path, args, **more):
     "One of the functions above in a process of its own"
@@ -149,6 +165,8 @@ def epoch(files, args):
     return dict(n=n, rows=rows, peak_mb=alone['peak_mb'], best=best['million_ratings_s'], bandwidth_gb_s=gb, **least,
                 share_of_floor=best['million_ratings_s']*1e6*least['bytes_a_rating']/(gb*1e9))
 
+def mapped(files, args): return dict(rows=[dict(n=n, **fresh('ours_mapped', rows_file(path), args)) for n,path in files.items()])
+
 def sizes(files, args):
     rows = [dict(n=n, **fresh('ours_epoch', path, args, epochs=args.epochs)) for n,path in files.items() for _ in range(args.repeats)]
     cost = {o: {n: min(e[o] for r in rows if r['n']==n for e in r['steps'])/(.8*n)*1e9 for n in files} for o in ('wall_s','cpu_s')}
@@ -156,7 +174,7 @@ def sizes(files, args):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = dict(ingest=ingest, epoch=epoch, sizes=sizes)
+    parts = dict(ingest=ingest, epoch=epoch, sizes=sizes, mapped=mapped)
     p.add_argument('--part', nargs='+', choices=parts, default=list(parts))
     p.add_argument('--sizes', nargs='+', type=float, default=[1e6,5e6,25e6])
     p.add_argument('--fastai', type=float, default=5e6, help='the largest table that fastai gets')

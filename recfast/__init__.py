@@ -57,6 +57,7 @@ Modules:
 - `recfast.data.quantities`: A quantity as a number among others, and as hats for linear maps; a vector as many of them
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
 - `recfast.data.recut`: Loaders of rows that other loaders hold: the same ids, times and weights, cut once more
+- `recfast.data.row_groups`: Ratings of a parquet file that is larger than memory: read in pieces, kept as codes in a folder
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
 - `recfast.data.sampling`: Negatives: the items a user did not choose
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows

@@ -244,6 +244,7 @@ VERBS = { # class -> {method: the module that adds it}
     'CollabDataLoaders': {
         'implicit_from_df': 'recfast.data.implicit',
         'from_csr': 'recfast.data.implicit',
+        'from_row_groups': 'recfast.data.row_groups',
         'rows_from_df': 'recfast.data.rows',
         'sequences_from_df': 'recfast.data.sequences',
         'sequences_from_tokens': 'recfast.data.sequences',
