@@ -17,9 +17,10 @@ from fastcore.foundation import L
 from ..core import RatingsError,first_few
 from .coded import ids_to_name
 from .columns import OWN,Columns,check_ids,uncategorised
+from .encoding import check_text
 from .feature_table import FeatureTable,feature_table
 from .frames import as_frame,no_frame
-from .guessing import check_columns,guess_kinds,named_kinds
+from .guessing import check_columns,guess_kinds,holds_lists,named_kinds
 from .item_columns import catalogue
 from .vocab import Vocab,cast_ids,check_vocab
 
@@ -42,12 +43,20 @@ class Features:
     ):
         self.df = as_frame(df)
         if not isinstance(self.df, pd.DataFrame): raise RatingsError(no_frame(df, 'features', 'a row per item'))
+        _check_names(self.df)
         self.id_name,self.cross,self.procs = id_name,cross,_names_of(procs)
         if cross not in (None,'auto',False): raise RatingsError(f"cross={cross!r}, expected 'auto', None or False")
         self.kinds = named_kinds(self.df, dict(cat=cat, cont=cont, multi=multi, vec=vec, text=text))
         self.show = check_columns(self.df, L(show))
 
 # %% ../../nbs/15_data.features.ipynb #75cafb07
+def _check_names(df):
+    "Raise `RatingsError` for columns of one name"
+    names = [str(c) for c in df.columns]
+    check_text(names, 'of names')
+    twice = {o for o in names if names.count(o)>1}
+    if twice: raise RatingsError(f"features: several columns are called {first_few(twice)}: rename or drop one")
+
 def _names_of(procs):
     "Which of `PROCS` are there; raises `RatingsError` for others"
     names = [getattr(o, '__name__', type(o).__name__) for o in L(procs)]
@@ -76,7 +85,9 @@ def once(self:Features,
 )->tuple: # (ids, table with a row for each, rows that said the same again)
     "Every id once; raises `RatingsError` where two rows differ"
     column,df = self._with_ids(side, name)
+    df = df.reset_index(drop=True)
     check_ids(df, column)
+    if holds_lists(df[column]): raise RatingsError(f"{side}s= has lists in {column!r}, expected one id in each row")
     twice = df[column].duplicated(keep=False)
     if twice.any():
         said = df[twice].drop(columns=column).map(repr).agg('|'.join, axis=1)
@@ -165,6 +176,7 @@ def table(self:Features,
     there = rows>0
     if not trained[rows].any():
         raise RatingsError(f"{side}s= describes {first_few(ids)}, and none of them was trained on")
+    for c in df: check_text(df[c] if df[c].dtype==object else (), c)
     kinds,told = self._kinds(df)
     counts = dict(rows=int(there.sum()), cold=int((~trained[rows[there]]).sum()), merged=merged,
                   no_row=int((~there).sum()), undescribed=int(trained.sum()-trained[rows].sum()))

@@ -36,7 +36,9 @@ def _of_text(col):
     "The kind of a column of text, and its separator"
     text = col[col.map(lambda o: isinstance(o, str)).astype(bool)]
     if len(text) and text.str.contains('|', regex=False).mean()>=.2: return 'multi','|'
-    return ('cat' if col.nunique()<=MOST_TEXT and col.nunique()<len(col) else 'show'),None
+    try: n = col.nunique()
+    except TypeError: return 'show',None # dicts and the like
+    return ('cat' if n<=MOST_TEXT and n<len(col) else 'show'),None
 
 def _is_id(col): return str(col.name).lower()=='id' or str(col.name).lower().endswith('_id') or col.is_unique
 

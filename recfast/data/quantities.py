@@ -90,6 +90,14 @@ def hats(self:ContEncoder,
     if len(knots)<2: return csr_matrix((len(col),0), dtype=np.float32)
     return hats(self.filled(col), knots)
 
+# %% ../../nbs/13_data.quantities.ipynb #0401a734
+def _finite(col, name):
+    "[n,D] vectors of one length; raises `RatingsError` for what is no number"
+    try: x = np.stack([np.asarray(o, float).ravel() for o in col])
+    except (ValueError,TypeError) as e: raise RatingsError(f"column {name!r} has vectors that are no numbers ({e})") from e
+    if np.isfinite(x).all(): return x
+    raise RatingsError(f"column {name!r} has vectors with NaN or infinity: fill them, or leave these rows out")
+
 # %% ../../nbs/13_data.quantities.ipynb #05aa786f
 class VecEncoder(Encoder):
     "Vectors of one length, normalised"
@@ -113,6 +121,6 @@ class VecEncoder(Encoder):
 def _stacked(col, name, width=None):
     "[n,D] the vectors of a column; raises `RatingsError` for some of another length"
     sizes = {np.size(o) for o in col}
-    if len(sizes)==1 and width in (None,*sizes): return np.stack([np.asarray(o, float).ravel() for o in col])
+    if len(sizes)==1 and width in (None,*sizes): return _finite(col, name)
     came = first_few(sorted(sizes))
     raise RatingsError(f"column {name!r} has vectors of length {came}, expected {width or 'one length'}")
