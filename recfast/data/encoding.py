@@ -34,8 +34,8 @@ def as_text(
     "Values as a person reads them; raises `RatingsError` for lists, and for half characters"
     try: codes,values = pd.factorize(col.astype(object))
     except TypeError as e:
-        raise RatingsError(f"column {col.name!r} holds what is no single value ({e}): name a column of lists in multi=, "
-                           "leave others out") from e
+        raise RatingsError(f"column {col.name!r} holds what is no single value ({e}): name a column of lists in "
+                           "multi=, leave others out") from e
     text = np.array([shown_id(o) for o in values], dtype=object)
     check_text(text, col.name)
     return pd.Series(text[codes], col.index, dtype=object)

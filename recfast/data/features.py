@@ -86,6 +86,7 @@ def once(self:Features,
     "Every id once; raises `RatingsError` where two rows differ"
     column,df = self._with_ids(side, name)
     df = df.reset_index(drop=True)
+    for c in df: check_text(df[c] if df[c].dtype==object else (), c)
     check_ids(df, column)
     if holds_lists(df[column]): raise RatingsError(f"{side}s= has lists in {column!r}, expected one id in each row")
     twice = df[column].duplicated(keep=False)
@@ -176,7 +177,6 @@ def table(self:Features,
     there = rows>0
     if not trained[rows].any():
         raise RatingsError(f"{side}s= describes {first_few(ids)}, and none of them was trained on")
-    for c in df: check_text(df[c] if df[c].dtype==object else (), c)
     kinds,told = self._kinds(df)
     counts = dict(rows=int(there.sum()), cold=int((~trained[rows[there]]).sum()), merged=merged,
                   no_row=int((~there).sum()), undescribed=int(trained.sum()-trained[rows].sum()))

@@ -94,7 +94,7 @@ def hats(self:ContEncoder,
 def _finite(col, name):
     "[n,D] vectors of one length; raises `RatingsError` for what is no number"
     try: x = np.stack([np.asarray(o, float).ravel() for o in col])
-    except (ValueError,TypeError) as e: raise RatingsError(f"column {name!r} has vectors that are no numbers ({e})") from e
+    except (ValueError,TypeError) as e: raise RatingsError(f"column {name!r} has vectors of no numbers ({e})") from e
     if np.isfinite(x).all(): return x
     raise RatingsError(f"column {name!r} has vectors with NaN or infinity: fill them, or leave these rows out")
 
