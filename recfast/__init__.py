@@ -64,6 +64,7 @@ Modules:
 - `recfast.data.split`: Which rows train, which rows test
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was
+- `recfast.described`: Somebody new by what they are: an age, an occupation, and nothing else
 - `recfast.distributed`: Several processes, one training: the batches, the order and the loss of one
 - `recfast.ensemble`: Recommenders made of trained learners: a rater with a ranker, a mean, a blend
 - `recfast.evaluate`: A number with the protocol it was measured under

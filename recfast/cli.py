@@ -114,10 +114,13 @@ def _names_a_table(texts):
     "Is this the name of one file that is a table?"
     return len(texts)==1 and Path(texts[0]).suffix and Path(texts[0]).is_file() and table_kind(texts[0])
 
-def _lists_of_histories(rec, texts, **kwargs):
-    "Lists for histories given as texts, or as the name of one file"
-    told = history_frame(rec, texts[0]) if _names_a_table(texts) else parse_history(rec, texts)
-    return rec.recommend(history=told, **kwargs)
+def _lists_of_new(rec, texts, features, **kwargs):
+    "Lists for histories given as texts, or as the name of one file, and for features such as 'age=30'"
+    odd = [o for o in features if not o.partition('=')[1]]
+    if odd: raise ValueError(f"--user-feature {odd[0]!r}: expected column=value, such as age=30")
+    if features: kwargs['user_features'] = dict(o.split('=', 1) for o in features)
+    if texts: kwargs['history'] = history_frame(rec, texts[0]) if _names_a_table(texts) else parse_history(rec, texts)
+    return rec.recommend(**kwargs)
 
 # %% ../nbs/71_cli.ipynb #8385dbbc
 def _write_all(rec, out, **kwargs):
@@ -138,6 +141,7 @@ def _lists_of_users(rec, user_ids, **kwargs):
 _Bundle = Annotated[Path, typer.Argument(help='From `recfast train` or `learn.save_bundle`.')]
 _Users = option(list[str], 'User id; several.')
 _History = option(list[str], "'item:rating' or 'item' of someone new; several. Or a csv, tsv or parquet file.")
+_About = option(list[str], "'column=value' of someone new, such as age=30; several.", '--user-feature')
 _All = option(bool, 'Every user; needs --out.', '--all')
 _Only = option(list[str], 'Recommend only these; several, or files: a table, or one id in a line.')
 _Without = option(list[str], 'Leave these out; several, or files. Ids that the model does not know are no matter.')
@@ -156,7 +160,7 @@ def recommend(
     bundle:_Bundle, # folder or .zip
     user:_Users=[], # ids
     k:_Length=10, # of each list
-    history:_History=[], # of one person, or a file of several
+    history:_History=[], user_feature:_About=[], # of one person, or a file of several; 'age=30'
     all_:_All=False, # every user of the bundle
     item:_Only=[], # ids
     exclude_item:_Without=[], # ids
@@ -166,7 +170,8 @@ def recommend(
     model:_Model=None, # None: of recfast
 ):
     "The best items for users, for someone new, or for everybody."
-    if bool(user)+bool(history)+all_!=1: raise ValueError("name one of --user, --history or --all; "
+    new = bool(history or user_feature)
+    if bool(user)+new+all_!=1: raise ValueError("name one of --user, --history or --all; "
                                                         "all that a known user did, old and new, is a --history")
     rec = _read(bundle, model)
     kwargs = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event, rec.seen))
@@ -175,7 +180,7 @@ def recommend(
     if where: kwargs['where'] = parse_where(where, rec.catalogue)
     kwargs['show'] = out is None and rec.catalogue is not None if show is None else show
     if all_: return _write_all(rec, out, **kwargs)
-    lists = _lists_of_histories(rec, history, **kwargs) if history else _lists_of_users(rec, user, **kwargs)
+    lists = _lists_of_new(rec, history, user_feature, **kwargs) if new else _lists_of_users(rec, user, **kwargs)
     show_or_write(lists, out, 'Recommended')
 
 # %% ../nbs/71_cli.ipynb #af951ff1

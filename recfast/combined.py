@@ -43,8 +43,8 @@ class PartRecommender(Recommender):
 
 # %% ../nbs/53_combined.ipynb #8c9bf02b
 @patch
-def score_history(self:PartRecommender, histories):
-    return Recommender.score_history(self, [(items,self._told(ratings)) for items,ratings in histories])
+def score_history(self:PartRecommender, histories, **how):
+    return Recommender.score_history(self, [(items,self._told(ratings)) for items,ratings in histories], **how)
 
 @patch
 def _contributions(self:PartRecommender, items, ratings, targets):
@@ -163,6 +163,7 @@ def recommend(self:TwoPartRecommender,
 ): # a frame: user_id, item_id, score, rank (from 1), predicted (the rater's; NaN without one)
     "The ranker's best `k` items of each user, with what the rater expects of them"
     check_to(to)
+    if kwargs.get('user_features') is not None: self.expect(kwargs['user_features']) # which refuses
     history = as_pandas(history)
     df = self.ranks.recommend(user_ids, k, history=history, **kwargs)
     return frame_to(df.assign(predicted=self._stars(df, history)), to)

@@ -183,25 +183,25 @@ def lists(self:Recommender,
 def recommend(self:Recommender,
     user_ids=None, # one id or many; None without a history: every trained user
     k:int=10, # list length
-    *, history=None, # {item: rating}, liked items, a frame (of several people, if it has users), or a list of several
+    *, history=None, user_features=None, # of somebody new: {item: rating}, items, a frame, several; {column: value}
     exclude_seen=True, # leave out what the user has rated; kinds of events such as {'buy'}: only what was bought
     item_ids=None, # allow list, of which unknown ones are counted in a warning; None: every item that can be scored
     exclude_item_ids=None, cold_items:bool=True, # deny list; items too that the model scores from features alone
     where:dict=None, show=None, # {column of `items=`: value, list of values, or pair of ends}; columns beside the ids
     on_unknown:str='raise', # 'raise', 'warn', 'drop' or 'fallback' for ids the model does not know
-    memory:int=2**28, # bytes for a chunk of scores
-    progress:bool=True, # show a bar when there are many chunks
+    memory:int=2**28, progress:bool=True, # bytes for a chunk of scores; show a bar when there are many chunks
     to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
 ): # a frame: user_id, item_id, score, rank (from 1)
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
     check_to(to)
-    check_seen(exclude_seen, history is not None)
+    new = history is not None or user_features is not None
+    check_seen(exclude_seen, new)
     check_k(k)
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items, where)
-    if history is not None:
+    if new:
         if user_ids is not None: raise TypeError(_BOTH)
-        lists = self._recommend_new(history, k, ok, exclude_seen, on_unknown, memory, progress)
+        lists = self._recommend_new(self._new(history, user_features, on_unknown), k, ok, exclude_seen, memory, progress)
         return frame_to(self.beside(lists, show), to)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.known_ids() if user_ids is None else id_array(user_ids)
@@ -223,12 +223,29 @@ def _people(self:Recommender, history, on_unknown):
 @patch
 def _histories(self:Recommender, history, on_unknown): return self._people(history, on_unknown)[1]
 
+# %% ../nbs/51_recommend.ipynb #c3ae48e1
+@patch
+def _new(self:Recommender, history, user_features, on_unknown):
+    "(ids of people, list of (item rows, ratings), who they are expected to be or None)"
+    if user_features is None: return *self._people(history, on_unknown),None
+    self.need_rows('nobody can be expected to be like the trained people')
+    ids,about = self.expect(user_features)
+    nothing = torch.zeros(0, dtype=torch.int64),torch.zeros(0, dtype=torch.float64)
+    if history is None: return ids,[nothing]*len(ids),about
+    people,told = self._people(history, on_unknown)
+    at = pd.Index(ids).get_indexer(people) if len(ids)==len(people) else np.array([-1])
+    if (at>=0).all(): return people,told,about[at]
+    raise RatingsError(f"history tells of {len(people)} people ({first_few(people)}), user_features of {len(ids)} "
+                       f"({first_few(ids)}): expected the same")
+
 # %% ../nbs/51_recommend.ipynb #e8c19179
 @patch
-def _recommend_new(self:Recommender, history, k, ok, exclude_seen, on_unknown, memory, progress):
-    "`recommend` for histories"
-    ids,histories = self._people(history, on_unknown)
-    def score(people): return self.score_history([histories[p] for p in people])
+def _recommend_new(self:Recommender, people, k, ok, exclude_seen, memory, progress):
+    "`recommend` for what `_new` gives"
+    ids,histories,about = people
+    def score(people):
+        mine = {} if about is None else dict(about=about[people])
+        return self.score_history([histories[p] for p in people], **mine)
     def told(people): return told_pairs([histories[p][0] for p in people]) if exclude_seen else None
     return self._list_frame(ids, *rank_items(score, np.arange(len(ids)), k, self.n_items, ok, told, memory, progress))
 

@@ -21,6 +21,7 @@ from .likelihood import of_people
 from .models.foldin import most_probable,score_vector
 from .models.prior import ToldItems,UserPrior
 from .models.ids import check_ids
+from .described import around,described_prior,expected_people
 from .models.tail import cold_items,lost_items
 
 # %% ../nbs/50_scorer.ipynb #7ba8cceb
@@ -234,39 +235,58 @@ def _groups(sizes, more, cells):
         left = left[n:]
 
 @patch
-def _fold_in(self:Scorer, histories, sizes, cells):
+def _fold_in(self:Scorer, histories, sizes, cells, about=None):
     "[P,I] scores of several people, each of whom told something"
     prior,noise = self._prior()
+    if about is not None: prior = self._once('described', lambda: described_prior(self.model, self._trained_users()))
     out = torch.empty(len(sizes), self.n_items)
     several = len(sizes)>1
     others = self._likelihood(histories[:1], noise).rows.shape[1]-sizes[0] if several else 0
-    for at in _groups(sizes, others, cells//len(prior.mean)):
+    for at in _groups(sizes, others, cells//prior.precision.shape[-1]):
         likelihood = self._likelihood([histories[p] for p in at], noise)
-        u = most_probable(self.model, prior, likelihood)
+        mine = prior if about is None else around(prior, about[at.copy()])
+        u = most_probable(self.model, mine, likelihood)
         out[at.copy()] = score_vector(self.model, prior, u, self.n_items).float().cpu()
     return out
 
+# %% ../nbs/50_scorer.ipynb #191f1354
+@patch
+def expect(self:Scorer,
+    user_features, # {column: value}, a list of these, or a frame
+)->tuple: # (ids [P], complete vectors [P,D])
+    "Who people are expected to be; raises `NotImplementedError` where the model reads no features of people"
+    return expected_people(self.model, user_features, self._trained_users(), self.train.columns.user)
+
+@patch
+def _score_about(self:Scorer, about):
+    "[H,I] scores of people who told nothing: of who they are expected to be, else of the mean user [I]"
+    if about is None: return torch.from_numpy(self.mean_scores())
+    return score_vector(self.model, None, about, self.n_items).float().cpu()
+
 # %% ../nbs/50_scorer.ipynb #bb9d930f
 @patch
-def _score_told(self:Scorer, histories, cells):
+def _score_told(self:Scorer, histories, cells, about=None):
     "[H,I] the model's scores for people given by their ratings"
     sizes = [len(items) for items,_ in histories]
     told = [p for p,n in enumerate(sizes) if n]
     out = torch.empty(len(sizes), self.n_items)
-    if len(told)<len(sizes): out[:] = torch.from_numpy(self.mean_scores())
+    if len(told)<len(sizes): out[:] = self._score_about(about)
     if offers(self.model, 'score_history'):
         with evaluating(self.model):
             for p in told: out[p] = self.model.score_history(*histories[p])
-    elif told: out[told] = self._fold_in([histories[p] for p in told], [sizes[p] for p in told], cells)
+    elif told:
+        mine = None if about is None else about[told]
+        out[told] = self._fold_in([histories[p] for p in told], [sizes[p] for p in told], cells, mine)
     return out
 
 @patch
 def score_history(self:Scorer,
     histories:list, # of (item rows, ratings)
     cells:int=2**19, # derivatives written out at a time, at least those of one person
+    about:torch.Tensor=None, # [H,D] who they are expected to be by their features; None: the mean user
 )->torch.Tensor: # [H,I] scores by item row
     "Scores of every item for people given by their ratings, of cold items by the tail of the model"
-    scores = self._score_told(histories, cells)
+    scores = self._score_told(histories, cells, about)
     tail = getattr(self.model, 'cold_tail', None)
     if not tail or not histories: return scores
     own = partial(score_items, self.model, n_items=self.n_items, cold=False)

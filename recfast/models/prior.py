@@ -118,7 +118,7 @@ def expected(
     told = getattr(prior, 'moves', None)
     if told: return told(likelihood.rows[...,:likelihood.n], likelihood.told),prior.precision
     if getattr(prior, 'slope', None) is None or getattr(likelihood, 'chooses', True):
-        return torch.zeros(len(likelihood.rows), 1, len(prior.mean)).double(),prior.precision
+        return torch.zeros(len(likelihood.rows), 1, len(prior.precision)).double(),prior.precision
     sets,told = prior.sets,likelihood.told
     moves = sets.each(likelihood.rows[...,:likelihood.n], told)@prior.slope
     open_ = 1-sets.sure(told.sum(-1))

@@ -243,3 +243,16 @@ def test_25_million_ratings_are_read_in_seconds_and_without_a_second_table():
 def test_fastai_takes_many_times_as_long_to_read_5_million():
     ours,theirs = (min(o['from_df']['cpu_s'] for o in INGESTED[s,5_000_000]) for s in ('recfast','fastai'))
     assert theirs>=8*ours
+
+# items by what they are
+
+def test_real_features_help_known_films_and_shuffled_ones_do_no_harm():
+    runs = load('hybrid__ml-1m.json')[0]['runs']
+    assert [o['seed'] for o in runs]==[0,1,2]
+    assert all(o['real']['gain'][1]>0 for o in runs) # beyond the interval, seed by seed
+    assert sum(o['shuffled']['share'] for o in runs)/3>=-.01
+
+def test_cold_films_are_found_better_than_by_neighbours():
+    res = load('cold_items.json')[0]
+    assert all(o['over_knn']>=1.5 and o['below_reference']<=.003 and o['warm_scores_equal'] and o['cpu_seconds']<15 for o in res['cold'])
+    assert all(o['interval'][0]>0 and o['warm_only'][0]==o['warm_only'][1] for o in res['all_items'])

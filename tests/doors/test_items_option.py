@@ -26,3 +26,9 @@ def test_films_of_a_file_get_lists_without_a_rating(files):
 def test_columns_of_no_file_are_refused(files):
     res = train(files, '--item-cat', 'country')
     assert res.exit_code!=0 and 'name that file too' in res.output.replace('\n', ' ')
+
+def test_a_hybrid_is_trained_from_files(files):
+    res = train(files, '--items', str(files/'films.csv'), '--item-multi', 'genres', '--item-cont', 'year', '--arch', 'hybriddot', '--epochs', '1')
+    assert res.exit_code==0, res.output
+    rec = load_bundle(files/'b')
+    assert type(rec.model).__name__=='HybridDot' and set(range(290, 301))<=set(rec.recommend(3, k=300).item_id)
