@@ -47,7 +47,7 @@ def _check_reads(model):
     if not isinstance(model, HybridDot) or model.user_features is None:
         raise NotImplementedError(f"{name} knows no features of people, so user_features= cannot be answered: build "
                                   "the loaders with users= and train arch=HybridDot")
-    if hasattr(model, 'user_map'): return
+    if getattr(model, 'user_map', None) is not None: return
     raise NotImplementedError("features were left out when this model was trained (wd_features=0), so user_features= "
                               "cannot be answered. config=dict(wd_features=3.) keeps them, whether they help or not")
 

@@ -195,13 +195,13 @@ def recommend(self:Recommender,
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
     check_to(to)
-    new = history is not None or user_features is not None
-    check_seen(exclude_seen, new)
+    check_seen(exclude_seen, new := history is not None or user_features is not None)
     check_k(k)
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items, where)
     if new:
         if user_ids is not None: raise TypeError(_BOTH)
-        lists = self._recommend_new(self._new(history, user_features, on_unknown), k, ok, exclude_seen, memory, progress)
+        told = self._new(history, user_features, on_unknown)
+        lists = self._recommend_new(told, k, ok, exclude_seen, memory, progress)
         return frame_to(self.beside(lists, show), to)
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
     ids = self.known_ids() if user_ids is None else id_array(user_ids)
