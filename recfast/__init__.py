@@ -75,6 +75,7 @@ Modules:
 - `recfast.feature_report`: What features are worth: for items that nobody met, for the others, and value by value
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
+- `recfast.gibbs`: Vectors of users and items drawn row by row, each given all the others
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model
 - `recfast.groups`: Who belongs together, and what was measured of each group
 - `recfast.guard`: How much features may add: chosen on a tenth of the training rows, so that they do no harm
@@ -82,14 +83,17 @@ Modules:
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
 - `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
+- `recfast.latent`: The number behind a rating: drawn, given what was rated
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
 - `recfast.levels`: Thresholds that are learned with the tables, as machine code
 - `recfast.likelihood`: How likely what somebody told is, as each loss of training has it
 - `recfast.lists`: Lists of all users as one grid, from which others are chosen
 - `recfast.losses`: What a model is asked to make small
+- `recfast.machine`: Loops over numbers as machine code, kept among the user's caches
 - `recfast.metrics`: What a metric measures, with its formula and its denominator
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
+- `recfast.models.bayesian`: SVD++ on both sides as a distribution: the mean of what hundreds of likely models say
 - `recfast.models.defaults`: What a model is trained with where nothing is named
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts

@@ -10,15 +10,14 @@ Docs: https://recfast.github.io/recfast/kernels.html.md"""
 __all__ = ['cost', 'CHUNK', 'Side', 'side', 'Head', 'Pairs', 'epoch', 'finish', 'Tables', 'machine']
 
 # %% ../nbs/53_kernels.ipynb #57aa3aa5
-import hashlib,math,warnings
+import hashlib,math
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from types import FunctionType
 from typing import NamedTuple
 import numpy as np,torch
 from fastcore.basics import patch
-from fastcore.xdg import xdg_cache_home
 from .core import Kept,kept
+from .machine import MATH,as_named,keep_code
 from .steps import pace,squared
 
 # %% ../nbs/53_kernels.ipynb #bc81262b
@@ -270,31 +269,8 @@ def close(self:Tables,
             p.grad = torch.zeros_like(p)
 
 # %% ../nbs/53_kernels.ipynb #32832c84
-_MATH = 'reassoc','contract','nsz','arcp','afn'
 _PARTS = (_missed,_catch_up,_look_up,_score,_push_pair,_share,_block,_step_rows)
 _made,_lock = Kept(),Lock()
-
-# %% ../nbs/53_kernels.ipynb #85d961cf
-def _with(f, names, name=None):
-    "The same function with other globals"
-    out = FunctionType(f.__code__, names, name or f.__name__, f.__defaults__)
-    out.__qualname__ = out.__name__ # by which numba finds what it kept
-    return out
-
-# %% ../nbs/53_kernels.ipynb #1475e9c3
-def _warn_of_folder():
-    warnings.warn("there is no folder to keep compiled training in, so every process compiles it anew, which takes "
-                  "some seconds: set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=8)
-
-def _keep(f):
-    "Keep the machine code of `f` among the user's caches: beside the package, pip would leave it behind"
-    from numba import config
-    named = config.CACHE_DIR
-    config.CACHE_DIR = named or str(xdg_cache_home()/'recfast')
-    try: f.enable_caching()
-    except (RuntimeError,OSError): kept(_made, 'no folder', (), _warn_of_folder)
-    finally: config.CACHE_DIR = named
-    return f
 
 # %% ../nbs/53_kernels.ipynb #1728c177
 def _name_of(f, loss, parts, how):
@@ -309,14 +285,14 @@ def _machine(loss, entries, names, parts):
     import numba
     ours = loss.__module__.split('.')[0]==__name__.split('.')[0]
     how = dict(nogil=True, error_model='numpy', no_cfunc_wrapper=True, _nrt=not ours)
-    words = repr((how,_MATH))
-    how['fastmath'] = {*_MATH}
+    words = repr((how,MATH))
+    how['fastmath'] = {*MATH}
     names = {**globals(), **names}
     inner = numba.njit(no_cpython_wrapper=True, **how) # called by compiled code only
-    for f in parts: names[f.__name__] = inner(_with(f, names))
-    names['cost'] = inner(_with(loss, loss.__globals__))
-    named = [_with(f, names, _name_of(f, loss, parts, words)) for f in entries]
-    return [_keep(numba.njit(**how)(f)) for f in named]
+    for f in parts: names[f.__name__] = inner(as_named(f, names))
+    names['cost'] = inner(as_named(loss, loss.__globals__))
+    named = [as_named(f, names, _name_of(f, loss, parts, words)) for f in entries]
+    return [keep_code(numba.njit(**how)(f)) for f in named]
 
 # %% ../nbs/53_kernels.ipynb #400f5e04
 def machine(
