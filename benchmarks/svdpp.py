@@ -3,6 +3,8 @@
     python benchmarks/svdpp.py --part folds --seeds 0 1 2      # the five official folds of MovieLens-100k, and the mean of three seeds
     python benchmarks/svdpp.py --part ml-1m --seeds 0 1 2      # MovieLens-1M, 90/10 at random, three splits
     python benchmarks/svdpp.py --part scales --seeds 0 1 2     # movie_night, half stars, MovieTweetings, beside DotProductBias
+    python benchmarks/svdpp.py --part average --seeds 0 1 2    # the same folds: SVDpp and BayesianSVDpp, each alone and the mean of both
+    python benchmarks/svdpp.py --part average-1m --seeds 0     # the same mean on MovieLens-1M, 90/10 at random
     python benchmarks/svdpp.py --part choose                   # settings on validation parts of the first fold's training rows
 
 The settings follow from the number of rows (`models.svdpp`); they were chosen on validation parts and are tested here once. One thread.
@@ -15,7 +17,9 @@ from common import RESULTS,machine,peak_memory_mb,versions,write_json
 from recfast.data.datasets import ml_100k,ml_1m,movie_night,movietweetings
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.split import random_split
+from recfast.ensemble import Ensemble
 from recfast.learner import collab_learner
+from recfast.models.bayesian import BayesianSVDpp
 from recfast.models.dot import DotProductBias
 from recfast.models.svdpp import SVDpp
 
@@ -58,6 +62,38 @@ def folds(seeds):
     return dict(folds=rows, u1=rows[0]['rmse'], mean=statistics.mean(o['rmse'] for o in rows), mean_of_seeds=dict(u1=rows[0]['mean_of_seeds'],
         mean=statistics.mean(o['mean_of_seeds'] for o in rows)), most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']),
         protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only')
+
+def rmse_of(learn): return errors(learn).square().mean().sqrt().item()
+
+def pair(dls, seed):
+    "Both models and their mean on the validation rows"
+    (one_,_,a),(many,_,b) = (one(dls, seed, arch=arch) for arch in (SVDpp,BayesianSVDpp))
+    cpu,wall = (round(one_[k]+many[k], 1) for k in ('cpu_seconds','seconds'))
+    return dict(seed=seed, svdpp=one_['rmse'], bayesian=many['rmse'], rmse=rmse_of(Ensemble([a,b])), cpu_seconds=cpu, seconds=wall,
+        svdpp_cpu_seconds=one_['cpu_seconds']),[a,b]
+
+def average(seeds):
+    "Every fold: one model of each kind, and all of them together"
+    rows = []
+    for fold in range(1, 6):
+        dls = loaders(ml_100k(fold=fold)[['user_id','item_id','rating','is_valid']], 0, 'is_valid')
+        runs = [pair(dls, s) for s in seeds]
+        found = [r for r,_ in runs]
+        rows.append(dict(fold=fold, runs=found, **{k: statistics.mean(r[k] for r in found) for k in ('svdpp','bayesian','rmse')},
+            sd=statistics.stdev(r['rmse'] for r in found), all_seeds=rmse_of(Ensemble([o for _,both in runs for o in both]))))
+        print(f"u{fold}: {rows[-1]['rmse']:.4f} ± {rows[-1]['sd']:.4f}, of all seeds {rows[-1]['all_seeds']:.4f}, {found}", flush=True)
+    mean = {k: statistics.mean(o[k] for o in rows) for k in ('svdpp','bayesian','rmse','all_seeds')}
+    return dict(folds=rows, u1=rows[0]['rmse'], mean=mean['rmse'], all_seeds=dict(u1=rows[0]['all_seeds'], mean=mean['all_seeds'],
+        cpu_seconds=max(sum(r['cpu_seconds'] for r in o['runs']) for o in rows)), alone=dict(svdpp=mean['svdpp'], bayesian=mean['bayesian']),
+        most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']), peak_memory_mb=peak_memory_mb(),
+        protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only; the mean of SVDpp and BayesianSVDpp of one seed, and of all seeds')
+
+def average1m(seeds):
+    "Random tenths of MovieLens-1M"
+    df = ml_1m()[['user_id','item_id','rating']]
+    rows = [pair(loaders(df, s), s)[0] for s in seeds]
+    return dict(runs=rows, **{k: statistics.mean(r[k] for r in rows) for k in ('svdpp','bayesian','rmse')}, peak_memory_mb=peak_memory_mb(),
+        protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only; the mean of SVDpp and BayesianSVDpp')
 
 def ml1m(seeds):
     "Three random tenths"
@@ -103,11 +139,11 @@ def choose():
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','ml-1m','scales','choose'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','average-1m','ml-1m','scales','choose'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
     for part in args.part:
-        made = choose() if part=='choose' else {'folds': folds, 'ml-1m': ml1m, 'scales': scales}[part](args.seeds)
+        made = choose() if part=='choose' else {'folds': folds, 'average': average, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales}[part](args.seeds)
         write_json(RESULTS/f'svdpp__{part}.json', dict(made, threads=1, machine=machine(), versions=versions()))
         print({k: v for k,v in made.items() if not isinstance(v, (list,dict))})

@@ -48,7 +48,7 @@ class Probit:
         edges = np.concatenate([[-np.inf],cuts,[np.inf]])
         return edges[self.c]-s,edges[self.c+1]-s
 
-# %% ../nbs/23_latent.ipynb #3783ef00
+# %% ../nbs/23_latent.ipynb #d9e236ba
 @patch
 def log_share(self:Probit,
     s:np.ndarray, # [n] scores
@@ -59,14 +59,16 @@ def log_share(self:Probit,
     return np.log((ndtr(b)-ndtr(a)).clip(1e-300)).sum()
 
 @patch
-def move_cuts(self:Probit, s, rng, tries=2):
-    now = self.log_share(s, self.cuts)
+def move_cuts(self:Probit,
+    s:np.ndarray, # [n] scores
+    rng, # a numpy `Generator`
+):
+    "Propose other thresholds, once"
     wide = 2.4/np.sqrt((self.n[:-1]+self.n[1:]+1)*len(self.cuts))
-    for _ in range(tries):
-        cuts = self.cuts+wide*rng.standard_normal(len(wide))
-        if (np.diff(cuts)<=0).any(): continue
-        new = self.log_share(s, cuts)
-        if np.log(rng.random())<new-now: self.cuts,now = cuts,new
+    cuts = self.cuts+wide*rng.standard_normal(len(wide))
+    if (np.diff(cuts)<=0).any(): return
+    better = self.log_share(s, cuts)-self.log_share(s, self.cuts)
+    if np.log(rng.random())<better: self.cuts = cuts
 
 # %% ../nbs/23_latent.ipynb #9dbe7394
 @patch
