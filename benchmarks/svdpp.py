@@ -63,37 +63,46 @@ def folds(seeds):
         mean=statistics.mean(o['mean_of_seeds'] for o in rows)), most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']),
         protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only')
 
-def rmse_of(learn): return errors(learn).square().mean().sqrt().item()
+def rmse_of(off): return off.square().mean().sqrt().item()
 
 def pair(dls, seed):
-    "Both models and their mean on the validation rows"
+    "Both models and their mean on the validation rows: what came out, and how far the mean is off"
     (one_,_,a),(many,_,b) = (one(dls, seed, arch=arch) for arch in (SVDpp,BayesianSVDpp))
+    off = errors(Ensemble([a,b])).detach()
     cpu,wall = (round(one_[k]+many[k], 1) for k in ('cpu_seconds','seconds'))
-    return dict(seed=seed, svdpp=one_['rmse'], bayesian=many['rmse'], rmse=rmse_of(Ensemble([a,b])), cpu_seconds=cpu, seconds=wall,
-        svdpp_cpu_seconds=one_['cpu_seconds']),[a,b]
+    return dict(seed=seed, svdpp=one_['rmse'], bayesian=many['rmse'], rmse=rmse_of(off), cpu_seconds=cpu, seconds=wall),off
+
+def fold_of_pairs(fold, pairs):
+    "The runs of a fold, and the mean of all of them"
+    runs = [r for r,_ in pairs]
+    means = {k: statistics.mean(r[k] for r in runs) for k in ('svdpp','bayesian','rmse')}
+    together = torch.stack([off for _,off in pairs]).mean(0)
+    return dict(fold=fold, runs=runs, **means, sd=statistics.stdev(r['rmse'] for r in runs) if len(runs)>1 else None, all_seeds=rmse_of(together),
+        all_cpu_seconds=round(sum(r['cpu_seconds'] for r in runs), 1))
 
 def average(seeds):
-    "Every fold: one model of each kind, and all of them together"
-    rows = []
-    for fold in range(1, 6):
-        dls = loaders(ml_100k(fold=fold)[['user_id','item_id','rating','is_valid']], 0, 'is_valid')
-        runs = [pair(dls, s) for s in seeds]
-        found = [r for r,_ in runs]
-        rows.append(dict(fold=fold, runs=found, **{k: statistics.mean(r[k] for r in found) for k in ('svdpp','bayesian','rmse')},
-            sd=statistics.stdev(r['rmse'] for r in found), all_seeds=rmse_of(Ensemble([o for _,both in runs for o in both]))))
-        print(f"u{fold}: {rows[-1]['rmse']:.4f} ± {rows[-1]['sd']:.4f}, of all seeds {rows[-1]['all_seeds']:.4f}, {found}", flush=True)
-    mean = {k: statistics.mean(o[k] for o in rows) for k in ('svdpp','bayesian','rmse','all_seeds')}
-    return dict(folds=rows, u1=rows[0]['rmse'], mean=mean['rmse'], all_seeds=dict(u1=rows[0]['all_seeds'], mean=mean['all_seeds'],
-        cpu_seconds=max(sum(r['cpu_seconds'] for r in o['runs']) for o in rows)), alone=dict(svdpp=mean['svdpp'], bayesian=mean['bayesian']),
-        most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']), peak_memory_mb=peak_memory_mb(),
-        protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only; the mean of SVDpp and BayesianSVDpp of one seed, and of all seeds')
+    "Seed by seed over the folds: one model of each kind and their mean, and the mean of all seeds; written after every seed"
+    dls = {fold: loaders(ml_100k(fold=fold)[['user_id','item_id','rating','is_valid']], 0, 'is_valid') for fold in range(1, 6)}
+    pairs = {fold: [] for fold in dls}
+    for seed in seeds:
+        for fold in dls:
+            pairs[fold].append(pair(dls[fold], seed))
+            print(f'u{fold}', pairs[fold][-1][0], flush=True)
+        rows = [fold_of_pairs(*o) for o in pairs.items()]
+        mean = {k: statistics.mean(o[k] for o in rows) for k in ('svdpp','bayesian','rmse','all_seeds')}
+        yield dict(folds=rows, u1=rows[0]['rmse'], mean=mean['rmse'], all_seeds=dict(u1=rows[0]['all_seeds'], mean=mean['all_seeds'],
+            most_cpu_seconds=max(o['all_cpu_seconds'] for o in rows)), alone=dict(svdpp=mean['svdpp'], bayesian=mean['bayesian']),
+            most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']), peak_memory_mb=peak_memory_mb(),
+            protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only; the mean of SVDpp and BayesianSVDpp of one seed, and of all seeds')
 
 def average1m(seeds):
-    "Random tenths of MovieLens-1M"
-    df = ml_1m()[['user_id','item_id','rating']]
-    rows = [pair(loaders(df, s), s)[0] for s in seeds]
-    return dict(runs=rows, **{k: statistics.mean(r[k] for r in rows) for k in ('svdpp','bayesian','rmse')}, peak_memory_mb=peak_memory_mb(),
-        protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only; the mean of SVDpp and BayesianSVDpp')
+    "Random tenths of MovieLens-1M; written after every one"
+    df,rows = ml_1m()[['user_id','item_id','rating']],[]
+    for s in seeds:
+        rows.append(pair(loaders(df, s), s)[0])
+        print(f'split {s}: {rows[-1]}', flush=True)
+        yield dict(runs=rows, **{k: statistics.mean(r[k] for r in rows) for k in ('svdpp','bayesian','rmse')}, peak_memory_mb=peak_memory_mb(),
+            protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only; the mean of SVDpp and BayesianSVDpp')
 
 def ml1m(seeds):
     "Three random tenths"
@@ -143,7 +152,9 @@ if __name__=='__main__':
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
+    made = {'folds': folds, 'average': average, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'choose': lambda seeds: choose()}
     for part in args.part:
-        made = choose() if part=='choose' else {'folds': folds, 'average': average, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales}[part](args.seeds)
-        write_json(RESULTS/f'svdpp__{part}.json', dict(made, threads=1, machine=machine(), versions=versions()))
-        print({k: v for k,v in made.items() if not isinstance(v, (list,dict))})
+        found = made[part](args.seeds)
+        for o in [found] if isinstance(found, dict) else found:
+            write_json(RESULTS/f'svdpp__{part}.json', dict(o, threads=1, machine=machine(), versions=versions()))
+        print({k: v for k,v in o.items() if not isinstance(v, (list,dict))})

@@ -34,6 +34,7 @@ from recfast.models.sequence import NextItem, SASRec, SequenceModel
 from recfast.models.linear import Popularity, EASE, ClosedForm, HistoryModel
 from recfast.models.ials import IALS
 from recfast.models.svdpp import SVDpp
+from recfast.models.bayesian import BayesianSVDpp
 from recfast.ordinal import OrdinalLoss
 from recfast.models.knn import ItemKNN
 from recfast.ranking import rank_items

@@ -94,11 +94,12 @@ def first_directions(
     root = d[:k].sqrt()
     return U[:,:k]*root,(Q@Vt.T)[:,:k]*root
 
-# %% ../../nbs/35_models.bayesian.ipynb #f10b244e
+# %% ../../nbs/35_models.bayesian.ipynb #f62968c1
 def _as_likely(model, rows):
     "What the ratings are: a `Probit` where the model has levels, else a `Noisy`"
     ratings = rows.ratings()
-    if ratings is None: raise RatingsError("BayesianSVDpp learns from ratings, and these rows are clicks")
+    if ratings is None or rows.rating_range==(1,1):
+        raise RatingsError("BayesianSVDpp learns from ratings, and these rows are clicks: take EASE or IALS")
     if rows.weights is not None:
         raise RatingsError("BayesianSVDpp counts every row once, and these rows weigh: leave their weights out")
     head = getattr(model, 'finish', None)

@@ -113,6 +113,13 @@ def forward(self:MeanOf,
     def said(o): return pair_scores(o, x) if takes_pairs(o) else score_pairs(o, x).to(x.device)
     return self.mix(list(map(said, self.models)))[:,None]
 
+# %% ../../nbs/38_models.ensemble.ipynb #c0a1d202
+@patch
+def default_loss(self:MeanOf):
+    "That of the first part, unless parts bring their units; then the mean squared error"
+    own = any(offers(o, hook) for o in self.models for hook in ('finish','to_score'))
+    return MSELossFlat() if own else super(MeanOf, self).default_loss()
+
 # %% ../../nbs/38_models.ensemble.ipynb #b83541c1
 def _scale(s, ok):
     "(mean [U,1], deviation [U,1]: inf where there is none, where it is read [U,I]) of scores `s:[U,I]` in float64"
