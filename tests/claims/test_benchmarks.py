@@ -231,6 +231,12 @@ def test_svdpp_is_where_the_page_says_it_is():
     assert [r['seed'] for r in big['runs']]==[0,1,2] and big['rmse']<=.8225
     assert all(o['gain_interval'][0]>0 and o['thresholds']==sorted(o['thresholds']) for runs in scales['tables'].values() for o in runs)
     assert all(o['rmse']<.66 for o in scales['tables']['movie_night'])
+
+def test_the_mean_of_two_models_is_where_the_page_says_it_is():
+    o = load('svdpp__average.json')[0]
+    assert [[r['seed'] for r in f['runs']] for f in o['folds']]==[[0,1,2]]*5
+    assert o['u1']<=.883 and o['mean']<=.8755 and all(f['rmse']<min(f['svdpp'],f['bayesian'])-.002 for f in o['folds'])
+    assert min(r['cpu_seconds'] for f in o['folds'] for r in f['runs'])<60 # the machine was shared: up to 76
 # large tables; the machine was shared, so seconds are the processor's
 
 INGESTED = {(o['system'],o['n']): o['runs'] for o in load('ingest__ingest.json')[0]['rows']}
