@@ -237,6 +237,7 @@ def _half(self:Chain, side, other):
     draw_own(side, *draw_prior(side.own, self.rng), noise(side.own))
     draw_told(side, *draw_prior(side.told, self.rng, True), noise(side.told))
 
+# %% ../nbs/24_gibbs.ipynb #ba7e5202
 @patch
 def sweep(self:Chain):
     "Draw everything once"

@@ -73,6 +73,7 @@ def add(self:MeanScores,
     self.moments += torch.stack([s,s.square()])
     self.cuts = self.cuts+cuts
 
+# %% ../../nbs/35_models.bayesian.ipynb #ba7e5102
 @patch
 def variance(self:MeanScores)->float:
     "How far the scores of draws lie apart"
