@@ -20,6 +20,7 @@ def _turned(a, b):
     over = a>0
     return over,np.where(over, -b, a),np.where(over, -a, b)
 
+# %% ../nbs/23_latent.ipynb #ba7e5402
 def truncated(
     low:np.ndarray, # [n] ends
     high:np.ndarray, # [n]
@@ -43,10 +44,12 @@ class Probit:
         share = (self.n+1).cumsum()/(len(c)+n_levels)
         self.cuts = ndtri(share[:-1])*1.2
 
-    def ends(self, s, cuts): # [n] scores, [C-1] thresholds
-        "(low [n], high [n]) distances from the scores"
-        edges = np.concatenate([[-np.inf],cuts,[np.inf]])
-        return edges[self.c]-s,edges[self.c+1]-s
+# %% ../nbs/23_latent.ipynb #ba7e5412
+@patch
+def ends(self:Probit, s, cuts): # [n] scores, [C-1] thresholds
+    "(low [n], high [n]) distances from the scores"
+    edges = np.concatenate([[-np.inf],cuts,[np.inf]])
+    return edges[self.c]-s,edges[self.c+1]-s
 
 # %% ../nbs/23_latent.ipynb #d9e236ba
 @patch
@@ -58,6 +61,7 @@ def log_share(self:Probit,
     _,a,b = _turned(*self.ends(s, cuts))
     return np.log((ndtr(b)-ndtr(a)).clip(1e-300)).sum()
 
+# %% ../nbs/23_latent.ipynb #ba7e5422
 @patch
 def move_cuts(self:Probit,
     s:np.ndarray, # [n] scores
@@ -67,8 +71,7 @@ def move_cuts(self:Probit,
     wide = 2.4/np.sqrt((self.n[:-1]+self.n[1:]+1)*len(self.cuts))
     cuts = self.cuts+wide*rng.standard_normal(len(wide))
     if (np.diff(cuts)<=0).any(): return
-    better = self.log_share(s, cuts)-self.log_share(s, self.cuts)
-    if np.log(rng.random())<better: self.cuts = cuts
+    if np.log(rng.random())<self.log_share(s, cuts)-self.log_share(s, self.cuts): self.cuts = cuts
 
 # %% ../nbs/23_latent.ipynb #9dbe7394
 @patch
@@ -91,10 +94,12 @@ class Noisy:
         self.mean = float(y.mean())
         self.z = (y-self.mean).astype(np.float32)
 
-    def draw(self,
-        s:np.ndarray, # [n] scores
-        rng, # a numpy `Generator`
-    )->tuple: # (numbers [n] float32, what each weighs)
-        "The ratings around their mean, and the precision of their noise, drawn"
-        off = np.square(self.z-s, dtype=np.float64).sum()
-        return self.z,np.float32(rng.gamma(1+len(s)/2, 1/(.01+off/2)))
+# %% ../nbs/23_latent.ipynb #ba7e5432
+@patch
+def draw(self:Noisy,
+    s:np.ndarray, # [n] scores
+    rng, # a numpy `Generator`
+)->tuple: # (numbers [n] float32, what each weighs)
+    "The ratings around their mean, and the precision of their noise, drawn"
+    off = np.square(self.z-s, dtype=np.float64).sum()
+    return self.z,np.float32(rng.gamma(1+len(s)/2, 1/(.01+off/2)))
