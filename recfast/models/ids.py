@@ -127,9 +127,8 @@ def meet(
         if f'{side}_features' in signature(type(model)).parameters: setattr(model, f'{side}_features', table)
     if vars(model).get('cold_tail') is False: return
     y_range = getattr(model, 'hyper', {}).get('y_range', getattr(model, 'y_range', None))
-    solved = offers(model, 'solve')
-    if solved or not takes_pairs(model): y_range = None # it is accepted there, and no range of scores
-    vars(model)['cold_tail'] = tail_of(model, rows, scores_ratings(model), y_range, 0. if solved else 1.5)
+    if offers(model, 'solve') or not takes_pairs(model): y_range = None # it is accepted there, and no range of scores
+    vars(model)['cold_tail'] = tail_of(model, rows, scores_ratings(model), y_range)
 
 # %% ../../nbs/21_models.ids.ipynb #882843d5
 class Met:
