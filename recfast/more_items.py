@@ -67,6 +67,8 @@ def with_more_rows(
     if spec['why'] or 'n_items' not in (spec['config'] or {}):
         raise NotImplementedError(f"add_items: {type(model).__name__} cannot be built for more items "
                                   f"({spec['why'] or 'it is not told how many there are'}): train anew")
+    if any(getattr(o, 'item_features', None) is not None for o in model.modules()):
+        raise NotImplementedError(f"add_items: {type(model).__name__} has learned from features itself: train anew")
     new = model_from_spec(dict(spec, config={**spec['config'], 'n_items': n_new}), {})
     with_parts(new, _grown_specs(parts_spec(model), n_new))
     if hasattr(loss, 'equip'): loss.equip(new)
