@@ -248,7 +248,7 @@ def _loss_of(config):
 def _names(config):
     "(column of ratings, column of times); raises `BundleError` for parts that cannot be read"
     if config['schema']==1: return config['rating_name'],None
-    if config['weighing'] and set(config['weighing'])!=set(Weighing._fields):
+    if config['weighing'] and not set(config['weighing'])<=set(Weighing._fields):
         raise BundleError(f"'weighing' came after recfast {recfast.__version__}: pip install -U recfast")
     return config['columns']['rating'],config['columns']['time']
 

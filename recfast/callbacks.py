@@ -13,6 +13,7 @@ __all__ = ['RankingMetrics', 'some_users', 'no_params', 'SolveModel', 'ClassMetr
 
 # %% ../nbs/49_callbacks.ipynb #a3fbdf19
 from functools import partial
+from numbers import Integral
 from warnings import warn
 import numpy as np
 from fastai.callback.core import Callback,CancelTrainException
@@ -37,6 +38,8 @@ class RankingMetrics(Callback):
         seed:int=0, # of the sample
         **kwargs # of `evaluate_recommender`: candidates, relevant, exclude_seen, memory
     ):
+        if not isinstance(every, Integral) or every<1:
+            raise ValueError(f"every={every!r}, expected a whole number of 1 or more")
         store_attr('every,n_users,seed', eval_args=kwargs)
         self.names = [metric_name(o) for o in L(metrics)]
         if any(METRICS[parse_metric(o)[0]].of_ratings for o in self.names):

@@ -11,6 +11,7 @@ __all__ = ['Candidates', 'find_candidates']
 
 # %% ../nbs/44_candidates.ipynb #b58512d7
 from dataclasses import dataclass
+from numbers import Number
 import numpy as np,pandas as pd
 from fastcore.basics import patch,store_attr
 from .core import RatingsError
@@ -217,6 +218,9 @@ def find_candidates(
     cold = cold_items(model)
     trained = train.trained()
     cold = np.zeros_like(trained) if cold is None else cold.numpy()&~trained
+    if isinstance(candidates, Number):
+        raise RatingsError(f"candidates={candidates!r}: for one item pass [{candidates!r}], for so many that are drawn "
+                           f"{{'sampled': {candidates!r}}}")
     if isinstance(candidates, dict): return _drawn_candidates(candidates, train, test, t)
     if isinstance(candidates, pd.DataFrame): return _given_lists(candidates, train, t)
     if not isinstance(candidates, str): return _some_items(candidates, train, t, trained|cold)

@@ -56,7 +56,7 @@ class CollabLearner(CompiledLoop):
 @patch
 def _meet(self:CollabLearner, dls, model):
     "Compare the ids of a model and loaders, of which one is new here; the two go through `meet` once"
-    if not hasattr(dls, 'interactions'): return [check_dl(model, o) for o in dls.loaders] # loaders of fastai
+    if not hasattr(dls, 'interactions'): return [check_dl(model, o) for o in getattr(dls, 'loaders', ())] # of fastai
     rows = dls.interactions('train')
     old = vars(self)
     if not ids_of(model) and old.get('model') is model: remember_ids(model, old['dls'].classes)

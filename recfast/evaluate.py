@@ -30,7 +30,7 @@ from .metrics import CHEAP_METRICS,METRICS,mean_absolute,metric_name,parse_metri
 from .models.base import item_vectors,offers,score_pairs
 from .models.ids import check_ids
 from .groups import Groups,find_groups,group_by_rows,measure_groups
-from .relevance import as_interactions,cold_rows,positive_rows,truth
+from .relevance import as_interactions,cold_rows,liked_at,positive_rows,truth
 
 # %% ../nbs/47_evaluate.ipynb #54eda743
 def _list_lengths(k):
@@ -269,13 +269,13 @@ def evaluate_recommender(
     test,people = as_frame(test),_who(model, train, people)
     rows = _test_rows(test, people, time_name, need, isinstance(candidates, str) and candidates=='cold')
     wanted,most = wanted_metrics(metrics, k)
+    if relevant is None: relevant = liked_at(train, rows)
     t = truth(people, rows, relevant, exclude_seen)
     cand = find_candidates(candidates, people, rows, t, model)
-    groups = _groups(by, people, test, cand)
     ranked = rank_lists(model, train, t, cand, most, _placed(wanted), memory, progress, baseline and _of_lists(wanted))
     of_ratings,errors = _errors(model, rows, clip, metrics, wanted, rated)
     said = _protocol_of(train, rows, t, cand, ranked, relevant, clip, [note,_note_of(model)])
-    setting = Setting(train, rows, t, cand, wanted, of_ratings, groups, *said)
+    setting = Setting(train, rows, t, cand, wanted, of_ratings, _groups(by, people, test, cand), *said)
     return measure_ranked(setting, ranked, model, errors)
 
 # %% ../nbs/47_evaluate.ipynb #025a967a

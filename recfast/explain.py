@@ -80,7 +80,7 @@ def _told_by(self:Recommender, history, on_unknown):
     histories = self._histories(history, on_unknown)
     _need_one(len(histories), 'histories')
     scores = self.score_history(histories)[0]
-    return *histories[0],scores,scores
+    return *self.liked(histories)[0],scores,scores
 
 # %% ../nbs/52_explain.ipynb #4f6087c2
 @patch

@@ -10,6 +10,7 @@ Docs: https://recfast.github.io/recfast/given_lists.html.md"""
 __all__ = ['evaluate_lists']
 
 # %% ../nbs/48_given_lists.ipynb #334dffaa
+import warnings
 from dataclasses import replace
 import numpy as np,pandas as pd
 from .candidates import Candidates
@@ -184,6 +185,14 @@ def _without_list(t, rows):
     "How many of the users with something to find have no list"
     return int((~np.isin(t.users, rows.rows_of('user'))).sum())
 
+# %% ../nbs/48_given_lists.ipynb #d89bc217
+def _note_no_hit(ranked, rows):
+    "Warn of lists none of which holds anything that was to be found"
+    if not len(rows) or not len(ranked.users) or ranked.hits.any(): return
+    warnings.warn("no list holds anything of the test rows. Did who made them know these rows, and leave them out as "
+                  "seen? A learner's recommend leaves out its validation rows too: learn.evaluate() measures it",
+                  stacklevel=3)
+
 # %% ../nbs/48_given_lists.ipynb #d67a1ffb
 def evaluate_lists(
     lists:pd.DataFrame, # user, item and, to order them, rank or score; as `recommend` gives it
@@ -205,6 +214,7 @@ def evaluate_lists(
     cand = _candidates(t, rows, train_rows)
     ranked,n_seen = _rank_rows(rows, t, most)
     of = test_rows if train_rows is None else train_rows
+    _note_no_hit(ranked, rows)
     if baseline and train_rows is not None: ranked.baseline = popular_lists(of, t, cand, most)
     counts = count_protocol(test_rows, t, cand, ranked.n_rel)
     counts['users_without_list'] = _without_list(t, rows)

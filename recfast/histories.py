@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from .core import RatingsError,first_few,kept,offer
 from .data.frames import as_ids,as_pandas,way_to_frame
+from .data.weights import as_likes
 from .data.columns import OWN,Columns,check_ids,parse_times,uncategorised
 
 # %% ../nbs/50_histories.ipynb #8fe11073
@@ -27,6 +28,12 @@ def _json_names(h, rows):
     "What rows call item and rating where this is a list of rows: recfast's names, or those of training; None elsewhere"
     if not isinstance(h, (list,tuple)) or not h: return None
     return next((o for o in (OWN[1:3],rows.columns[1:3]) if _are_rows(h, *o)), None)
+
+# %% ../nbs/50_histories.ipynb #78642a80
+def _are_records(h, rows):
+    "Is this a list of rows of a table, each with its item under a name, and with more than the two above?"
+    if not isinstance(h, (list,tuple)) or not h or _json_names(h, rows): return False
+    return all(isinstance(o, Mapping) and (OWN.item in o or rows.columns.item in o) for o in h)
 
 # %% ../nbs/50_histories.ipynb #78350593
 def _of_json(h, rows):
@@ -53,7 +60,7 @@ def _check_other_numbers(df, like, found):
 
 def _frame_ratings(df, rows, cols, labels):
     "The ratings of a frame; None where its items are just liked"
-    clicks = rows.rating_range in (None,(1,1)) and not labels
+    clicks = rows.rating_range in (None,(1,1)) and not labels and getattr(rows.weighing, 'threshold', None) is None
     if cols.rating is None:
         if not clicks: _check_other_numbers(df, rows.columns, cols)
         return None
@@ -157,13 +164,24 @@ def _refuse_pairs(several, rows):
     raise RatingsError(f"history is a list of pairs such as {several[0]}: they could be items and their ratings, or "
                        "several histories. Pass dict(pairs) for one history, [[item, item], ...] for several")
 
+# %% ../nbs/50_histories.ipynb #97b6d30d
+def _of_mapping(h, rows):
+    "Item ids and ratings of a mapping; raises `RatingsError` for a row of a table that stands alone"
+    if OWN.item in h and set(h)<={*OWN[:4]} and not rows.item_vocab.encode([OWN.item], 'zero').any():
+        raise RatingsError(f"history is one row of a table, {dict(h)}: pass a list of rows, or {{item: rating}}")
+    flags = [o for o in h if isinstance(o, (bool,np.bool_))]
+    if flags and rows.item_vocab.index.dtype.kind!='b':
+        raise RatingsError(f"history has {flags[0]} where an item id should be")
+    return list(h),h.values()
+
 # %% ../nbs/50_histories.ipynb #5f85b31b
 def _ids_and_ratings(h, rows, labels=False):
     "Item ids and ratings of one history; None for ratings where the items are just liked"
     if _json_names(h, rows): return _of_json(h, rows)
+    if _are_records(h, rows): h = pd.DataFrame(list(h))
     if isinstance(h, pd.DataFrame): return _of_one(h, rows, labels)
     if _is_named(h, rows): h = h.to_dict()
-    if isinstance(h, Mapping): return list(h),h.values()
+    if isinstance(h, Mapping): return _of_mapping(h, rows)
     odd = isinstance(h, str) or not isinstance(h, Iterable) or getattr(h, 'ndim', 1)!=1
     if odd: raise RatingsError(_no_form(h))
     if isinstance(h, pd.Series): _refuse_unnamed(h, rows)
@@ -222,6 +240,7 @@ def told_histories(rows, history, labels=False):
     "The same of one history or several, in any form"
     history = _loaded(history)
     if isinstance(history, (list,tuple)): history = [_loaded(o) for o in history]
+    if _are_records(history, rows): history = pd.DataFrame(list(history))
     if not isinstance(history, pd.DataFrame):
         several = _are_several(history, rows)
         if several: _refuse_pairs(history, rows)
@@ -233,8 +252,8 @@ def told_histories(rows, history, labels=False):
 def _encode(rows, told, on_unknown, labels):
     "(ids of people, list of (item rows, ratings)) of what `told_histories` gives"
     people,at,ids,ratings = told
-    ratings = _floats(ratings)
-    _check_ratings(ids, ratings, rows, labels)
+    ratings = as_likes(_floats(ratings), rows)
+    _check_ratings(ids, ratings, rows, labels or getattr(rows.weighing, 'threshold', None) is not None)
     known = kept(rows, 'trained items', (rows.items,rows.weights), lambda: rows.trained('item'))
     items = rows.item_vocab.encode(ids, on_unknown, 'item', trained=known)
     order = np.argsort(at, kind='stable')

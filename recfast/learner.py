@@ -12,6 +12,7 @@ __all__ = ['default_loss', 'WeighedLoss', 'collab_learner', 'Fact', 'CollabLearn
 
 # %% ../nbs/58_learner.ipynb #cea4948b
 import inspect
+import math
 import warnings
 from difflib import get_close_matches
 from fastai.learner import AvgLoss,Learner,find_bs
@@ -94,7 +95,11 @@ def _loaders_to_build(dls):
 # %% ../nbs/58_learner.ipynb #bf03c55a
 def _check_reach(dls, y_range):
     "Warn of ratings that no score can reach"
-    if y_range is None or dls.interactions('train').rating_range is None: return
+    if y_range is None: return
+    pair = isinstance(y_range, (tuple,list)) and len(y_range)==2
+    if not pair or not -math.inf<y_range[0]<y_range[1]<math.inf:
+        raise ValueError(f"y_range={y_range!r}: expected (low, high), two numbers, the lower first")
+    if dls.interactions('train').rating_range is None: return
     low,high = dls.interactions('train').rating_range
     if low>=y_range[0] and high<=y_range[1]: return
     warnings.warn(f"y_range={tuple(y_range)} does not reach the ratings, which go from {low:g} to {high:g}: "
@@ -190,8 +195,9 @@ def _check_auto(auto, budget, **chosen):
     if budget is not None and not auto: raise TypeError("budget= is the time of arch='auto': pass both, or neither")
 
 # %% ../nbs/58_learner.ipynb #a0701b02
-def _check_arch(dls, arch, use_nn):
-    "Raise `TypeError` for what no learner can be made of"
+def _check_arch(dls, arch, use_nn, n_factors=None):
+    "Raise `TypeError` for what no learner can be made of, `ValueError` for a table without columns"
+    if n_factors is not None and n_factors<1: raise ValueError(f"n_factors={n_factors}, expected 1 or more")
     if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
     if isinstance(arch, str) and not _is_auto(arch): raise TypeError(_class_to_pass(arch))
     if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))
@@ -240,7 +246,7 @@ def collab_learner(
     **kwargs # of fastai's `Learner`
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for arguments that do not go together"
-    _check_arch(dls, arch, use_nn)
+    _check_arch(dls, arch, use_nn, n_factors)
     auto = _is_auto(arch)
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN

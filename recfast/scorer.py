@@ -263,6 +263,15 @@ def _score_about(self:Scorer, about):
     if about is None: return torch.from_numpy(self.mean_scores())
     return score_vector(self.model, None, about, self.n_items).float().cpu()
 
+# %% ../nbs/50_scorer.ipynb #1665c6fe
+@patch
+def liked(self:Scorer,
+    histories:list, # of (item rows, ratings)
+)->list: # of the same
+    "Histories without what was only seen, where training knew a threshold"
+    if getattr(self.train.weighing, 'threshold', None) is None: return histories
+    return [(items[ratings>0],ratings[ratings>0]) for items,ratings in histories]
+
 # %% ../nbs/50_scorer.ipynb #bb9d930f
 @patch
 def _score_told(self:Scorer, histories, cells, about=None):
@@ -286,6 +295,7 @@ def score_history(self:Scorer,
     about:torch.Tensor=None, # [H,D] who they are expected to be by their features; None: the mean user
 )->torch.Tensor: # [H,I] scores by item row
     "Scores of every item for people given by their ratings, of cold items by the tail of the model"
+    histories = self.liked(histories)
     scores = self._score_told(histories, cells, about)
     tail = getattr(self.model, 'cold_tail', None)
     if not tail or not histories: return scores

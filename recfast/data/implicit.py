@@ -22,6 +22,7 @@ from .loaders import CollabDataLoaders,builder_kwargs,builders
 from .ratings import to_implicit
 from .sampling import GivenNegatives,NegativeSampler,PairSet
 from .split import resolve_splits
+from .weights import liked_from
 
 # %% ../../nbs/17_data.implicit.ipynb #ee1cbbc9
 class ImplicitDL(RatingDL):
@@ -203,6 +204,7 @@ def _of_events(cls:CollabDataLoaders, ratings, threshold, rating_name, kwargs):
     elif own not in taken: note_dislikes(ratings, own, f"pass threshold=, or label_name={own!r} where 0 says no")
     name = next(o for o in (OWN.rating,'clicked','clicked_1') if o not in taken)
     self = cls.from_df(ratings.assign(**{name: np.float32(1)}), rating_name=name, **kwargs)
+    if threshold is not None: liked_from(threshold, own, self.train_ds, self.valid_ds, self.rest)
     self.random_split = splits is None
     self.rated = False
     return self

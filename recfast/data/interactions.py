@@ -141,7 +141,8 @@ def _rating_values(ratings):
 @patch(as_prop=True)
 def columns(self:Interactions)->Columns: # of the table it was made from
     "The names training used"
-    return Columns(*self.cat_names, self.rating_name, self.time_name, *(self.weighing or ())[:2])
+    rating = getattr(self.weighing, 'rated_by', None) or self.rating_name
+    return Columns(*self.cat_names, rating, self.time_name, *(self.weighing or ())[:2])
 
 @patch(cls_method=True)
 def from_frame(cls:Interactions,
@@ -230,8 +231,9 @@ def rating_range(self:Interactions)->tuple: # (low, high) in rating units; None 
 
 @patch(as_prop=True)
 def best_rating(self:Interactions)->float: # rating units
-    "The highest rating; 1 where there are none"
-    return self.rating_range[1] if self.rating_range else 1.
+    "The highest rating, or from which one on rows are likes; 1 where there are none"
+    least = getattr(self.weighing, 'threshold', None)
+    return (self.rating_range[1] if self.rating_range else 1.) if least is None else float(least)
 
 # %% ../../nbs/14_data.interactions.ipynb #9e716c09
 @patch

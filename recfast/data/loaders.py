@@ -12,6 +12,7 @@ __all__ = ['BUILDERS', 'CollabDataLoaders', 'check_bs', 'builder_kwargs', 'build
 
 # %% ../../nbs/16_data.loaders.ipynb #ce54260e
 import inspect,warnings
+from numbers import Integral
 import numpy as np,pandas as pd,torch
 from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device
@@ -117,7 +118,9 @@ def check_bs(
     none:str='there are no training rows: the split leaves none', # the message where there is nothing
 ):
     "Raise `RatingsError` for a batch size that makes no batches"
-    if min(bs, val_bs or bs)<1: raise RatingsError(f"bs={bs}, val_bs={val_bs}: expected 1 or more")
+    whole = all(isinstance(o, Integral) for o in (bs,val_bs or bs))
+    if not whole or min(bs, val_bs or bs)<1:
+        raise RatingsError(f"bs={bs!r}, val_bs={val_bs!r}: expected {'' if whole else 'a whole number of '}1 or more")
     if n==0: raise RatingsError(none)
     if n is not None and n<bs:
         raise RatingsError(f"bs={bs}, but only {n} {what}: no full batch. Use bs={n} or less.")

@@ -24,6 +24,7 @@ from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,builders,check_bs,rows_by_vocab
 from .ratings import count_duplicates,last_rows,time_order,to_implicit,validate_ratings
 from .split import readable_times,seed_or_drawn
+from .weights import liked_from
 
 # %% ../../nbs/18_data.sequences.ipynb #fbf8b5eb
 def in_table_order(
@@ -194,7 +195,7 @@ def _held_out(ratings, columns, hold_out):
     return table.iloc[train],table.iloc[valid]
 
 # %% ../../nbs/18_data.sequences.ipynb #561253ab
-def _sequence_rows(train, valid, columns, classes, sides=None):
+def _sequence_rows(train, valid, columns, classes, sides=None, threshold=None):
     "Training rows with their ratings (1 where there are none), held-out rows without"
     rating = OWN.rating
     if columns.rating is None: train = train.assign(**{rating: np.float32(1)})
@@ -202,6 +203,7 @@ def _sequence_rows(train, valid, columns, classes, sides=None):
     unrated = columns._replace(rating=None)
     valid = Interactions.from_frame(valid, unrated, classes, rating_name=rating)
     if sides is not None: sides.describe([train,valid])
+    if threshold is not None: liked_from(threshold, columns.rating or OWN.rating, train, valid)
     return train,valid
 
 def _check_unweighed(kwargs):
@@ -277,7 +279,7 @@ def sequences_from_df(cls:CollabDataLoaders,
     ratings,columns = _events(as_frame(ratings), threshold, **names)
     parts = _held_out(ratings, columns, hold_out)
     sides = Sides(items, users, cold_items, cold_users)
-    dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab, sides), sides)
+    dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab, sides), sides, threshold)
     return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, device, verbose,
         bs=bs, val_bs=val_bs, seq_len=seq_len, windows=windows, shuffle=shuffle, drop_last=drop_last)
 

@@ -111,7 +111,11 @@ def check_dl(
 ):
     "Raise `RatingsError` for a loader of other ids"
     classes = getattr(getattr(dl, 'dataset', None), 'classes', None)
-    if isinstance(classes, dict): check_ids(model, classes, 'this loader')
+    if not isinstance(classes, dict): return
+    if not all(hasattr(o, 'encode') for o in classes.values()):
+        raise TypeError("this is a loader of fastai's own, which knows rows by another table: build it with recfast's "
+                        "CollabDataLoaders")
+    check_ids(model, classes, 'this loader')
 
 # %% ../../nbs/21_models.ids.ipynb #e7b353e4
 def meet(

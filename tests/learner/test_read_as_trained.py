@@ -1,0 +1,149 @@
+"What is told later is read as training read it: thresholds of likes, rows of JSON, half-lives, lists, matrices"
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from fastai.collab import CollabDataLoaders as Fastai
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from helpers import without_progress
+from recfast.bundle import load_bundle
+from recfast.callbacks import RankingMetrics
+from recfast.cli import app
+from recfast.core import RatingsError
+from recfast.data.loaders import CollabDataLoaders
+from recfast.given_lists import evaluate_lists
+from recfast.learner import collab_learner
+from recfast.losses import SoftmaxLoss
+from recfast.models.dot import DotProduct
+from recfast.models.linear import EASE, ItemKNN, Popularity
+from recfast.serve import make_app
+
+R = np.random.default_rng(0)
+D = pd.DataFrame(dict(user_id=R.integers(0, 20, 400), item_id=R.integers(0, 15, 400), rating=R.integers(1, 6, 400).astype(float))).drop_duplicates(['user_id','item_id']).reset_index(drop=True)
+
+def fitted(dls, **kwargs):
+    learn = without_progress(collab_learner(dls, **{'n_factors': 4, **kwargs}))
+    with learn.quiet(): learn.fit(1)
+    return learn
+
+def liked(name='rating', **kwargs):
+    df = D.rename(columns={'rating': name})
+    return df,fitted(CollabDataLoaders.implicit_from_df(df, n_neg=0, seed=1, bs=64, threshold=4, rating_name=name, **{'valid_pct': 0, **kwargs}), **MODEL)
+
+MODEL = dict(arch=EASE)
+def scores(rec, history): return rec.recommend(history=history, k=15, exclude_seen=False).sort_values('item_id').score.to_numpy()
+
+# a threshold of likes
+
+@pytest.mark.parametrize('model', [dict(arch=EASE), dict(arch=ItemKNN), dict(arch=DotProduct, loss_func=SoftmaxLoss())], ids=['ease','knn','softmax'])
+@pytest.mark.parametrize('name', ['rating','stars'])
+def test_a_history_is_cut_where_training_was(name, model, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), 'MODEL', model)
+    df,learn = liked(name)
+    own = df[df.user_id==3]
+    likes = own[own[name]>=4]
+    forms = own,own[['item_id',name]],dict(zip(own.item_id, own[name])),likes,likes.assign(**{name: 1.}),own.to_dict('records')
+    for rec in (learn, load_bundle(learn.save_bundle(tmp_path/'b'))):
+        want = scores(rec, likes.item_id.tolist())
+        for form in forms: np.testing.assert_allclose(scores(rec, form), want, rtol=1e-5, atol=1e-6)
+        assert not rec.recommend(history=own, k=15).item_id.isin(own.item_id).any()  # what was only seen is seen
+        why = rec.explain(history=own, k=2)
+        assert set(why.because_item_id.dropna())<=set(likes.item_id)
+
+def test_the_doors_agree_about_a_threshold(tmp_path):
+    df,learn = liked()
+    path = learn.save_bundle(tmp_path/'b')
+    own = df[df.user_id==3]
+    want = learn.recommend(history=own, k=3).item_id.tolist()
+    rows = [dict(item_id=int(i), rating=r) for i,r in zip(own.item_id, own.rating)]
+    assert [o['item_id'] for o in TestClient(make_app(load_bundle(path))).post('/recommend', json=dict(history=rows, k=3)).json()]==want
+    own[['item_id','rating']].to_csv(tmp_path/'h.csv', index=False)
+    for told in ([str(tmp_path/'h.csv')],[f'{i}:{r:g}' for i,r in zip(own.item_id, own.rating)]):
+        args = [o for t in told for o in ('--history',t)]
+        assert CliRunner().invoke(app, ['recommend',str(path),*args,'-k','3','--out',str(tmp_path/'l.csv')]).exit_code==0
+        assert pd.read_csv(tmp_path/'l.csv').item_id.tolist()==want
+
+def test_test_rows_are_cut_where_training_was(tmp_path):
+    at = np.random.default_rng(0).permutation(len(D))
+    df,learn = liked(valid_pct=None, splits=(np.sort(at[:160]),np.sort(at[160:])))
+    test = df.iloc[np.sort(at[160:])]
+    want = learn.evaluate(k=5)['ndcg@5']
+    assert learn.evaluate(test, k=5)['ndcg@5']==learn.evaluate(test, k=5, relevant=4)['ndcg@5']==pytest.approx(want)
+    assert 'rated 4 or more as likes' in learn.evaluate().protocol
+    test.to_csv(tmp_path/'t.csv', index=False)
+    res = CliRunner().invoke(app, ['evaluate',str(learn.save_bundle(tmp_path/'b')),str(tmp_path/'t.csv'),'-k','5','--out',str(tmp_path/'m.json')])
+    assert res.exit_code==0 and pd.read_json(tmp_path/'m.json', typ='series').metrics['ndcg@5']==pytest.approx(want)
+    by = learn.evaluate(histories=df.iloc[np.sort(at[:160])], k=5).by_history
+    assert by['ndcg@5']==pytest.approx(learn.evaluate(histories=True, k=5).by_history['ndcg@5'])
+
+# rows of a table
+
+def test_rows_of_a_table_are_one_history_whatever_else_they_hold():
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, valid_pct=0, bs=16), y_range=(0,5.5))
+    rows = [dict(item_id=3, rating=5, timestamp=3), dict(item_id=4, rating=1, timestamp=4)]
+    want = learn.recommend(history={3: 5, 4: 1}, k=4)
+    for on_unknown in ('raise','drop'):
+        for form in (rows, tuple(rows), [o|{'kind': 'view'} for o in rows]):
+            pd.testing.assert_frame_equal(learn.recommend(history=form, k=4, on_unknown=on_unknown), want)
+    two = learn.recommend(history=[o|{'user_id': 7+i} for i,o in enumerate(rows)], k=4)
+    assert two.user_id.unique().tolist()==[7,8]
+    with pytest.raises(RatingsError, match='one row of a table'): learn.recommend(history=rows[0], on_unknown='drop')
+    with pytest.raises(RatingsError, match='star'): learn.recommend(history=[dict(item_id=3, star=5)], on_unknown='drop')
+    with pytest.raises(RatingsError, match='True where an item id'): learn.recommend(history={True: 5., 3: 2.})
+
+# times
+
+@pytest.mark.parametrize('times', [np.arange(len(D))%400+45000, 2000+np.arange(len(D))%25])
+def test_a_half_life_that_does_nothing_is_said(times):
+    with pytest.warns(UserWarning, match='all rows weigh alike'):
+        CollabDataLoaders.implicit_from_df(D.assign(timestamp=times), n_neg=0, half_life='90d', bs=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        CollabDataLoaders.implicit_from_df(D.assign(timestamp=times*86400), n_neg=0, half_life='90d', bs=16)
+        CollabDataLoaders.implicit_from_df(D.assign(timestamp=times), n_neg=0, half_life=90, bs=16)
+
+@pytest.mark.parametrize('zone', ['Europe/Berlin','America/New_York','UTC'])
+@pytest.mark.parametrize('start', ['2020-03-28','2020-10-24'])
+def test_ids_across_a_change_of_clocks_come_back_from_a_bundle(zone, start, tmp_path):
+    ids = pd.date_range(start, periods=15, freq='12h', tz=zone)
+    learn = fitted(CollabDataLoaders.from_df(D.assign(item_id=ids[D.item_id]), seed=1, bs=16, valid_pct=0), y_range=(0,5.5))
+    again = load_bundle(learn.save_bundle(tmp_path/'b'))
+    pd.testing.assert_frame_equal(again.recommend(3, k=5), learn.recommend(3, k=5), check_dtype=False, rtol=1e-5)
+    assert str(again.items.index.dtype)==str(learn.recommender.items.index.dtype)
+
+# lists and matrices
+
+def test_lists_of_who_knew_the_test_rows_are_warned_of():
+    learn = fitted(CollabDataLoaders.implicit_from_df(D, n_neg=0, seed=1, bs=64), arch=EASE)
+    test = learn.dls.valid_ds.frame()
+    with pytest.warns(UserWarning, match='no list holds anything of the test rows'): evaluate_lists(learn.recommend(k=5), test, k=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        evaluate_lists(learn.recommend(k=15, exclude_seen=False), test, learn.dls.train_ds, k=5)
+
+def test_a_cell_that_is_stored_twice_is_their_sum():
+    m = sp.coo_matrix(([2.,3,1,4],([0,0,1,1],[0,0,0,1])))
+    for form in (m, m.tocsr(), sp.coo_array(m)):
+        dls = CollabDataLoaders.from_csr(form, rated=True, valid_pct=0, bs=1)
+        assert sorted(dls.train_ds.frame().rating)==[1,4,5]
+    assert m.nnz==4
+
+# arguments
+
+@pytest.mark.parametrize('call,said', [
+    (lambda l: l.evaluate(candidates=20), "'sampled': 20"), (lambda l: RankingMetrics(every=0), 'every=0'), (lambda l: RankingMetrics(every=1.5), 'every=1.5'),
+    (lambda l: collab_learner(l.dls, 0), 'n_factors=0'), (lambda l: collab_learner(l.dls, 4, y_range=(5,0)), 'the lower first'),
+    (lambda l: collab_learner(l.dls, 4, y_range=(0,np.nan)), 'the lower first'), (lambda l: collab_learner(l.dls, 4, y_range=5), 'two numbers'),
+    (lambda l: CollabDataLoaders.from_df(D, bs=1.5), 'a whole number')])
+def test_arguments_that_are_none_are_sentences(call, said):
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=16), y_range=(0,5.5))
+    with pytest.raises(ValueError, match=said): call(learn)
+
+def test_loaders_of_fastai_are_refused_with_a_sentence():
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=16), y_range=(0,5.5))
+    with pytest.raises(TypeError, match="loader of fastai's own"): learn.dls = Fastai.from_df(D, seed=1, bs=16)
+    assert Popularity and learn.predict(3, 4)
