@@ -239,7 +239,7 @@ def _train_compiled(self:CompiledLoop, plan):
     threads,room = torch.get_num_threads(),np.zeros((3,width), np.float32)
     run,end = machine(slope.cost)
     if own:
-        kept(self, 'levels', (self.dl.dataset,self.loss_func), lambda: own.check(self.dl.dataset.values))
+        kept(self, 'levels', (self.dl.dataset,self.loss_func), lambda: own.check(self.dl.dataset.ratings()))
         run = slope.run()
     elif not self._small_batches(): run = Wide(slope.cost, most, threads)
     tables = Tables(self.opt, tables_of(self.model), self.model.y_range, plan, most, threads)

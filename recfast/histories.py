@@ -30,10 +30,16 @@ def _json_names(h, rows):
     return next((o for o in (OWN[1:3],rows.columns[1:3]) if _are_rows(h, *o)), None)
 
 # %% ../nbs/50_histories.ipynb #78642a80
+def _keys(h, rows):
+    "The keys of a mapping as `Columns` by role"
+    if len(h)>len(Columns._fields): return Columns() # too many for a row of a table
+    return Columns.find(pd.DataFrame(columns=pd.Index(list(h), tupleize_cols=False)), like=rows.columns, need=())
+
 def _are_records(h, rows):
     "Is this a list of rows of a table, each with its item under a name, and with more than the two above?"
     if not isinstance(h, (list,tuple)) or not h or _json_names(h, rows): return False
-    return all(isinstance(o, Mapping) and (OWN.item in o or rows.columns.item in o) for o in h)
+    name = isinstance(h[0], Mapping) and _keys(h[0], rows).item
+    return bool(name) and all(isinstance(o, Mapping) and name in o for o in h)
 
 # %% ../nbs/50_histories.ipynb #78350593
 def _of_json(h, rows):
@@ -167,7 +173,8 @@ def _refuse_pairs(several, rows):
 # %% ../nbs/50_histories.ipynb #97b6d30d
 def _of_mapping(h, rows):
     "Item ids and ratings of a mapping; raises `RatingsError` for a row of a table that stands alone"
-    if OWN.item in h and set(h)<={*OWN[:4]} and not rows.item_vocab.encode([OWN.item], 'zero').any():
+    roles = _keys(h, rows)
+    if roles.item is not None and {*h}<={*roles} and not rows.item_vocab.encode([roles.item], 'zero').any():
         raise RatingsError(f"history is one row of a table, {dict(h)}: pass a list of rows, or {{item: rating}}")
     flags = [o for o in h if isinstance(o, (bool,np.bool_))]
     if flags and rows.item_vocab.index.dtype.kind!='b':

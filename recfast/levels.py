@@ -85,7 +85,7 @@ def epoch_of_levels(
 class Learned:
     "The thresholds of a loss and what the optimizer knows of them, while they are trained"
     def __init__(self, loss, opt): # an `OrdinalLoss` with its head, fastai's `Adam`
-        head,self.check = loss.head,lambda ratings: loss.classes(ratings.unique())
+        head,self.check = loss.head,lambda ratings: loss.classes(torch.from_numpy(np.unique(ratings)).float())
         self.cuts,self.state = head.bias,_started(opt.state[head.bias], head.bias)
         own = [o[:,0] for o in _parts(self.cuts, self.state)]
         self.order = own[0].argsort()

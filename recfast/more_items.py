@@ -100,12 +100,15 @@ def _with_seen(rows, ratings):
     df = as_frame(ratings)
     found = Columns.find(df, like=rows.columns, need=('user','item'))._replace(time=None)
     if not rows.has_ratings: found = found._replace(rating=None)
-    new = Interactions.from_frame(df, found, rows.classes, 'raise', rating_name=rows.rating_name)
-    if rows.has_ratings and found.rating is None: new.values = torch.full((len(new),), rows.best_rating)
-    new.time_name,new.weighing = rows.time_name,rows.weighing
-    if rows.times is not None: new.times = np.repeat(rows.times.max(), len(new))
-    if rows.weights is not None: new.weights = torch.zeros(len(new))
-    if rows.events is not None: new.events = np.zeros(len(new), np.int64)
+    elif found.rating is None or rows.rating_range==(1,1): # of clicks ratings are not read
+        df,found = df.assign(**{rows.rating_name: rows.rating_range[1]}),found._replace(rating=rows.rating_name)
+    known = {'weight': (rows.weights,0), 'event': (rows.events,0)}
+    if rows.has_times: known['time'] = rows.times,rows.times.max()
+    more = {role: v for role,(o,v) in known.items() if o is not None}
+    found = found._replace(**{role: f'#{role}#' if role in more else None for role in ('time','weight','event')})
+    df = df.assign(**{f'#{role}#': v for role,v in more.items()})
+    new = Interactions.from_frame(df, found, rows.classes, 'raise', weighing=rows.weighing)
+    new.rating_name,new.time_name = rows.rating_name,rows.time_name
     if rows.place is not None: new.place = np.arange(len(new), dtype=np.int32)+rows.place.max()+1
     out = rows+new
     if hasattr(rows, 'only_order'): out.only_order = rows.only_order

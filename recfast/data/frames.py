@@ -144,8 +144,6 @@ def matrix_frame(
     "A sparse matrix as a table; raises `RatingsError` for what is none"
     if not hasattr(m, 'tocsr') or m.ndim!=2:
         raise RatingsError(f"m is a {type(m).__name__}, expected a sparse matrix of scipy with users for rows")
-    m = m.tocsr(copy=True)
-    m.sum_duplicates() # as scipy reads a cell that is stored twice
     m = m.tocoo()
     users,items = (_named(o, n, what) for o,n,what in zip((user_ids,item_ids), m.shape, ('user','item')))
     at = np.argsort(m.row, kind='stable')

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from pyarrow import parquet
 from ..core import RatingsError
 from .batches import RatingDL
-from .columns import find_columns,uncategorised
+from .columns import Columns,find_columns,uncategorised
 from .frames import arrow_frame
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,check_bs
@@ -91,7 +91,8 @@ def mapped_rows(
     rating_name:str, # of the ratings
 )->Interactions: # in the order of the file
     "Rows whose numbers lie in files"
-    rows = Interactions([], [], [], classes=classes, rating_name=rating_name)
+    names = Columns(*classes, rating_name)
+    rows = Interactions.from_frame(pd.DataFrame({o: [] for o in names[:3]}), names, classes)
     for kind,dtype in _KINDS.items():
         path = folder/f'{part}.{kind}'
         if not path.stat().st_size: continue # an empty file has no pages

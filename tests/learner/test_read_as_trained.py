@@ -1,10 +1,9 @@
-"What is told later is read as training read it: thresholds of likes, rows of JSON, half-lives, lists, matrices"
+"What is told later is read as training read it: thresholds of likes, rows of JSON, half-lives, lists"
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from fastai.collab import CollabDataLoaders as Fastai
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
@@ -116,7 +115,7 @@ def test_ids_across_a_change_of_clocks_come_back_from_a_bundle(zone, start, tmp_
     pd.testing.assert_frame_equal(again.recommend(3, k=5), learn.recommend(3, k=5), check_dtype=False, rtol=1e-5)
     assert str(again.items.index.dtype)==str(learn.recommender.items.index.dtype)
 
-# lists and matrices
+# lists
 
 def test_lists_of_who_knew_the_test_rows_are_warned_of():
     learn = fitted(CollabDataLoaders.implicit_from_df(D, n_neg=0, seed=1, bs=64), arch=EASE)
@@ -125,13 +124,6 @@ def test_lists_of_who_knew_the_test_rows_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         evaluate_lists(learn.recommend(k=15, exclude_seen=False), test, learn.dls.train_ds, k=5)
-
-def test_a_cell_that_is_stored_twice_is_their_sum():
-    m = sp.coo_matrix(([2.,3,1,4],([0,0,1,1],[0,0,0,1])))
-    for form in (m, m.tocsr(), sp.coo_array(m)):
-        dls = CollabDataLoaders.from_csr(form, rated=True, valid_pct=0, bs=1)
-        assert sorted(dls.train_ds.frame().rating)==[1,4,5]
-    assert m.nnz==4
 
 # arguments
 
