@@ -84,6 +84,8 @@ def predict(self:Recommender,
     users = self.users.encode(id_array(user_ids), on_unknown, 'user', self.new_user_hint)
     items = self.items.encode(id_array(item_ids), on_unknown, 'item')
     if dist: check_trained(self.model, items)
+    if len(users)!=len(items) and 1 not in (len(users),len(items)):
+        raise ValueError(f"{len(users)} user_ids and {len(items)} item_ids: pass as many of both, or a single one")
     pairs = np.stack(np.broadcast_arrays(users, items), 1)
     scores = score_pairs(self.model, torch.from_numpy(pairs), raw=dist).numpy().astype(float)
     cold = (pairs==0).any(1)

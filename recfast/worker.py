@@ -60,7 +60,11 @@ def complaint(
     "What is wrong with an argument"
     best = max(errors, key=lambda o: (not o['type'].endswith('_type'), len(o['loc'])))
     where = '.'.join(str(o) for o in best['loc'][1:] if not _NO_NAME.search(str(o)))
-    said = 'null is no value of it' if best.get('input', '') is None else best['msg']
+    said = best['msg']
+    if best['type']=='json_invalid': return 'the body is no JSON'
+    if not where and best.get('input', '') is None: return 'the body is empty, expected JSON'
+    if best['type']=='bool_type' and len(errors)>1: said = 'expected a number, text, true or false'
+    if best.get('input', '') is None: said = 'null is no value of it'
     return f"{where}: {said}" if where else said
 
 # %% ../nbs/63_worker.ipynb #3f1b9037

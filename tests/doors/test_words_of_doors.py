@@ -150,3 +150,11 @@ def test_weights_that_a_history_has_and_nobody_reads_are_said():
 
 def test_a_column_that_is_called_as_ours_is_named_once(learn):
     with pytest.raises(RatingsError, match="with a column of users, 'user_id'$"): learn.evaluate(FILMS[:50], histories=FILMS[['item_id','rating']])
+
+def test_as_many_users_as_items_are_asked_for(learn):
+    with pytest.raises(ValueError, match='3 user_ids and 2 item_ids: pass as many of both'): learn.predict(FILMS.user_id[:3], FILMS.item_id[:2])
+
+@pytest.mark.parametrize('content,said', [(b'', 'the body is empty'), (b'{', 'the body is no JSON'), (b'{"user_ids": [[1]]}', 'expected a number, text, true or false')])
+def test_a_body_that_is_none_is_told_so(bundle, content, said):
+    res = TestClient(make_app(load_bundle(bundle))).post('/recommend', content=content, headers={'content-type': 'application/json'})
+    assert res.status_code in (400,422) and said in res.json()['detail']
