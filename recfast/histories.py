@@ -203,7 +203,7 @@ def _no_form(h):
     return f"history is a {came}, expected {forms}. {way_to_frame(h)}".strip()
 
 # %% ../nbs/50_histories.ipynb #a27e99ab
-_CLICKS = "This model was trained on clicks: pass a list of item ids, those that were liked"
+_CLICKS = "This model was trained on clicks: pass a list of item ids, those that were liked, without ratings"
 
 def _check_ratings(ids, ratings, rows, labels=False):
     "Raise `RatingsError` for ratings that training could not have had"

@@ -17,7 +17,7 @@ from .core import ArgumentError,RatingsError,add_later,check_k,check_numbers,che
 from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
-from .models.base import score_items,score_pairs
+from .models.base import MODELS,score_items,score_pairs
 from .models.tail import cold_items
 from .ordinal import check_levels,level_frame
 from .ranking import check_seen,mask_scores,rank_items,seen_csr,told_pairs,top_k
@@ -220,6 +220,9 @@ _BOTH = ("pass user_ids or history=, not both. A known user who did more since i
 def _people(self:Recommender, history, on_unknown):
     "(ids of people, list of (item rows, ratings))"
     self.need_rows('a history has no trained users to be compared with')
+    in_order = MODELS.get(type(self.model).__name__.lower(), (None,{}))[1].get('reads')=='sequences'
+    if in_order and isinstance(history, (set,frozenset)):
+        raise RatingsError("history is a set, which has no order, and this model reads one: pass a list, the latest last")
     return encode_people(self.train, history, on_unknown, self.takes_labels())
 
 @patch

@@ -237,8 +237,8 @@ def of_events(self:Interactions,
     "The rows with an event of these kinds; raises `RatingsError` for kinds that are not there"
     kinds = {kinds} if isinstance(kinds, str) or not np.iterable(kinds) else set(kinds)
     if self.events is None:
-        raise RatingsError(f"no events of kind {first_few(kinds)}: the training rows tell no kinds of events apart; "
-                           "loaders with a column of events do")
+        raise RatingsError(f"no events of kind {first_few(kinds)}: the training rows tell no kinds of events apart, "
+                           "so nothing can be left out by kind")
     bits = {o: 1<<i for i,o in enumerate(self.weighing.events)}
     texts = {str(o): o for o in bits}
     kinds = {o if o in bits else texts.get(str(o), o) for o in kinds} # 2 and '2' are one kind, as JSON has them

@@ -140,3 +140,14 @@ def test_loaders_of_fastai_are_refused_with_a_sentence():
     learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=16), y_range=(0,5.5))
     with pytest.raises(TypeError, match="loader of fastai's own"): learn.dls = Fastai.from_df(D, seed=1, bs=16)
     assert Popularity and learn.predict(3, 4)
+
+def test_a_set_has_no_order_for_a_model_that_reads_one():
+    from recfast.models.sequence import SASRec
+    learn = fitted(CollabDataLoaders.sequences_from_df(D.assign(timestamp=np.arange(len(D))), seq_len=5, seed=1, bs=8), arch=SASRec, config=dict(seq_len=5))
+    with pytest.raises(RatingsError, match='has no order'): learn.recommend(history={3,4,5})
+    assert len(learn.recommend(history=[3,4,5], k=2))==2==len(fitted(CollabDataLoaders.implicit_from_df(D, n_neg=0, seed=1, bs=64), arch=EASE).recommend(history={3,4}, k=2))
+
+def test_two_parts_that_were_swapped_are_told_apart():
+    from recfast.models.ncf import GMF, MLP, NeuMF
+    gmf,mlp = (cls(n_users=5, n_items=6, n_factors=3) for cls in (GMF,MLP))
+    with pytest.raises(TypeError, match='gmf is a MLP, expected a trained GMF'): NeuMF.from_pretrained(mlp, gmf)
