@@ -222,7 +222,8 @@ def _people(self:Recommender, history, on_unknown):
     self.need_rows('a history has no trained users to be compared with')
     in_order = MODELS.get(type(self.model).__name__.lower(), (None,{}))[1].get('reads')=='sequences'
     if in_order and isinstance(history, (set,frozenset)):
-        raise RatingsError("history is a set, which has no order, and this model reads one: pass a list, the latest last")
+        raise RatingsError("history is a set, which has no order, and this model reads one: pass a list, the latest "
+                           "last")
     return encode_people(self.train, history, on_unknown, self.takes_labels())
 
 @patch

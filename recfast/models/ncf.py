@@ -203,7 +203,8 @@ def from_pretrained(cls:NeuMF,
 def _config_of(gmf, mlp):
     "What a `NeuMF` of two trained parts is called with; raises `ValueError` where they do not fit together"
     for what,o,kind in (('gmf',gmf,GMF),('mlp',mlp,MLP)):
-        if not isinstance(o, kind): raise TypeError(f"{what} is a {type(o).__name__}, expected a trained {kind.__name__}")
+        if isinstance(o, kind): continue
+        raise TypeError(f"{what} is a {type(o).__name__}, expected a trained {kind.__name__}")
     theirs,mine = ((o.u_weight.num_embeddings,o.i_weight.num_embeddings,o.n_out,o.low,o.y_range) for o in (gmf,mlp))
     if theirs!=mine:
         what = f"GMF has (n_users, n_items, n_out, low, y_range) {theirs}, MLP has {mine}"
