@@ -59,6 +59,7 @@ def _repeated(ratings, user_name, item_name):
     "[n_rows] bool: which rows repeat an earlier pair"
     return ratings.duplicated([user_name,item_name]).to_numpy()
 
+# %% ../../nbs/11_data.ratings.ipynb #d282ab81
 def _reject_repeats(ratings, user_name, item_name):
     "Raise `RatingsError` naming the pairs that stand twice"
     pos = np.flatnonzero(_repeated(ratings, user_name, item_name))

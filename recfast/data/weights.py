@@ -127,6 +127,7 @@ _UNITS = dict(s=1, sec=1, second=1, min=60, minute=60, h=3600, hour=3600, d=8640
 
 def _is_number(o): return isinstance(o, numbers.Real) and not isinstance(o, np.timedelta64)
 
+# %% ../../nbs/15_data.weights.ipynb #fb6f03f5
 def half_life_seconds(
     half_life, # '90d', '12 hours', a `Timedelta`
 )->float: # seconds

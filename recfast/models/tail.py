@@ -66,6 +66,7 @@ def told(self:ColdTail, csr): # [U,I] sparse
     "What was met as it counts"
     return centred(csr) if self.rated else csr.astype(np.float64)
 
+# %% ../../nbs/20_models.tail.ipynb #d3bf7245
 @patch
 def met(self:ColdTail,
     users:torch.Tensor=None, # [U] user rows; None: all
