@@ -205,4 +205,4 @@ def words()->list: # of names for `grid`
     "Models that may be compared: those that read pairs or histories, some under another name"
     named = [*_SOLVED,'ials','softmax','bpr']
     others = [name for name,(_,caps) in MODELS.items() if caps['reads'] in ('pairs','histories')]
-    return [*named, *(o for o in others if o not in (*named,'spectralfilter'))]
+    return [*named, *(o for o in others if o not in (*named,'spectralfilter','bayesiansvdpp'))] # the last wants stars
