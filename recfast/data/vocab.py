@@ -115,9 +115,9 @@ def _kind_of_ids(index):
 
 # %% ../../nbs/13_data.vocab.ipynb #b150e805
 def _each(read): return lambda text,dtype: [read(o) for o in text]
-def _moments(text, dtype): # of a zone whose clock changes no two need be hours apart alike
-    zone = '[' in dtype and ',' in dtype
-    return pd.to_datetime(text, format='ISO8601', utc=zone).astype(dtype)
+def _moments(text, dtype):
+    zoned = ',' in dtype # offsets differ across a change of clocks, so they are read as UTC
+    return pd.to_datetime(text, format='ISO8601', utc=zoned).astype(dtype)
 
 # %% ../../nbs/13_data.vocab.ipynb #b4408093
 _FORMS = { # kind -> an id as text, texts as ids
