@@ -237,10 +237,8 @@ def _train_compiled(self:CompiledLoop, plan):
     args = own.numbers if own else np.array(slope.args, np.float32)
     most,width = (self.dl.bs+1)*n,n if slope.blocks else 1
     threads,room = torch.get_num_threads(),np.zeros((3,width), np.float32)
-    run,end = machine(slope.cost)
-    if own:
-        kept(self, 'levels', (self.dl.dataset,self.loss_func), lambda: own.check(self.dl.dataset.ratings()))
-        run = slope.run()
+    run,end = machine(slope.cost, parts=slope.parts)
+    if own: kept(self, 'levels', (self.dl.dataset,self.loss_func), lambda: own.check(self.dl.dataset.ratings()))
     elif not self._small_batches(): run = Wide(slope.cost, most, threads)
     tables = Tables(self.opt, tables_of(self.model), self.model.y_range, plan, most, threads)
     def call(pairs, a, b, done, t):

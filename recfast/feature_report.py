@@ -124,15 +124,6 @@ def _knot_effects(table, w, n):
         start = at.stop
     return out
 
-# %% ../nbs/57_feature_report.ipynb #31f1e357
-def _told_effects(table, weights, n):
-    "The same of a model with weights of its own on the columns: [F+D]"
-    count = (table.csr[n]>0).getnnz(0).tolist()
-    out = [dict(feature=f, value=v, effect=float(e), n_items=c) for (f,v),e,c in zip(_names(table), weights, count)]
-    cont = [o['name'] for o in table.spec['columns'] if o['kind']=='cont']
-    more = zip(cont, weights[table.csr.shape[1]:])
-    return out+[dict(feature=f, value='per deviation', effect=float(e), n_items=int(n.sum())) for f,e in more]
-
 # %% ../nbs/57_feature_report.ipynb #82f5c44f
 @patch
 def feature_effects(self:CollabLearner,
@@ -145,10 +136,8 @@ def feature_effects(self:CollabLearner,
     table = rows.features['item']
     model = self.model.part('ranker').model if isinstance(self.model, TwoPart) else self.model
     n = rows.trained('item')&table.has.cpu().numpy()
-    if offers(model, 'feature_weights'): found = _told_effects(table, np.asarray(model.feature_weights('item')), n)
-    else:
-        w = self._mapped_weights(table, rows, model)
-        found = _flag_effects(table, w, n)+_knot_effects(table, w, n)
+    w = self._mapped_weights(table, rows, model)
+    found = _flag_effects(table, w, n)+_knot_effects(table, w, n)
     df = pd.DataFrame(found, columns=['feature','value','effect','n_items'])
     order = df.effect.abs().sort_values(ascending=False, kind='stable').index
     return df.loc[order].reset_index(drop=True)[:top]

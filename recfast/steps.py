@@ -68,7 +68,7 @@ class Slope(NamedTuple):
     blocks:bool=False # does it compare a positive with its negatives?
     args:tuple=() # numbers of the loss itself
     learned:object=None # a parameter that the loss itself trains
-    run:object=None # makes an epoch that steps it too; None: `epoch` of `kernels`
+    parts:tuple=() # functions in the place of those of `kernels`, which step it
     open:object=None # takes the optimizer, gives what has `numbers` for `args` in a pass and a `close(steps)`
 
 SLOPES = {} # type of a loss, or a function -> function of a loss that gives its `Slope`, or None

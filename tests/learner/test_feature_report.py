@@ -72,13 +72,6 @@ def test_a_value_that_everybody_likes_comes_first():
     top = learn.feature_effects(top=1)
     assert top.value[0]=='good' and top.effect[0]>.3 and top.n_items[0]==len(good)
 
-def test_a_model_with_weights_of_its_own_says_them():
-    learn = learner()
-    width = learn.dls.features('item').width
-    learn.model.feature_weights = lambda side: np.arange(width, dtype=float) if side=='item' else None
-    df = learn.feature_effects()
-    assert df.effect.tolist()==list(range(width))[::-1] and df.value[0]=='per deviation'
-
 def test_scores_and_the_tail_are_as_before(learn):
     before = learn.recommend(3, k=300)
     plot_effects(learn.feature_effects())

@@ -35,4 +35,4 @@ def test_what_a_model_offers_has_the_form_the_table_says(name):
 
 def test_every_hook_is_offered_by_some_model_or_asked_of_anybody():
     unused = [o for o in HOOKS if not any(offers(cls, o) for cls,_ in MODELS.values())]
-    assert set(unused)<={'rated','reads','note','finish','feature_weights'}, unused
+    assert set(unused)<={'rated','reads','note','finish'}, unused
