@@ -35,7 +35,7 @@ from .models.ids import meet
 from .models.ncf import EmbeddingNN
 from .models.parts import TwoPart
 from .models.tail import cold_items
-from .models.zoo import MODELS
+from .models.zoo import MODELS,reads_of
 from .ordinal import OrdinalLoss,has_levels
 from .trackers import Recorder
 
@@ -110,8 +110,7 @@ _BUILDERS = dict(pairs='from_df or implicit_from_df', rows='rows_from_df', seque
 
 def _reads(model):
     "What a registered model, or a subclass of one, is trained on; None for others"
-    of = {cls: caps['reads'] for cls,caps in MODELS.values()}
-    reads = next((of[o] for o in type(model).__mro__ if o in of), None)
+    reads = reads_of(type(model))
     return 'pairs' if reads=='histories' else reads
 
 def _check_reads(dls, model):

@@ -17,7 +17,8 @@ from .core import ArgumentError,RatingsError,add_later,check_k,check_numbers,che
 from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
-from .models.base import MODELS,score_items,score_pairs
+from .models.base import score_items,score_pairs
+from .models.sequence import SequenceModel
 from .models.tail import cold_items
 from .ordinal import check_levels,level_frame
 from .ranking import check_seen,mask_scores,rank_items,seen_csr,told_pairs,top_k
@@ -197,8 +198,8 @@ def recommend(self:Recommender,
     "The best `k` items of each user; raises `UnknownIdError`, and `RatingsError` on a bad history"
     check_on_unknown(on_unknown)
     check_to(to)
-    check_seen(exclude_seen, new := history is not None or user_features is not None)
     check_k(k)
+    check_seen(exclude_seen, new := history is not None or user_features is not None)
     ok = self._candidates(item_ids, exclude_item_ids, on_unknown, cold_items, where)
     if new:
         if user_ids is not None: raise TypeError(_BOTH)
@@ -214,14 +215,14 @@ def recommend(self:Recommender,
 
 # %% ../nbs/51_recommend.ipynb #f3993a9c
 _BOTH = ("pass user_ids or history=, not both. A known user who did more since is told by a history of all of it: "
-         "history=pd.concat([old, new]), where old are the user's rows in rec.seen.frame()")
+         "history=pd.concat([old, new]), where old are the user's rows in rec.seen.frame() (of a model of likes all "
+         "are rated 1, so new likes are too)")
 
 @patch
 def _people(self:Recommender, history, on_unknown):
     "(ids of people, list of (item rows, ratings))"
     self.need_rows('a history has no trained users to be compared with')
-    in_order = MODELS.get(type(self.model).__name__.lower(), (None,{}))[1].get('reads')=='sequences'
-    if in_order and isinstance(history, (set,frozenset)):
+    if isinstance(self.model, SequenceModel) and isinstance(history, (set,frozenset)):
         raise RatingsError("history is a set, which has no order, and this model reads one: pass a list, the latest "
                            "last")
     return encode_people(self.train, history, on_unknown, self.takes_labels())

@@ -32,7 +32,7 @@ from .learner import collab_learner
 from .losses import BCE,BPRLoss,ClassLoss,CosineContrastiveLoss,SampledSoftmaxLoss,SoftmaxLoss
 from .models.base import offers
 from .models.defaults import defaults_of
-from .models.zoo import MODELS
+from .models.zoo import MODELS,reads_of
 from .recipes import rating_span
 from .ordinal import OrdinalLoss
 from .rank_losses import WARPLoss
@@ -46,11 +46,7 @@ def _registered(name):
 
 def _what_it_reads(cls): # of models
     "'pairs', 'rows', 'sequences' or 'histories'"
-    if cls=='auto': return 'pairs'
-    for base in cls.__mro__:
-        registered,caps = MODELS.get(base.__name__.lower(), (None,{}))
-        if registered is base: return caps['reads']
-    return 'pairs'
+    return 'pairs' if cls=='auto' else reads_of(cls) or 'pairs'
 
 # %% ../nbs/59_train.ipynb #f2d0912a
 def _checked_table(df, asked, **names):

@@ -1,10 +1,10 @@
 "Bundles: every registered model comes back in a new process, damage is found, and a crash loses nothing"
 import json
+import multiprocessing
 import os
 import pickle
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -297,30 +297,54 @@ def test_corrupted_zips_are_found_or_harmless(saved, tmp_path):
 
 # crashes
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
-def test_killed_at_any_moment_it_leaves_a_bundle(saved, tmp_path):
-    recs,path = [load_bundle(saved[0]) for _ in range(2)],tmp_path/'b'
+def two_of(good):
+    "What `good` holds, and the same with other weights"
+    recs = [load_bundle(good) for _ in range(2)]
     with torch.no_grad(): next(recs[1].model.parameters()).add_(1)
-    lists = [o.recommend(k=5) for o in recs]
-    rng = random.Random(2)
-    start = time.perf_counter()
-    save_bundle(recs[0], tmp_path/'once')
-    window = max(.05, 4*(time.perf_counter()-start)) # on a busy machine one save takes longer
-    for _ in range(50):
-        pid = os.fork()
-        if pid==0:
-            try:
-                torch.set_num_threads(1) # the pool of threads stays in the parent
-                while True:
-                    for rec in recs: save_bundle(rec, path)
-            finally: os._exit(1)
-        time.sleep(rng.uniform(0, window))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        if not path.exists() or not (path/'config.json').exists(): continue
+    return recs
+
+def save_forever(good, path):
+    torch.set_num_threads(1)
+    recs = two_of(good)
+    while True:
+        for rec in recs: save_bundle(rec, path)
+
+def saver(good, path):
+    "A process that saves until it is killed, forked from a small one: this one holds threads and much memory"
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['recfast.all','hypothesis.strategies','pytest'])
+    process = context.Process(target=save_forever, args=(good,path), daemon=True)
+    process.start()
+    return process
+
+def kill(process):
+    assert process.is_alive() # it did not end by itself
+    process.kill()
+    process.join()
+
+def time_of_a_save(good, path):
+    "Seconds until such a process has written its first bundle"
+    process,start = saver(good, path),time.perf_counter()
+    while not (path/'config.json').exists():
+        assert process.is_alive() and time.perf_counter()-start<120
+        time.sleep(.01)
+    wall = time.perf_counter()-start
+    kill(process)
+    return wall
+
+@pytest.mark.slow
+@pytest.mark.skipif('forkserver' not in multiprocessing.get_all_start_methods(), reason='needs fork')
+def test_killed_at_any_moment_it_leaves_a_bundle(saved, tmp_path):
+    good,path,lists = saved[0],tmp_path/'b',[o.recommend(k=5) for o in two_of(saved[0])]
+    rng,seen,wall = random.Random(2),0,time_of_a_save(good, tmp_path/'once')
+    for _ in range(30):
+        process = saver(good, path)
+        time.sleep(rng.uniform(0, 2*wall))
+        kill(process)
+        if not (path/'config.json').exists(): continue
         got = load_bundle(path).recommend(k=5)
         assert any(got.equals(o) for o in lists)
-    assert (path/'config.json').exists()
+        seen += 1
+    assert seen>10
 
 def test_errors_are_those_of_the_package(): assert issubclass(BundleError, RecfastError)
