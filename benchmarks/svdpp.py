@@ -5,6 +5,7 @@
     python benchmarks/svdpp.py --part scales --seeds 0 1 2     # movie_night, half stars, MovieTweetings, beside DotProductBias
     python benchmarks/svdpp.py --part average --seeds 0 1 2    # the same folds: SVDpp and BayesianSVDpp, each alone and the mean of both
     python benchmarks/svdpp.py --part average-1m --seeds 0     # the same mean on MovieLens-1M, 90/10 at random
+    python benchmarks/svdpp.py --part features --seeds 0 1 2   # the same mean, BayesianSVDpp with genres and years, age, gender and occupation
     python benchmarks/svdpp.py --part choose                   # settings on validation parts of the first fold's training rows
 
 The settings follow from the number of rows (`models.svdpp`); they were chosen on validation parts and are tested here once. One thread.
@@ -14,6 +15,7 @@ import argparse,statistics,time,warnings
 warnings.filterwarnings('ignore')
 import numpy as np,torch
 from common import RESULTS,machine,peak_memory_mb,versions,write_json
+from recfast.data.catalogues import ml_100k_films,ml_100k_people
 from recfast.data.datasets import ml_100k,ml_1m,movie_night,movietweetings
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.split import random_split
@@ -95,6 +97,42 @@ def average(seeds):
             most_cpu_seconds=max(r['cpu_seconds'] for o in rows for r in o['runs']), peak_memory_mb=peak_memory_mb(),
             protocol='official folds u1 to u5 of MovieLens-100k, all test rows; ratings only; the mean of SVDpp and BayesianSVDpp of one seed, and of all seeds')
 
+def gain_interval(base, off):
+    "Mean gain in squared error over rows, paired, with 1.96 standard errors"
+    gain = base.square()-off.square()
+    return [(gain.mean()+z*gain.std()/len(gain)**.5).item() for z in (0,-1.96,1.96)]
+
+def described(dls, seed, ratings_only=False):
+    "A pair whose Bayesian part knows what films and people are; beside it, where asked for, the pair that knows ratings only"
+    _,own,a = one(dls, seed)
+    many,alone,b = one(dls, seed, arch=BayesianSVDpp)
+    off = errors(Ensemble([a,b])).detach()
+    row = dict(seed=seed, svdpp=rmse_of(own.detach()), bayesian=rmse_of(alone.detach()), rmse=rmse_of(off), cpu_seconds=many['cpu_seconds'])
+    if not ratings_only: return row,off,None
+    c = one(dls, seed, arch=BayesianSVDpp, config=dict(features=False))[2]
+    base = errors(Ensemble([a,c])).detach()
+    return dict(row, ratings_only=rmse_of(base), gain_interval=gain_interval(base, off)),off,base
+
+def features(seeds):
+    "Fold by fold; of the first seed beside the pair of ratings only, row by row; written after every seed"
+    about = dict(items=ml_100k_films(), users=ml_100k_people())
+    dls = {fold: loaders(ml_100k(fold=fold)[['user_id','item_id','rating','is_valid']], 0, 'is_valid', **about) for fold in range(1, 6)}
+    rows,offs,bases = [],[],[]
+    for seed in seeds:
+        for fold in dls:
+            row,off,base = described(dls[fold], seed, seed==seeds[0])
+            rows.append(dict(fold=fold, **row))
+            offs.append(off)
+            if base is not None: bases.append(base)
+            print(rows[-1], flush=True)
+        first = dict(zip(('gain','low','high'), gain_interval(torch.cat(bases), torch.cat(offs[:len(bases)]))))
+        of = lambda k,some: statistics.mean(o[k] for o in some)
+        u1 = [o for o in rows if o['fold']==1]
+        yield dict(runs=rows, u1=of('rmse', u1), mean=of('rmse', rows), alone=dict(svdpp=of('svdpp', rows), bayesian=of('bayesian', rows),
+            u1=dict(svdpp=of('svdpp', u1), bayesian=of('bayesian', u1))), first_seed=dict(first, ratings_only=of('ratings_only', rows[:5]), rmse=of('rmse', rows[:5])),
+            peak_memory_mb=peak_memory_mb(), protocol='official folds u1 to u5 of MovieLens-100k, all test rows; the mean of SVDpp (ratings only) and '
+            'BayesianSVDpp with genres and years of films, age, gender and occupation of people; gains in squared error by row, paired, over all folds')
+
 def average1m(seeds):
     "Random tenths of MovieLens-1M; written after every one"
     df,rows = ml_1m()[['user_id','item_id','rating']],[]
@@ -148,11 +186,11 @@ def choose():
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','average','average-1m','ml-1m','scales','choose'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','choose'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
-    made = {'folds': folds, 'average': average, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'choose': lambda seeds: choose()}
+    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'choose': lambda seeds: choose()}
     for part in args.part:
         found = made[part](args.seeds)
         for o in [found] if isinstance(found, dict) else found:

@@ -76,6 +76,7 @@ Modules:
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
 - `recfast.gibbs`: Vectors of users and items drawn row by row, each given all the others
+- `recfast.gibbs_features`: Features drawn with the vectors: what all thrillers share, and all nurses
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model
 - `recfast.groups`: Who belongs together, and what was measured of each group
 - `recfast.guard`: How much features may add: chosen on a tenth of the training rows, so that they do no harm
@@ -98,6 +99,7 @@ Modules:
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
 - `recfast.models.ensemble`: Several models as one: the mean of what they say, or a weighted sum of what they say on one scale
+- `recfast.models.fm`: Factorisation machine: ids and features are all the same, and every two of them say something together
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Over the graph of who met what: walks of two steps, and vectors that take after their neighbours
 - `recfast.models.hybrid`: A dot product that knows what things are: features add to the vectors of items and of people

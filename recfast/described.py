@@ -71,9 +71,9 @@ def expected_people(
     lost = {k: n for k,n in grown.report.get('added_unknown', {}).items() if df[k].notna().any()}
     said = f"user_features: values of {first_few(lost)} that no trained user had are left out"
     if lost: warnings.warn(said, stacklevel=4)
-    F = grown.directions[len(table):]
-    said = torch.from_numpy(F@model.user_map.detach().cpu().numpy()).double()
-    return ids,own_rows(model)[users].mean(0)+said
+    own = own_rows(model)[users].mean(0).repeat(len(ids), 1)
+    W = model.user_map.detach().double().cpu()
+    return ids,model.joined(own, W, grown.directions[len(table):])
 
 # %% ../nbs/49_described.ipynb #a9146c89
 def described_prior(

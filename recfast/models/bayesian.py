@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..core import RatingsError,need_memory
-from ..gibbs import Chain
+from ..gibbs_features import FeatureChain
 from ..latent import Noisy,Probit
 from .base import register
 from .dot import DotProductBias
@@ -33,11 +33,12 @@ class BayesianSVDpp(DotProductBias):
         rank:int=128, # numbers per user and item that the mean is kept in
         n_sweeps:int=300, # draws of every table
         warm_up:int=100, # of which the first are not kept
+        features:bool=True, # read what the loaders know of items and people?
         memory:int=None, # bytes that may be used; None: what is free
     ):
         if not 0<=warm_up<n_sweeps: raise ValueError(f"warm_up={warm_up} of n_sweeps={n_sweeps}: none would be kept")
         super().__init__(n_users, n_items, min(rank, n_users, n_items))
-        self.n_factors,self.memory = n_factors,memory
+        self.n_factors,self.memory,self.features = n_factors,memory,features
         self.n_sweeps,self.warm_up = n_sweeps,warm_up
         self.register_buffer('seed', torch.randint(2**31, (1,)))
 
@@ -109,6 +110,11 @@ def _as_likely(model, rows):
     return Probit(off.argmin(1), len(head.levels))
 
 # %% ../../nbs/35_models.bayesian.ipynb #07cf5ea0
+def _about(model, rows):
+    "{side: [N,F] sparse} what items and users are; {} where nothing is known"
+    if not model.features: return {}
+    return {side: o.directions for side,o in getattr(rows, 'features', {}).items()}
+
 @patch
 def _sample(self:BayesianSVDpp, rows, ratings):
     "The `MeanScores` of all kept draws"
@@ -118,7 +124,7 @@ def _sample(self:BayesianSVDpp, rows, ratings):
     at = rng.integers(len(u), size=(20_000,2))
     pairs = torch.from_numpy(np.stack([u[at[:,0]],i[at[:,1]]], 1))
     mean = MeanScores(pairs, sizes)
-    chain = Chain(u, i, sizes, ratings, self.n_factors, seed)
+    chain = FeatureChain(u, i, sizes, ratings, self.n_factors, seed, _about(self, rows))
     for n in range(self.n_sweeps):
         chain.sweep()
         if n<self.warm_up: continue

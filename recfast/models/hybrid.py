@@ -17,7 +17,7 @@ from torch import nn
 from ..core import RatingsError,kept
 from .base import register,weights_key
 from .dot import DotProductBias
-from .sums import RowSums,row_sums
+from .sums import RowSums
 
 # %% ../../nbs/34_models.hybrid.ipynb #2640fb1a
 @register(paper='Kula, 2015')
@@ -62,6 +62,24 @@ def attach(self:HybridDot,
         trained = torch.from_numpy(interactions.trained(side))[:,None]
         setattr(self, f'{side}_trained', trained.to(self.item_trained))
 
+# %% ../../nbs/34_models.hybrid.ipynb #5389381b
+@patch
+def _own(self:HybridDot, side, rows=None):
+    "[n,K+1] the own part of rows, with the bias at the end"
+    tables = (self.u_weight,self.u_bias) if side=='user' else (self.i_weight,self.i_bias)
+    own = [o.weight if rows is None else o(rows) for o in tables]
+    trained = getattr(self, f'{side}_trained')
+    return torch.cat(own, 1)*(trained if rows is None else trained[rows])
+
+@patch
+def joined(self:HybridDot,
+    own:torch.Tensor, # [n,K+1] the own part
+    W:torch.Tensor, # [M,K+1] a row for each feature
+    sets, # [n,M] sparse float32 features
+)->torch.Tensor: # [n,K+1] complete vectors
+    "An own part and what features add to it"
+    return own+RowSums.apply(W, sets)
+
 # %% ../../nbs/34_models.hybrid.ipynb #2553bbc2
 @patch
 def complete(self:HybridDot,
@@ -69,14 +87,12 @@ def complete(self:HybridDot,
     rows:torch.Tensor=None, # [n] which; None: all
 )->torch.Tensor: # [n,K+1] vectors with the bias at the end
     "What a row and its features say together"
-    tables = (self.u_weight,self.u_bias) if side=='user' else (self.i_weight,self.i_bias)
-    own = [o.weight if rows is None else o(rows) for o in tables]
-    trained = getattr(self, f'{side}_trained')
-    own = torch.cat(own, 1)*(trained if rows is None else trained[rows])
     W = getattr(self, f'{side}_map', None)
-    if W is None: return own
+    if W is None: return self._own(side, rows)
     sets = getattr(self, f'{side}_features').directions
-    return own+(RowSums.apply(W, sets) if rows is None else row_sums(W, sets, rows))
+    if rows is None: return self.joined(self._own(side), W, sets)
+    some,back = rows.unique(return_inverse=True)
+    return self.joined(self._own(side, some), W, sets[some.cpu().numpy()])[back]
 
 # %% ../../nbs/34_models.hybrid.ipynb #ea660360
 @patch

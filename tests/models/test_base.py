@@ -12,7 +12,7 @@ from recfast.models.params import DotProductParams
 
 every_size = pytest.mark.parametrize('n_users,n_items', [(30,40), (40,30), (35,35), (500,300), (3,3), (2,30), (30,2)])
 NAMES = {'embeddingnn': (['embeds.0.weight'], ['embeds.1.weight']), 'dotproduct': (['u_weight.weight'], ['i_weight.weight']),
-         **dict.fromkeys(('dotproductbias','hybriddot','bayesiansvdpp'), (['u_weight.weight','u_bias.weight'], ['i_weight.weight','i_bias.weight'])),
+         **dict.fromkeys(('dotproductbias','hybriddot','fm','bayesiansvdpp'), (['u_weight.weight','u_bias.weight'], ['i_weight.weight','i_bias.weight'])),
          'dotproductparams': (['u_weight','u_bias'], ['i_weight','i_bias']), 'gmf': (['u_weight.weight'], ['i_weight.weight']), 'mlp': (['u_weight.weight'], ['i_weight.weight']),
          'neumf': (['gmf.u_weight.weight','mlp.u_weight.weight'], ['gmf.i_weight.weight','mlp.i_weight.weight']), 'autorec': ([],[]), 'nextitem': ([],[]),
          'sasrec': ([],[]), 'svdpp': (['u_weight.weight'], ['i_weight.weight']), **{n: ([],[]) for n in ('popularity','ease','itemknn','ials','rp3beta','slim','lightgcn','spectralfilter','multvae')}} # what is solved has buffers

@@ -1,0 +1,151 @@
+"A factorisation machine: every two numbers of a row together, who may move which row, and the same at every door"
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers import fit_one_cycle
+from recfast.bundle import load_bundle
+from recfast.data.catalogues import movie_night_films
+from recfast.data.datasets import movie_night
+from recfast.data.loaders import CollabDataLoaders
+from recfast.learner import collab_learner
+from recfast.losses import BCE, BPRLoss, SoftmaxLoss
+from recfast.models.base import score_items, score_pairs
+from recfast.models.dot import DotProductBias
+from recfast.models.fm import FM
+from recfast.ordinal import OrdinalLoss
+from recfast.testing import check_model, synth_ratings
+
+NIGHT,FILMS = movie_night(),movie_night_films()
+PEOPLE = pd.DataFrame(dict(user_id=np.arange(1, 601), age=20.+np.arange(600)%50, kind=np.tile(['a','b','c'], 200)))
+COLD = np.arange(5, 300, 10)
+IS_COLD = NIGHT.item_id.isin(COLD).to_numpy()
+HOW = dict(bs=512, seed=0, splits=(np.flatnonzero(~IS_COLD),np.flatnonzero(IS_COLD)), items=FILMS, users=PEOPLE)
+
+def stars(**kwargs): return CollabDataLoaders.from_df(NIGHT, **{**HOW, **kwargs})
+def clicks(n_neg=0): return CollabDataLoaders.implicit_from_df(NIGHT, n_neg=n_neg, **HOW)
+def machine(dls, loss=None, config=None, **kwargs):
+    return collab_learner(dls, 8, arch=FM, config={'wd_features': 1., **(config or {})}, loss_func=loss, **kwargs)
+
+KINDS = dict(softmax=lambda: machine(clicks(), SoftmaxLoss()), bce=lambda: machine(clicks(4), BCE()), bpr=lambda: machine(clicks(4), BPRLoss()),
+    stars=lambda: machine(stars(), y_range=(0,5.5)), levels=lambda: machine(stars(), OrdinalLoss()))
+every_kind = pytest.mark.parametrize('kind', KINDS)
+_TRAINED = {}
+
+def trained(kind):
+    if kind not in _TRAINED: _TRAINED[kind] = fit_one_cycle(KINDS[kind](), 2, 1e-2)
+    return _TRAINED[kind]
+
+def dense(model, side):
+    "([N,1+M] numbers of every row, [N,1+M,K+1] their vectors), in float64"
+    X = getattr(model, f'{side}_features').directions.toarray()
+    t = getattr(model, f'{side}_trained').numpy()
+    w,b = (model.u_weight,model.u_bias) if side=='user' else (model.i_weight,model.i_bias)
+    own = torch.cat([w.weight,b.weight], 1).detach().numpy()
+    W = getattr(model, f'{side}_map').detach().numpy()
+    return np.concatenate([t,X], 1).astype(float),np.concatenate([own[:,None],np.broadcast_to(W, (len(own),*W.shape))], 1).astype(float)
+
+def score_by_pairs(model, u, i):
+    "Rendle's first formula: every two numbers of a row"
+    (x,V),(y,Z) = ((a[row],b[row]) for row,(a,b) in zip((u,i), (dense(model, 'user'),dense(model, 'item'))))
+    x,V = np.concatenate([x,y]),np.concatenate([V,Z])
+    return x@V[:,-1]+sum(V[j,:-1]@V[l,:-1]*x[j]*x[l] for j in range(len(x)) for l in range(j+1, len(x)))
+
+@every_kind
+def test_scores_are_those_of_all_pairs_of_numbers(kind):
+    m,x = trained(kind).model,torch.tensor([[3,7],[7,5],[600,12]])
+    want = torch.tensor([score_by_pairs(m, u, i) for u,i in x.tolist()])
+    if m.y_range: want = 5.5*want.sigmoid()
+    with torch.no_grad(): torch.testing.assert_close(m.eval()(x)[:,0].double(), want, rtol=1e-4, atol=1e-5)
+
+def test_gradients_are_those_of_the_sums_written_out():
+    m = machine(stars()).model
+    with torch.no_grad():
+        for p in m.parameters(): p.normal_(std=.3)
+    x = torch.tensor([[3,7],[3,5],[9,7]])
+    m.double()(x).sum().backward()
+    got,eps = m.item_map.grad.clone(),1e-6
+    for j,k in ((0,0),(3,8),(20,2)):
+        ends = []
+        for step in (eps,-eps):
+            with torch.no_grad(): m.item_map[j,k] += step
+            with torch.no_grad(): ends.append(m(x).sum().item())
+            with torch.no_grad(): m.item_map[j,k] -= step
+        assert got[j,k].item()==pytest.approx((ends[0]-ends[1])/2/eps, rel=1e-4, abs=1e-6)
+
+@every_kind
+def test_scores_of_all_items_are_those_of_its_forward(kind):
+    learn = trained(kind)
+    users,n = torch.tensor([3,1,50,3]),learn.dls.n_items
+    pairs = torch.stack([users.repeat_interleave(n),torch.arange(n).repeat(4)], 1)
+    torch.testing.assert_close(score_items(learn.model, users, n).cpu(), score_pairs(learn.model, pairs).view(4, n), rtol=1e-5, atol=1e-5)
+
+def test_without_features_it_is_the_plain_dot_product():
+    dls = stars(items=None, users=None)
+    a,b = (collab_learner(dls, 8, arch=o, y_range=(0,5.5)) for o in (FM,DotProductBias))
+    for o in (a,b): fit_one_cycle(o, 1, 1e-2, fast='exact')
+    for p,q in zip(a.model.parameters(), b.model.parameters()): torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+def test_with_features_it_keeps_the_contract():
+    df = synth_ratings()
+    items = pd.DataFrame(dict(item_id=np.arange(1, 41), odd=np.tile(['a','b'], 20), size=np.arange(40.)))
+    users = pd.DataFrame(dict(user_id=np.arange(1, 51), kind=np.tile(list('abcde'), 10)))
+    def make():
+        dls = CollabDataLoaders.from_df(df, bs=32, seed=42, items=items, users=users)
+        return collab_learner(dls, 5, arch=FM, y_range=(0,5.5), config=dict(wd_features=1.))
+    check_model(make, dict(similar_items=True, history=True, item_bias=True, user_bias=True, gradient=True))
+
+@every_kind
+def test_of_a_cold_item_only_its_features_speak(kind):
+    learn = KINDS[kind]()
+    fit_one_cycle(learn, 1, 1e-2, wd=.5)
+    m,rows = learn.model,torch.from_numpy(learn.dls.classes['item_id'].encode(COLD))
+    before = m.complete('item', rows).detach()
+    W,X = m.item_map.detach().numpy(),m.item_features.directions[rows.numpy()].toarray()
+    v = X@W
+    pairs = (v[:,:-1]**2).sum(1)-X**2@(W[:,:-1]**2).sum(1)
+    np.testing.assert_allclose(before, np.concatenate([v[:,:-1],v[:,-1:]+pairs[:,None]/2], 1), rtol=1e-4, atol=1e-6)
+    with torch.no_grad(): m.i_weight.weight[rows] += 100. # whatever stands in the row of an item that was never trained
+    torch.testing.assert_close(m.complete('item', rows).detach(), before)
+
+def test_people_known_by_features_alone_are_the_mean_person_with_them():
+    learn = trained('stars')
+    m,n = learn.model,learn.dls.n_users
+    got = learn.recommend(user_features=PEOPLE[['age','kind']].iloc[:2].to_dict('records'), k=300).set_index(['user_id','item_id']).score
+    own = m._own('user').detach()[1:].mean(0, keepdim=True)
+    with torch.no_grad():
+        u = m.joined(own.repeat(2, 1), m.user_map, m.user_features.directions[[1,2]])
+        want = m.score_vectors(u)
+    warm = [o for o in FILMS.item_id if o not in COLD]
+    items = learn.dls.classes['item_id'].encode(np.array(warm))
+    for p in (0,1): np.testing.assert_allclose(got.loc[p].loc[warm], want[p,items], rtol=1e-4)
+    assert n==601
+
+@every_kind
+def test_a_bundle_gives_the_same_answers(kind, tmp_path):
+    learn = trained(kind)
+    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
+    pd.testing.assert_frame_equal(rec.recommend([3,4,5,60], k=300), learn.recommend([3,4,5,60], k=300), rtol=1e-5, atol=1e-5)
+    told = {7: 4.,8: 2.} if kind in ('stars','levels') else [7,8]
+    pd.testing.assert_frame_equal(rec.recommend(history=told, k=20), learn.recommend(history=told, k=20), rtol=1e-4, atol=1e-4)
+
+@every_kind
+def test_somebody_told_by_a_history_is_scored_near_the_same_person_known(kind):
+    learn = trained(kind)
+    mine = NIGHT[(NIGHT.user_id==7)&~IS_COLD]
+    told = dict(zip(mine.item_id, mine.rating)) if kind in ('stars','levels') else mine.item_id.tolist()
+    a = learn.recommend(history=told, k=300).set_index('item_id').score
+    b = learn.recommend(7, k=300).set_index('item_id').score
+    both = a.index.intersection(b.index) # own rows stand in neither
+    assert len(both)>100 and np.corrcoef(a[both], b[both])[0,1]>.6
+
+def test_the_guard_leaves_out_features_that_say_nothing():
+    shuffled = FILMS.assign(item_id=np.random.default_rng(0).permutation(FILMS.item_id))
+    dls = CollabDataLoaders.implicit_from_df(NIGHT, n_neg=0, bs=2048, by_user=True, seed=0, items=shuffled)
+    learn = fit_one_cycle(collab_learner(dls, 16, arch=FM), 6, 1e-2, wd=.3)
+    assert learn.model.wd_features==0 and set(learn.guarded.index)=={0,3.}
+
+def test_a_program_without_python_gets_the_dot_product_it_comes_to():
+    m,x = trained('stars').model,torch.tensor([[3,7],[7,5]])
+    with torch.no_grad(): torch.testing.assert_close(m.plain()(x), m.eval()(x), rtol=1e-5, atol=1e-5)
