@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from .core import Kept,kept
-from .gibbs import Chain,Side,draw_prior,normal,shift,system
+from .gibbs import Chain,draw_prior,normal,shift,system
 from .machine import compile_loops
 
 # %% ../nbs/25_gibbs_features.ipynb #e6e8b72c
