@@ -53,10 +53,21 @@ class MeanScores:
         sizes:tuple, # (U, I)
     ):
         self.pairs,self.n = pairs,0
-        self.table = torch.zeros(sizes)
+        self.total,self.waiting = torch.zeros(sizes),[] # of scores without biases; draws that are not in it yet
         self.biases = [torch.zeros(o, dtype=torch.float64) for o in sizes]
         self.moments = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.cuts = 0.
+
+# %% ../../nbs/35_models.bayesian.ipynb #9814f356
+@patch(as_prop=True)
+def table(self:MeanScores)->torch.Tensor: # [U,I]
+    "The sum of all scores, biases aside"
+    if self.waiting:
+        u,i = (torch.cat(o, 1) for o in zip(*self.waiting))
+        self.total.addmm_(u, i.T)
+        self.waiting = []
+    return self.total
+
 
 # %% ../../nbs/35_models.bayesian.ipynb #816acb51
 @patch
@@ -67,7 +78,8 @@ def add(self:MeanScores,
 ):
     "Take in a draw"
     self.n += 1
-    self.table.addmm_(u[:,:-1], i[:,:-1].T)
+    self.waiting.append((u[:,:-1].clone(),i[:,:-1].clone()))
+    if len(self.waiting)==8: self.table
     for total,vectors in zip(self.biases, (u,i)): total += vectors[:,-1]
     p,q = u[self.pairs[:,0]],i[self.pairs[:,1]]
     s = ((p[:,:-1]*q[:,:-1]).sum(1)+p[:,-1]+q[:,-1]).double()
@@ -121,7 +133,7 @@ def _sample(self:BayesianSVDpp, rows, ratings):
     sizes,seed = (rows.n_users,rows.n_items),self.seed.item()
     u,i = rows.pairs().numpy().T
     rng = np.random.default_rng(seed)
-    at = rng.integers(len(u), size=(20_000,2))
+    at = rng.integers(len(u), size=(5_000,2))
     pairs = torch.from_numpy(np.stack([u[at[:,0]],i[at[:,1]]], 1))
     mean = MeanScores(pairs, sizes)
     chain = FeatureChain(u, i, sizes, ratings, self.n_factors, seed, _about(self, rows))

@@ -11,7 +11,7 @@ from recfast.core import NeedsMemoryError, RatingsError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.ensemble import Ensemble
 from recfast.gibbs import Cells, Chain, Side, cells_of, draw_own, draw_prior, draw_told, gather, loops, normal, side_of
-from recfast.latent import Noisy, Probit, truncated
+from recfast.latent import Noisy, Probit, between, truncated
 from recfast.learner import collab_learner
 from recfast.losses import RMSELoss
 from recfast.models.base import score_items, score_pairs
@@ -39,7 +39,7 @@ def learn(): return sampled(stars())
 @pytest.mark.parametrize('low,high', [(-1,1),(3,3.5),(-9,-8),(12,13),(-np.inf,-5),(6,np.inf),(-.1,.1)])
 def test_truncated_numbers_are_those_of_a_normal_number_that_was_seen_between_ends(low, high):
     v = (np.arange(20_000)+.5)/20_000
-    z = truncated(np.full(len(v), low), np.full(len(v), high), v)
+    z = truncated(between(*(torch.full((len(v),), float(o)).double() for o in (low,high))), v).numpy()
     assert (z>=low).all() and (z<=high).all()
     grid = np.linspace(max(low, -14), min(high, 14), 200_001)
     w = np.exp(-grid**2/2-(-grid**2/2).max())
@@ -79,24 +79,38 @@ def small(seed=0):
     users = side_of(cells_of(u, i, 5), cells_of(i, u, 4), 3, rng)
     return u,i,users,side_of(cells_of(i, u, 4), cells_of(u, i, 5), 3, rng),rng.standard_normal(len(u)).astype(np.float32)
 
-def test_the_system_of_a_told_row_is_that_of_least_squares():
-    "With all else held and no noise, the told row of item 1 is the ridge solution over the cells of everybody who has it"
+def one_told():
+    "Users of whom item 1 alone has anybody; the system of its told row: precision of the data, pull at 0"
     u,i,users,items,z = small()
     gather(users, items.full, z, np.float32(2))
-    prior = np.array([1.,2.,3.])
-    before = users.told.copy()
-    full = users.full.copy()
-    one = Cells(np.array([0,0,2,2,2]), np.array([0,1], np.int32), np.array([0,1], np.int32)) # item 1 alone has anybody
-    draw_told(users._replace(pairs=one), np.zeros(3), prior, np.zeros((4,3)))
+    users = users._replace(pairs=Cells(np.array([0,0,2,2,2]), np.array([0,1], np.int32), np.array([0,1], np.int32)))
     X,y = [],[]
     for c in range(len(u)):
         if u[c] not in (0,1): continue
         x = np.append(items.full[i[c],:2], 1)
         f = users.scale[u[c]]
         X.append(f*x)
-        y.append(z[c]-items.full[i[c],2]-x@full[u[c]]+f*x@before[1])
+        y.append(z[c]-items.full[i[c],2]-x@users.full[u[c]]+f*x@users.told[1])
     X,y = np.array(X),np.array(y)
-    np.testing.assert_allclose(users.told[1], np.linalg.solve(2*X.T@X+np.diag(prior), 2*X.T@y), rtol=1e-4, atol=1e-5)
+    return users,2*X.T@X,2*X.T@y
+
+def test_told_rows_without_noise_go_to_the_solution_of_least_squares():
+    "Column by column again and again, all else held: the ridge solution over the cells of everybody who has item 1"
+    users,A,b = one_told()
+    prior = np.array([1.,2.,3.])
+    for _ in range(30): draw_told(users, np.array([.5,0.,-.5]), prior, np.zeros((4,3)))
+    np.testing.assert_allclose(users.told[1], np.linalg.solve(A+np.diag(prior), b+prior*[.5,0,-.5]), rtol=1e-4, atol=1e-5)
+
+def test_told_rows_are_drawn_from_their_distribution():
+    users,A,b = one_told()
+    rng,draw,prior = np.random.default_rng(0),loops()[2],np.array([.5,.5,.5])
+    drawn = []
+    for noise in rng.standard_normal((40_000,4,3)):
+        draw(users, np.zeros(3), prior, noise)
+        drawn.append(users.told[1].copy())
+    A = A+np.diag(prior)
+    np.testing.assert_allclose(np.mean(drawn, 0), np.linalg.solve(A, b), atol=.03)
+    np.testing.assert_allclose(np.cov(np.array(drawn).T), np.linalg.inv(A), atol=.04)
 
 def test_complete_vectors_stay_the_sum_of_their_parts():
     u,i,users,items,z = small()
