@@ -54,12 +54,14 @@ def _signed(config):
     return dict(config, checksum=_digest(_json({k: v for k,v in config.items() if k!='checksum'})))
 
 # %% ../nbs/60_bundle.ipynb #5ea48007
+def _plain(o): return o if o is None or isinstance(o, (str,int,float)) else str(o)
+
 def ids_json(
     classes:dict, # {column: `Vocab`}
     portable:bool=False, # for other languages, as in `write_vocab`
 )->bytes: # JSON, utf-8
     "The ids of all rows with their columns and types, read back before they are given; raises `BundleError`"
-    try: data = _json([dict(column=str(n), **write_vocab(v, portable)) for n,v in classes.items()])
+    try: data = _json([dict(column=_plain(n), **write_vocab(v, portable)) for n,v in classes.items()])
     except UnicodeEncodeError as e: raise BundleError(f"an id is no text ({e}), so it cannot be written") from e
     for (name,vocab),told in zip(classes.items(), json.loads(data.decode())):
         back = read_vocab(told).index
@@ -103,8 +105,6 @@ def _data_files(rec):
     return {role: (f'{role}-{_digest(o)}.{end}', o) for role,(end,o) in data.items()}
 
 # %% ../nbs/60_bundle.ipynb #f0f43680
-def _plain(o): return o if o is None or isinstance(o, (str,int,float)) else str(o)
-
 def _weighing_spec(how):
     "A `Weighing` in JSON's types; None where rows are all alike"
     if how is None or how==Weighing(): return None
@@ -136,7 +136,7 @@ def _config(rec, names, training):
         model=model_spec(rec.model),
         files=names,
         n_train=len(rec.train),
-        columns={k: None if v is None else str(v) for k,v in rec.seen.columns._asdict().items()},
+        columns={k: _plain(v) for k,v in rec.seen.columns._asdict().items()},
         ids=ids_digest(rec.seen.classes),
         loss=rec.loss and loss_spec(rec.loss),
         scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),

@@ -22,7 +22,7 @@ from .evaluate import evaluate_recommender
 from .evaluation import Evaluation
 from .histories import encode_people
 from .models.base import item_vectors,offers
-from .ranking import check_seen
+from .ranking import check_memory,check_seen
 
 # %% ../nbs/51_by_history.ipynb #f0413edc
 class TrainedHistories:
@@ -143,7 +143,7 @@ def evaluate_by_history(
         told = lambda users: [by_row.get(u, _NOTHING) for u in users.tolist()]
     some = 24*rec.n_items*128 # bytes for 128 people: a bar moves with them
     ev = evaluate_recommender(AsNew(rec, told), rec.train, test, people=people, exclude_seen=exclude_seen,
-                              memory=min(memory, some), **{'rated': False, **kwargs})
+                              memory=min(check_memory(memory), some), **{'rated': False, **kwargs})
     ev.protocol = _protocol(ev, lost)
     return ev
 

@@ -126,10 +126,10 @@ def check_on_unknown(on_unknown:str): # one of `ON_UNKNOWN`
     "Raise `ValueError` for a policy that does not exist"
     if on_unknown not in ON_UNKNOWN: raise ValueError(f"on_unknown={on_unknown!r}, expected one of {ON_UNKNOWN}")
 
-def check_k(k:int): # list length
-    "Raise `ValueError` for what is no length of a list"
+def check_k(k:int, name='k'): # length of a list, or another size; what the caller calls it
+    "Raise `ValueError` for what is no whole number of 1 or more"
     whole = isinstance(k, Integral)
-    if not whole or k<1: raise ValueError(f"k={k!r}, expected {'' if whole else 'a whole number of '}1 or more")
+    if not whole or k<1: raise ValueError(f"{name}={k!r}, expected {'' if whole else 'a whole number of '}1 or more")
 
 # %% ../nbs/00_core.ipynb #eae6372d
 def free_memory(

@@ -94,7 +94,9 @@ def history_columns(
     _note_weights(rows, cols)
     if cols.item is not None: return cols
     need = f"{rows.columns.item!r} and {cols.rating or rows.columns.rating!r}"
-    raise RatingsError(f"{what} has columns {first_few(df.columns, 10)}, expected {need}")
+    index = [o for o in df.index.names if o in ('item_id',rows.columns.item)]
+    hint = f". The index has {first_few(index)}: pass the frame with .reset_index()" if index else ''
+    raise RatingsError(f"{what} has columns {first_few(df.columns, 10)}, expected {need}{hint}")
 
 # %% ../nbs/50_histories.ipynb #2830db6d
 def _of_frame(df, rows, labels=False):
@@ -151,6 +153,13 @@ def _refuse_unnamed(h, rows):
     raise RatingsError("history is a series whose index has no name: it could be item ids, or ratings by item. "
                        "Pass .to_dict() for ratings by item, .tolist() for item ids")
 
+# %% ../nbs/50_histories.ipynb #50288dab
+def _in_order(h, rows):
+    "A series of items, in the order of its times where the index holds such"
+    if isinstance(h.index, pd.DatetimeIndex): return h.sort_index(kind='stable')
+    _refuse_unnamed(h, rows)
+    return h
+
 # %% ../nbs/50_histories.ipynb #e1a42005
 def _is_pair(o, rows):
     two = isinstance(o, (tuple,list)) and len(o)==2 and all(map(pd.api.types.is_scalar, o))
@@ -191,7 +200,7 @@ def _ids_and_ratings(h, rows, labels=False):
     if isinstance(h, Mapping): return _of_mapping(h, rows)
     odd = isinstance(h, str) or not isinstance(h, Iterable) or getattr(h, 'ndim', 1)!=1
     if odd: raise RatingsError(_no_form(h))
-    if isinstance(h, pd.Series): _refuse_unnamed(h, rows)
+    if isinstance(h, pd.Series): h = _in_order(h, rows)
     ids = as_ids(h).tolist()
     if any(o is None for o in ids): raise RatingsError("history has None where an item id should be")
     return ids,None
@@ -255,6 +264,20 @@ def told_histories(rows, history, labels=False):
     people,at,ids,ratings = _of_people(history, rows, labels)
     return people,at,ids,_best(ids, rows) if ratings is None else ratings
 
+# %% ../nbs/50_histories.ipynb #ef51838d
+def _without_repeats(order, at, items, ratings, rows):
+    "(`order` and ratings) where repeats of a person's item are what the builder made of those of training"
+    how = getattr(rows.weighing, 'repeats', 'keep')
+    if how in ('keep','sum'): return order,ratings
+    told = pd.DataFrame(dict(at=at[order], item=items[order], rating=ratings[order]))
+    twice = told.duplicated(['at','item'], keep='last' if how=='last' else 'first').to_numpy()
+    if how=='raise' and twice.any():
+        known = rows.item_vocab.decode(told['item'][twice].unique())
+        raise RatingsError(f"history tells of items more than once: {first_few(known)}. Training had no such rows "
+                           "(duplicates='raise'): tell each item once")
+    if how=='mean': ratings[order] = told.groupby(['at','item']).rating.transform('mean')
+    return order[~twice],ratings
+
 # %% ../nbs/50_histories.ipynb #18329dec
 def _encode(rows, told, on_unknown, labels):
     "(ids of people, list of (item rows, ratings)) of what `told_histories` gives"
@@ -265,6 +288,7 @@ def _encode(rows, told, on_unknown, labels):
     items = rows.item_vocab.encode(ids, on_unknown, 'item', trained=known)
     order = np.argsort(at, kind='stable')
     order = order[items[order]>0]
+    order,ratings = _without_repeats(order, at, items, ratings, rows)
     sizes = np.bincount(at[order], minlength=len(people)).tolist()
     parts = (torch.from_numpy(o[order]).split(sizes) for o in (items,ratings))
     return people,list(zip(*parts))

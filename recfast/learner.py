@@ -26,6 +26,7 @@ from .callbacks import SolveModel
 from .choice import Choice,ChooseModel
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
+from .core import check_k
 from .guard import FeatureGuard,parts_of
 from .losses import BCE,SoftmaxLoss,attached_loss,loss_name
 from .models.base import evaluating,model_device,offers,pair_scores,score_pairs,takes_pairs
@@ -196,7 +197,7 @@ def _check_auto(auto, budget, **chosen):
 # %% ../nbs/58_learner.ipynb #a0701b02
 def _check_arch(dls, arch, use_nn, n_factors=None):
     "Raise `TypeError` for what no learner can be made of, `ValueError` for a table without columns"
-    if n_factors is not None and n_factors<1: raise ValueError(f"n_factors={n_factors}, expected 1 or more")
+    if n_factors is not None: check_k(n_factors, 'n_factors')
     if use_nn and arch is not None: raise TypeError("pass use_nn=True or arch=, not both")
     if isinstance(arch, str) and not _is_auto(arch): raise TypeError(_class_to_pass(arch))
     if not hasattr(dls, 'interactions'): raise TypeError(_loaders_to_build(dls))

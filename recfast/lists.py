@@ -15,6 +15,7 @@ __all__ = ['check_recs', 'Lists', 'choose_greedily', 'rows_by_item', 'to_one', '
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from .core import RatingsError,UnknownIdError,first_few
+from .ranking import check_memory
 
 # %% ../nbs/53_lists.ipynb #7609315c
 _COLS = ['user_id','item_id','score','rank']
@@ -108,7 +109,7 @@ def choose_greedily(
 # %% ../nbs/53_lists.ipynb #ec05e461
 def _slices(n, of_one, memory):
     "Slices of `n` users that take `of_one` bytes each"
-    step = max(1, int(memory//max(1, of_one)))
+    step = max(1, check_memory(memory)//max(1, of_one))
     return [slice(a, a+step) for a in range(0, n, step)]
 
 # %% ../nbs/53_lists.ipynb #7d5631e1

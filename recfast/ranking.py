@@ -10,9 +10,10 @@ Docs: https://recfast.github.io/recfast/ranking.html.md"""
 
 # %% auto #0
 __all__ = ['MASKED', 'check_nan', 'lift', 'mask_scores', 'cells_of', 'seen_pairs', 'check_seen', 'seen_csr', 'seen_words',
-           'told_pairs', 'top_k', 'masked_top_k', 'rank_items']
+           'told_pairs', 'top_k', 'masked_top_k', 'check_memory', 'rank_items']
 
 # %% ../nbs/40_ranking.ipynb #af6cd623
+from numbers import Real
 import numpy as np,torch
 from scipy.sparse import csr_matrix
 from torch.nn.functional import pad
@@ -284,11 +285,19 @@ def _of_few(scores, k, closed, seen, block):
     empty = 0,k-vals.shape[1]
     return pad(vals, empty, value=MASKED),pad(cols[at], empty)
 
+# %% ../nbs/40_ranking.ipynb #d36838c3
+def check_memory(
+    memory, # bytes
+)->int: # the same
+    "Raise `ValueError` for what is no number of bytes"
+    if isinstance(memory, Real) and 0<=memory<np.inf: return int(memory)
+    raise ValueError(f"memory={memory!r}, expected a number of bytes, such as 2**30 for a gigabyte")
+
 # %% ../nbs/40_ranking.ipynb #19e3c4e3
 def _users_at_once(n_items, memory):
     "How many users to score at a time, with six copies of their scores within `memory` bytes"
     row = n_items*4
-    fit = memory//(row*6)
+    fit = check_memory(memory)//(row*6)
     quick = max(64, 2**25//row) # above 32 MB every chunk would get fresh pages from the system
     return max(1, min(fit, quick))
 

@@ -32,7 +32,7 @@ from .worker import RequestError,TitleSearch,Worker,abilities,json_rows,log,read
 # %% ../nbs/65_serve.ipynb #4367c9e7
 try:
     import uvicorn
-    from fastapi import Depends,FastAPI,Response
+    from fastapi import Depends,FastAPI,Request,Response
     from fastapi.responses import JSONResponse
     from fastapi.security import HTTPBearer
     from prometheus_client import CollectorRegistry,Counter,Gauge,Histogram,ProcessCollector,generate_latest
@@ -204,6 +204,15 @@ def _check_token(token):
     if token is not None and not re.fullmatch('[!-~]+( +[!-~]+)*', token):
         raise RequestError('a token is made of printable ASCII characters, at least one')
 
+# %% ../nbs/65_serve.ipynb #a878f5b0
+async def _check_query(request:Request):
+    "Raise `RequestError` for names in the address that nobody reads: of a verb all, whose arguments are the body's"
+    known = {o.alias for o in request.scope['route'].dependant.query_params}
+    odd = [o for o in request.query_params if o not in known]
+    if not odd or request.method!='POST' and not known: return
+    takes = f"takes {', '.join(sorted(known))}" if known else 'takes its arguments as JSON in the body'
+    raise RequestError(f"?{odd[0]}= in the address is not read: {request.url.path} {takes}")
+
 # %% ../nbs/65_serve.ipynb #4a332880
 def _empty_app(worker, token):
     "An app without routes, which stops its worker when it stops"
@@ -212,8 +221,9 @@ def _empty_app(worker, token):
         yield
         worker.close()
     token_for_the_description = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
+    each = [Depends(_check_query),*token_for_the_description]
     facts = dict(title='recfast', version=recfast.__version__, docs_url=None, redoc_url=None)
-    return FastAPI(lifespan=life, dependencies=token_for_the_description, **facts)
+    return FastAPI(lifespan=life, dependencies=each, **facts)
 
 # %% ../nbs/65_serve.ipynb #c758ba64
 _NEW_USER = ('For someone the model has never met send "history": [{"item_id": ..., "rating": ...}] '

@@ -119,11 +119,16 @@ def _keep_ids(df, read, ids):
         if _are_merged(cells, df.iloc[:,i], named): df.isetitem(i, cells)
     return df
 
-# %% ../nbs/02_tables.ipynb #80a49b96
+# %% ../nbs/02_tables.ipynb #606dd038
 def _as_written(df, read, ids):
     "`df`, whose cells pandas has read, as they stand in the file"
     return _keep_ids(_keep_whole(_keep_zeros(df, read, ids), read), read, ids)
 
+def _is_uncut(df):
+    "Is this one column with the names of several, which something else parts?"
+    return df.shape[1]==1 and re.search(r'[;|\t]', str(df.columns[0])) is not None
+
+# %% ../nbs/02_tables.ipynb #80a49b96
 def read_csv(
     csv, # path or buffer, utf-8
     sep:str=',', # between cells
@@ -134,7 +139,10 @@ def read_csv(
     read = _reader(csv, sep)
     with warnings.catch_warnings():
         warnings.simplefilter('error', pd.errors.ParserWarning)
-        try: return _as_written(read(dtype=dict.fromkeys(text, str)), read, ids)
+        try:
+            df = _as_written(read(dtype=dict.fromkeys(text, str)), read, ids)
+            if not _is_uncut(df): return df
+            why = f"its one column is called {first_few(df.columns)}"
         except pd.errors.ParserWarning:
             names = first_few(read(nrows=0, index_col=None).columns, 10)
             why = f"rows have more cells than the header has names ({names})"

@@ -168,7 +168,8 @@ def _check_auto(**chosen):
 def _table(df, cls, names, bs, y_range, reads, split, valid_pct, config, clicks, **more):
     "The table, its columns, the range of scores, and the further arguments of `_loaders`"
     asked = names['time_name'] is not None or split!='random' or reads=='sequences' or more.get('half_life') is not None
-    df,columns = _checked_table(as_frame(df), asked, **names)
+    weighed = {o: more.get(o) for o in ('weight_name','event_name')}
+    df,columns = _checked_table(as_frame(df), asked, **names, **weighed)
     if columns.rating is None: _note_clicks(df, y_range)
     if cls!='auto': _note_stars(df, cls, columns, config, more.get('threshold'))
     share = _share_held_out(df, columns, split, valid_pct)

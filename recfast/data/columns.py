@@ -258,12 +258,12 @@ OWN = Columns('user_id', 'item_id', 'rating', 'timestamp') # what a column is ca
 # %% ../../nbs/10_data.columns.ipynb #7ab7e1f9
 def _by_name(df, role, given, like):
     "The column of a role, None where no name finds one; raises `RatingsError` where the caller's is not there"
-    if given is not None:
-        if given not in df.columns: raise RatingsError(missing_column(df, f'{role}_name', given))
-        return given
+    named = given.get(f'{role}_name')
+    if named is not None and named not in df.columns: raise RatingsError(missing_column(df, f'{role}_name', named))
+    if named is not None: return named
     own = getattr(OWN, role)
     for name in (getattr(like, role), None if own in like else own):
-        if name is not None and name in df.columns: return name
+        if name is not None and name in df.columns and name not in given.values(): return name
 
 # %% ../../nbs/10_data.columns.ipynb #d14191af
 def _by_place(df, names, needed):
@@ -299,11 +299,9 @@ def find(cls:Columns,
     "Which column has which role; raises `RatingsError` for a needed one that is not there"
     check_table(df)
     like = like or Columns()
-    names = {role: _by_name(df, role, given.get(f'{role}_name'), like) for role in cls._fields}
+    names = {role: _by_name(df, role, given, like) for role in cls._fields}
     if by_position: names = _by_place(df, names, need)
     if any(names[role] is None for role in need): raise RatingsError(_not_there(df, like, need))
-    other = [names[role] for role in cls._fields[:3]]
-    if names['time'] in other and given.get('time_name') is None: names['time'] = None
     return cls(**names)
 
 def _not_there(df, like, need):

@@ -14,6 +14,7 @@ __all__ = ['random_split', 'seed_or_drawn', 'user_split', 'item_split', 'k_fold'
 # %% ../../nbs/12_data.split.ipynb #324a0dc7
 import inspect,warnings
 from functools import partial
+from numbers import Real
 import numpy as np,pandas as pd,torch
 from ..core import RatingsError,first_few
 from .frames import as_frame
@@ -22,8 +23,8 @@ from .ratings import cut_groups,grouped,last_rows,leakage,leaking_rows,time_colu
 
 # %% ../../nbs/12_data.split.ipynb #fc2c4974
 def _check_pct(valid_pct):
-    if 0<=valid_pct<1: return
-    raise RatingsError(f"valid_pct={valid_pct}, expected a share from 0 (no validation rows) to below 1")
+    if isinstance(valid_pct, Real) and 0<=valid_pct<1: return
+    raise RatingsError(f"valid_pct={valid_pct!r}, expected a share from 0 (no validation rows) to below 1")
 
 # %% ../../nbs/12_data.split.ipynb #2d60468d
 def random_split(
@@ -221,7 +222,8 @@ def stratified_split(
     seed:int=None, # of the draw
 )->tuple: # (train, valid) positions, each in a random order, as `splits=` takes them
     "Positions split so that both parts hold the same share of every class"
-    if not 0<valid_pct<1: raise RatingsError(f"valid_pct={valid_pct}, expected a share between 0 and 1")
+    _check_pct(valid_pct)
+    if valid_pct==0: raise RatingsError("valid_pct=0, expected a share above 0")
     rng = np.random.default_rng(seed)
     label = np.asarray(label)
     parts = [_shuffled_cut(label==c, valid_pct, rng) for c in np.unique(label)]

@@ -74,6 +74,7 @@ def encode(self:Vocab,
     if on_unknown not in ('raise','warn') or rows.all(): return rows
     unknown = list(dict.fromkeys(ids[rows==0]))
     if inexact(as_ids(unknown)).any(): hint = f'In a float of {2**53} or more {LOST}. {hint}'
+    if len(self)>1 and isinstance(self.items[1], tuple): hint = f'One id that is a tuple stands in a list. {hint}'
     err = UnknownIdError(unknown, what, hint, *self._sample(what, trained))
     if on_unknown=='raise': raise err
     warnings.warn(str(err), stacklevel=3)

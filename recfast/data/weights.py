@@ -33,6 +33,7 @@ class Weighing(NamedTuple):
     events:tuple = () # the kinds there are, in the order of their bits
     threshold:float = None # rows rated so much or more are likes, all else was only seen; None: every row is one
     rated_by:str = None # the column that says so
+    repeats:str = 'keep' # what the builder made of repeats of a pair, as its `duplicates`
 
     @property
     def weighs(self)->bool: # do rows differ in weight?

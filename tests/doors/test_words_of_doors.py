@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from helpers import without_progress
 from recfast.bundle import load_bundle
 from recfast.cli import app, describe_bundle
-from recfast.core import RatingsError, UnknownIdError, first_few
+from recfast.core import RatingsError, RecfastError, UnknownIdError, first_few
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
+from recfast.data.split import global_time_split, stratified_split
 from recfast.given_lists import evaluate_lists
 from recfast.learner import collab_learner
 from recfast.models.linear import EASE
@@ -159,3 +160,49 @@ def test_as_many_users_as_items_are_asked_for(learn):
 def test_a_body_that_is_none_is_told_so(bundle, content, said):
     res = TestClient(make_app(load_bundle(bundle))).post('/recommend', content=content, headers={'content-type': 'application/json'})
     assert res.status_code in (400,422) and said in res.json()['detail']
+
+# sizes that are none
+
+@pytest.mark.parametrize('call', [lambda o: o.recommend(memory='1GB'), lambda o: o.evaluate(FILMS[:50], memory='1GB'), lambda o: o.evaluate(FILMS[:50], histories=True, memory='1GB'), lambda o: o.recommend(memory=-1)])
+def test_memory_is_a_number_of_bytes(learn, call):
+    with pytest.raises(ValueError, match='memory=.*, expected a number of bytes'): call(learn)
+
+def test_memory_may_be_a_float(learn): assert learn.recommend(k=3, memory=1e9).equals(learn.recommend(k=3))
+
+@pytest.mark.parametrize('pct', ['20%',[.2],-.1,1,float('nan')])
+@pytest.mark.parametrize('split', [lambda df,pct: CollabDataLoaders.from_df(df, valid_pct=pct), lambda df,pct: CollabDataLoaders.implicit_from_df(df, valid_pct=pct),
+                                   lambda df,pct: stratified_split(df.user_id, pct), lambda df,pct: global_time_split(df, pct, time_name='user_id')])
+def test_a_share_is_a_number_below_one(pct, split):
+    with pytest.raises(RatingsError, match='valid_pct=.*expected a share'): split(FILMS[['user_id','item_id','rating']].drop_duplicates(), pct)
+
+@pytest.mark.parametrize('n', ['50',2.5,0,-1])
+def test_factors_are_a_whole_number(learn, n):
+    with pytest.raises(ValueError, match='n_factors=.*expected .*1 or more'): collab_learner(learn.dls, n_factors=n)
+
+# a file that something else than commas parts
+
+@pytest.mark.parametrize('sep', ';|\t')
+def test_what_parts_the_cells_of_a_file_is_asked_for(sep, tmp_path):
+    file = tmp_path/'r.csv'
+    file.write_text('\n'.join(sep.join(o) for o in (('user_id','item_id','rating'),('1','2','4'))))
+    with pytest.raises(RatingsError, match='its one column is called'): read_csv(file)
+    with pytest.raises(RatingsError, match='its one column is called'): CollabDataLoaders.from_csv(file)
+    res = CliRunner().invoke(app, ['train', str(file), '--out', str(tmp_path/'b')])
+    assert res.exit_code==2 and "sep=';'" in res.stderr and not (tmp_path/'b').exists()
+
+# an address
+
+@pytest.mark.parametrize('verb,at,said', [('get','/items?query=a','/items takes limit, q'), ('get','/items?q=a&page=2','?page='),
+                                          ('post','/recommend?k=3','/recommend takes its arguments as JSON in the body'), ('post','/similar?item_ids=3','?item_ids=')])
+def test_names_in_an_address_that_nobody_reads_are_refused(bundle, verb, at, said):
+    with TestClient(make_app(bundle)) as web:
+        res = getattr(web, verb)(at, **(dict(json=dict(user_ids=[1])) if verb=='post' else {}))
+        assert res.status_code==422 and said in res.json()['detail']
+        assert web.get('/items?q=a&limit=2').status_code==web.get('/health?now=1').status_code==web.get('/?from=mail').status_code==200
+
+def test_one_id_that_is_a_tuple_stands_in_a_list():
+    df = FILMS[['user_id','item_id','rating']].drop_duplicates().assign(item_id=lambda o: [(a,a+1) for a in o.item_id])
+    learn = collab_learner(CollabDataLoaders.from_df(df, seed=1, bs=16), n_factors=2)
+    one = df.item_id.iloc[0]
+    with pytest.raises(RecfastError, match='tuple stands in a list'): learn.similar_items(one)
+    assert len(learn.similar_items([one], k=2))==2

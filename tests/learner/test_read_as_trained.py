@@ -19,6 +19,8 @@ from recfast.learner import collab_learner
 from recfast.losses import SoftmaxLoss
 from recfast.models.dot import DotProduct
 from recfast.models.linear import EASE, ItemKNN, Popularity
+from recfast.models.sequence import SASRec
+from recfast.models.svdpp import SVDpp
 from recfast.serve import make_app
 
 R = np.random.default_rng(0)
@@ -151,3 +153,70 @@ def test_two_parts_that_were_swapped_are_told_apart():
     from recfast.models.ncf import GMF, MLP, NeuMF
     gmf,mlp = (cls(n_users=5, n_items=6, n_factors=3) for cls in (GMF,MLP))
     with pytest.raises(TypeError, match='gmf is a MLP, expected a trained GMF'): NeuMF.from_pretrained(mlp, gmf)
+
+# repeats of an item
+
+TWICE = pd.DataFrame(dict(item_id=[3,5,3,7,5], rating=[5.,1.,2.,4.,4.]))
+ONCE = dict(last=pd.DataFrame(dict(item_id=[3,7,5], rating=[2.,4.,4.])), mean=pd.DataFrame(dict(item_id=[3,5,7], rating=[3.5,2.5,4.])))
+
+@pytest.mark.parametrize('how', ['last','mean'])
+@pytest.mark.parametrize('arch', [DotProduct,EASE,ItemKNN,SVDpp], ids=lambda o: o.__name__)
+def test_repeats_in_a_history_are_what_the_builder_made_of_those_of_training(arch, how, tmp_path):
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=64, valid_pct=0, duplicates=how), arch=arch)
+    path = learn.save_bundle(tmp_path/'b')
+    want = scores(learn, ONCE[how])
+    for rec in (learn, load_bundle(path)):
+        for told in (TWICE,TWICE.to_dict('records')): np.testing.assert_allclose(scores(rec, told), want, rtol=1e-6)
+        two = rec.recommend(history=pd.concat([TWICE.assign(user_id=o) for o in 'ab']), k=15, exclude_seen=False)
+        for person in 'ab': np.testing.assert_allclose(two[two.user_id==person].sort_values('item_id').score, want, rtol=1e-5)
+    with TestClient(make_app(path)) as web:
+        got = web.post('/recommend', json=dict(history=TWICE.to_dict('records'), k=15, exclude_seen=False)).json()
+    np.testing.assert_allclose(pd.DataFrame(got).sort_values('item_id').score, want, rtol=1e-5)
+
+def test_the_later_of_two_ratings_is_the_later_in_time():
+    learn = fitted(CollabDataLoaders.from_df(D.assign(timestamp=range(len(D))), seed=1, bs=64, valid_pct=0, duplicates='last'), arch=DotProduct)
+    told = TWICE.assign(timestamp=[9,2,1,4,3]) # item 3 was rated 5 last
+    np.testing.assert_allclose(scores(learn, told), scores(learn, pd.DataFrame(dict(item_id=[5,7,3], rating=[4.,4.,5.]))), rtol=1e-6)
+
+def test_where_training_refused_repeats_a_history_may_have_none():
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=64, valid_pct=0, duplicates='raise'), arch=DotProduct)
+    with pytest.raises(RatingsError, match='items more than once: 3, 5'): learn.recommend(history=TWICE)
+    assert len(learn.recommend(history=ONCE['last'], k=3))==3
+
+def test_kept_repeats_count_each():
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=64, valid_pct=0), arch=DotProduct)
+    with learn.quiet(): learn.fit(20, .05)
+    assert not np.allclose(scores(learn, TWICE), scores(learn, ONCE['last']), rtol=.01)
+
+# a series of items by the times they came
+
+def test_a_series_is_read_in_the_order_of_its_times():
+    df = D.assign(timestamp=np.arange(len(D)))
+    learn = fitted(CollabDataLoaders.sequences_from_df(df, seq_len=5, seed=1, bs=8), arch=SASRec)
+    days = pd.to_datetime(['2024-01-03','2024-01-01','2024-01-02'])
+    np.testing.assert_array_equal(scores(learn, pd.Series([3,5,7], index=days)), scores(learn, [5,7,3]))
+
+# names
+
+@pytest.mark.parametrize('named', ['weight_name','event_name'])
+def test_a_column_named_for_one_role_is_not_found_for_another(named, tmp_path):
+    df = D.assign(kind=D.rating, timestamp=range(len(D)))
+    rows = CollabDataLoaders.implicit_from_df(df, n_neg=0, seed=1, bs=64, **{named: 'rating'}).train_ds
+    assert rows.columns.rating!='rating' and getattr(rows.columns, named[:-5])=='rating'
+    df.to_csv(tmp_path/'r.csv', index=False)
+    res = CliRunner().invoke(app, ['train', str(tmp_path/'r.csv'), '--arch', 'ease', '--out', str(tmp_path/'b'), f"--{named.replace('_','-')}", 'rating'])
+    assert res.exit_code==0, res.output
+    assert load_bundle(tmp_path/'b').train.columns.rating!='rating'
+
+def test_labels_that_are_numbers_stay_numbers_in_a_bundle(tmp_path):
+    df = D.set_axis([0,1,2], axis=1)
+    learn = fitted(CollabDataLoaders.from_df(df, user_name=0, item_name=1, rating_name=2, seed=1, bs=64))
+    path = learn.save_bundle(tmp_path/'b')
+    told = pd.DataFrame({1: [3,4], 2: [5.,4.]})
+    np.testing.assert_allclose(scores(load_bundle(path), told), scores(learn, told), rtol=1e-6)
+    with TestClient(make_app(path)) as web: assert web.post('/recommend', json=dict(user_ids=3)).status_code==200
+
+def test_items_in_the_index_of_a_history_are_pointed_at():
+    learn = fitted(CollabDataLoaders.from_df(D, seed=1, bs=64))
+    with pytest.raises(RatingsError, match=r"The index has 'item_id': pass the frame with .reset_index\(\)"):
+        learn.recommend(history=D[:3].set_index('item_id'))
