@@ -52,7 +52,7 @@ def draw_features(side, f, mean, precision, noise):
     width = len(mean)
     A,G = np.zeros((width,width)),np.zeros((width,width), np.float32)
     b,new = np.zeros(width),np.zeros(width)
-    g,step = np.zeros(width, np.float32),np.zeros(width, np.float32)
+    g,step,part = np.zeros(width, np.float32),np.zeros(width, np.float32),np.zeros(width, np.float32)
     for j in range(len(f.table)):
         old = f.table[j]
         add_up_feature(side, f, j, G, g)
@@ -61,7 +61,9 @@ def draw_features(side, f, mean, precision, noise):
         for k in range(width):
             step[k] = new[k]-old[k]
             old[k] = new[k]
-        for c in range(f.start[j], f.start[j+1]): shift(side, f.rows[c], step, f.value[c])
+        for c in range(f.start[j], f.start[j+1]):
+            for k in range(width): part[k] = f.value[c]*step[k]
+            shift(side, f.rows[c], part)
 
 # %% ../nbs/25_gibbs_features.ipynb #7b87bae3
 _made = Kept()
@@ -74,7 +76,12 @@ def feature_loop():
 class FeatureChain(Chain):
     "A chain in which features have rows"
     def __init__(self,
-        users:np.ndarray, items:np.ndarray, sizes:tuple, ratings, n_factors:int, seed:int=0, # as in `Chain`
+        users:np.ndarray, # [n] user rows
+        items:np.ndarray, # [n] item rows
+        sizes:tuple, # (U, I)
+        ratings, # a `Probit` or a `Noisy` of the n rows
+        n_factors:int, # K
+        seed:int=0, # of all draws
         about:dict=None, # {'user': [U,F] sparse, 'item': [I,F]}, one or both: what they are
     ):
         super().__init__(users, items, sizes, ratings, n_factors, seed)
