@@ -120,6 +120,7 @@ Modules:
 - `recfast.models.sums`: Sums of rows of a table: a sparse matrix times it, with gradients
 - `recfast.models.svdpp`: SVD++ on both sides: a person is also what they rated, an item is also who rated it
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
+- `recfast.models.towers`: Two networks whose outputs meet in a dot product: one reads what an item is, the other who a person is
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.more_items`: Items that came after the training: a recommender that knows them too, without training anew

@@ -1,6 +1,6 @@
 """Somebody new by what they are: an age, an occupation, and nothing else
 
-Who comes for the first time has met nothing, and may have told their age. A model that reads features of people ([`HybridDot`](34_models.hybrid.ipynb)) has an expectation of anybody with these: the mean of what is personal, and what the features add. It stands in for the mean user, alone, or as the prior of a fold-in once there is a history.
+Who comes for the first time has met nothing, and may have told their age. A model that reads features of people ([`HybridDot`](34_models.hybrid.ipynb), [`TwoTower`](35_models.towers.ipynb)) has an expectation of anybody with these: the mean of what is personal, and what the features add. It stands in for the mean user, alone, or as the prior of a fold-in once there is a history.
 
 Docs: https://recfast.github.io/recfast/described.html.md"""
 
@@ -17,7 +17,7 @@ from .core import RatingsError,first_few
 from .data.columns import OWN
 from .data.feature_table import more_rows
 from .data.frames import as_frame
-from .models.hybrid import HybridDot
+from .models.base import offers
 from .models.prior import UserPrior
 
 # %% ../nbs/49_described.ipynb #8a516458
@@ -44,20 +44,20 @@ def told_of_people(
 def _check_reads(model):
     "Raise `NotImplementedError` for a model that knows nothing of what people are"
     name = type(model).__name__
-    if not isinstance(model, HybridDot) or model.user_features is None:
+    if not offers(model, 'people') or model.user_features is None:
         raise NotImplementedError(f"{name} knows no features of people, so user_features= cannot be answered: build "
-                                  "the loaders with users= and train arch=HybridDot")
-    if getattr(model, 'user_map', None) is not None: return
+                                  "the loaders with users= and train arch=HybridDot or TwoTower")
+    if getattr(model, 'wd_features', None)!=0: return
     raise NotImplementedError("features were left out when this model was trained (wd_features=0), so user_features= "
                               "cannot be answered. config=dict(wd_features=3.) keeps them, whether they help or not")
 
 def own_rows(model):
-    "[U,K+1] what is personal of people"
-    return torch.cat([model.u_weight.weight,model.u_bias.weight], 1).detach().double().cpu()
+    "{name of a table: [U,...]} what is personal of people"
+    return {k: o.double().cpu() for k,o in model.people(model.user_features)[0].items()}
 
 # %% ../nbs/49_described.ipynb #de2ba1bf
 def expected_people(
-    model, # a `HybridDot`
+    model, # that offers `people`
     user_features, # as in `told_of_people`
     users:torch.Tensor, # [N] rows of trained users
     user_name:str='user_id', # column of ids
@@ -71,18 +71,17 @@ def expected_people(
     lost = {k: n for k,n in grown.report.get('added_unknown', {}).items() if df[k].notna().any()}
     said = f"user_features: values of {first_few(lost)} that no trained user had are left out"
     if lost: warnings.warn(said, stacklevel=4)
-    own = own_rows(model)[users].mean(0).repeat(len(ids), 1)
-    W = model.user_map.detach().double().cpu()
-    return ids,model.joined(own, W, grown.directions[len(table):])
+    own,of_features = model.people(grown)
+    mean = torch.cat([o.double().cpu()[users].mean(0) for o in own.values()])
+    return ids,mean+of_features[len(table):].double().cpu()
 
 # %% ../nbs/49_described.ipynb #a9146c89
 def described_prior(
-    model, # a `HybridDot`
+    model, # that offers `people`
     users:torch.Tensor, # [N] rows of trained users
 )->UserPrior: # its mean is to be replaced by those of people: `around`
     "Where people are around what their features say"
-    own = own_rows(model)
-    return UserPrior({'u_weight.weight': own[:,:-1], 'u_bias.weight': own[:,-1:]}, users)
+    return UserPrior(own_rows(model), users)
 
 def around(
     prior:UserPrior, # of `described_prior`

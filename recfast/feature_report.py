@@ -89,7 +89,7 @@ def _mapped_weights(self:CollabLearner, table, rows, model):
     own = partial(score_items, model, n_items=rows.n_items, cold=False)
     tail = getattr(model, 'cold_tail', None)
     y_range = None if offers(model, 'solve') else getattr(model, 'hyper', {}).get('y_range')
-    if not tail: tail = ColdTail(rows, self._rated(), y_range)
+    if not isinstance(tail, ColdTail): tail = ColdTail(rows, self._rated(), y_range)
     ridge = kept(tail, 'choice', weights_key(model), lambda: tail.choose(own)).ridge
     users = torch.from_numpy(np.flatnonzero(rows.trained('user')))
     total = sum(unbent(own(o).float().cpu().numpy(), tail.y_range).sum(0) for o in users.split(1024))

@@ -286,13 +286,14 @@ def cg_rows(
     x, # [b,K] where it begins
     steps:int, # of conjugate gradients
     c=None, # [b,L] weights; None: 1
+    b=0., # [b,K] what else stands on the right
 ): # [b,K]
-    "Towards the solutions of (g'cg + diag(d)) x = g'y, preconditioned by `d`; tensors or arrays"
+    "Towards the solutions of (g'cg + diag(d)) x = g'y + b, preconditioned by `d`; tensors or arrays"
     einsum = np.einsum if isinstance(g, np.ndarray) else torch.einsum
     dot = lambda a,b: einsum('bk,bk->b', a, b)[:,None]+1e-30
     there = lambda p: einsum('blk,bk->bl', g, p) if c is None else c*einsum('blk,bk->bl', g, p)
     back = lambda t: einsum('bl,blk->bk', t, g)
-    r = back(y-there(x))-d*x
+    r = back(y-there(x))-d*x+b
     p = z = r/d
     rz = dot(r, z)
     for left in reversed(range(steps)):
@@ -308,9 +309,9 @@ def cg_rows(
     return x
 
 # %% ../../nbs/22_models.foldin.ipynb #a0763aa0
-def exact_rows(g, d, y, c=None): # as `cg_rows`
+def exact_rows(g, d, y, c=None, b=0.): # as `cg_rows`
     "The same by a Cholesky decomposition"
     A = (g if c is None else c.unsqueeze(2)*g).mT@g+torch.diag_embed(d)
     L = torch.linalg.cholesky(A)
-    b = y*g.sum(1) if c is None else (y.unsqueeze(2)*g).sum(1)
-    return torch.cholesky_solve(b.unsqueeze(2), L).squeeze(2)
+    right = (y*g.sum(1) if c is None else (y.unsqueeze(2)*g).sum(1))+b
+    return torch.cholesky_solve(right.unsqueeze(2), L).squeeze(2)

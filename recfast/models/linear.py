@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/models.linear.html.md"""
 
 # %% auto #0
 __all__ = ['ClosedForm', 'Popularity', 'HistoryModel', 'gram_blocks', 'degrees', 'normalised', 'on_device', 'both_ways',
-           'eigenpairs', 'first_singular', 'row_blocks', 'int64', 'vectors_of', 'hide', 'ndcg', 'Hidden',
+           'eigenpairs', 'first_singular', 'row_blocks', 'int64', 'pair_dots', 'vectors_of', 'hide', 'ndcg', 'Hidden',
            'NeedsMemoryError', 'free_memory', 'need_memory', 'EASE', 'IALS', 'ItemKNN', 'bm25_weight', 'cosine_weight']
 
 # %% ../../nbs/28_models.linear.ipynb #7494cd56
@@ -255,6 +255,13 @@ def int64(
 )->torch.Tensor: # the same, int64
     "As rows of a table are asked for"
     return torch.from_numpy(a.astype(np.int64))
+
+# %% ../../nbs/28_models.linear.ipynb #273ad7b0
+def pair_dots(m, P, Q, rows):
+    "[N] dot products of the stored pairs of a matrix by cells, `rows` at a time"
+    users = int64(m.row).to(P.device).split(rows)
+    items = int64(m.col).to(P.device).split(rows)
+    return torch.cat([(P[u]*Q[i]).sum(1) for u,i in zip(users, items)])
 
 # %% ../../nbs/28_models.linear.ipynb #166d7920
 def vectors_of(Y, cols): # [R,K], [b,L]
