@@ -171,7 +171,8 @@ def people(self:TwoTower,
     table, # `FeatureTable` of anybody, with the columns of training
 )->tuple: # ({name of a table: [U,K]} what is personal, [n,K] what features say)
     "Parts of the vectors of people"
-    said = lambda table: self.user_tower(self.u_weight.weight.new_zeros(len(table), self.u_weight.weight.shape[1]), table)
+    w = self.u_weight.weight
+    def said(table): return self.user_tower(w.new_zeros(len(table), w.shape[1]), table)
     with evaluating(self): return {'u_weight.weight': self._all('user')-said(self.user_features)},said(table)
 
 @patch
