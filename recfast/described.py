@@ -53,7 +53,8 @@ def _check_reads(model):
 
 def own_rows(model):
     "{name of a table: [U,...]} what is personal of people"
-    return {k: o.double().cpu() for k,o in model.people(model.user_features)[0].items()}
+    one = torch.tensor([0])
+    return model.people(model.user_features, one, one)[0]
 
 # %% ../nbs/49_described.ipynb #de2ba1bf
 def expected_people(
@@ -71,9 +72,7 @@ def expected_people(
     lost = {k: n for k,n in grown.report.get('added_unknown', {}).items() if df[k].notna().any()}
     said = f"user_features: values of {first_few(lost)} that no trained user had are left out"
     if lost: warnings.warn(said, stacklevel=4)
-    own,of_features = model.people(grown)
-    mean = torch.cat([o.double().cpu()[users].mean(0) for o in own.values()])
-    return ids,mean+of_features[len(table):].double().cpu()
+    return ids,model.people(grown, torch.arange(len(table), len(grown)), users)[1]
 
 # %% ../nbs/49_described.ipynb #a9146c89
 def described_prior(

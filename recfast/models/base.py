@@ -46,7 +46,7 @@ HOOKS = dict(
     moves=Hook('items [n], told [n] -> [n,D]', 'how far each item told moves the expected user of fold-in'),
     score_vectors=Hook('u [P,D] -> [P,I]', 'scores of every item for user vectors; without it the tables are filled'),
     attach=Hook('`Interactions`', 'handed the training rows once, by `collab_learner` and `load_bundle`'),
-    set_classes=Hook('{column: `Vocab`}', 'told its ids'), people=Hook('table -> two', 'own and told parts of people'),
+    set_classes=Hook('{column: `Vocab`}', 'told its ids'), people=Hook('table, rows, users -> two', 'in `described`'),
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
     defaults=Hook('training rows n -> a dict', 'how it likes to be trained, as `models.defaults` has it'),
     default_loss=Hook('-> a loss', 'without one named'), tables=Hook('-> two dicts', 'complete `id_tables`'),

@@ -175,7 +175,8 @@ def people(self:HybridDot,
     "What is personal of users, and complete vectors of people of whom only the features are known"
     own = {f'u_{name}.weight': getattr(self, f'u_{name}').weight.detach().double().cpu() for name in ('weight','bias')}
     mean = torch.cat([o[users].mean(0) for o in own.values()])
-    return own,self.joined(mean.repeat(len(rows), 1), self.user_map.detach().double().cpu(), table.directions[rows.numpy()])
+    W,sets = self.user_map.detach().double().cpu(),table.directions[rows.numpy()]
+    return own,self.joined(mean.repeat(len(rows), 1), W, sets)
 
 # %% ../../nbs/34_models.hybrid.ipynb #d8e0aa3b
 @patch

@@ -169,11 +169,15 @@ def score_vectors(self:TwoTower,
 @patch
 def people(self:TwoTower,
     table, # `FeatureTable` of anybody, with the columns of training
-)->tuple: # ({name of a table: [U,K]} what is personal, [n,K] what features say)
-    "Parts of the vectors of people"
-    w = self.u_weight.weight
-    def said(table): return self.user_tower(w.new_zeros(len(table), w.shape[1]), table)
-    with evaluating(self): return {'u_weight.weight': self._all('user')-said(self.user_features)},said(table)
+    rows:torch.Tensor, # [n] which of its rows
+    users:torch.Tensor, # [N] rows of trained users
+)->tuple: # ({name of a table: [U,K]} what is personal, [n,K] who they are expected to be)
+    "What is personal of users, and outputs for people of whom only the features are known"
+    none = torch.zeros_like(self.u_weight.weight)
+    with evaluating(self):
+        own = (self._all('user')-self.user_tower(none, self.user_features)).double().cpu()
+        said = self.user_tower(none.new_zeros(len(rows), none.shape[1]), table, rows).double().cpu()
+    return {'u_weight.weight': own},own[users].mean(0)+said
 
 @patch
 def weight(self:TwoTower,
