@@ -37,8 +37,8 @@ from recfast.models.towers import TwoTower
 
 CYCLE = dict(k=32, loss=True, n_epoch=6, lr=3e-2, wd=.3)
 WAYS = dict(ials_prior=dict(arch=IALS, k=64, config=dict(feature_l2=.1), share=.5),
-    towers=dict(arch=TwoTower, config={}, share=.5, **CYCLE),
     hybrid=dict(arch=HybridDot, config=dict(wd_features=.3), share=.5, tail=True, **CYCLE),
+    towers=dict(arch=TwoTower, config={}, share=.5, **CYCLE),
     dot_tail=dict(arch=DotProductBias, config={}, share=.5, **CYCLE),
     ease_features=dict(arch=EASE, k=None, config={}, share=.5))
 TRIED = dict(ials_prior=[dict(feature_l2=o) for o in (.03,.1,1.)], towers=[dict(ids_p=0.),dict(ids=False),dict(layers=[64])],
@@ -94,28 +94,32 @@ class Case:
 
     def with_near(self, s, share): return gains(s+share*s.std()/self.near.std()*self.near, self.wanted)
 
-def one(df, items, seed):
-    "All ways of a seed"
-    case = Case(df, items, seed)
-    found,seconds = case.baselines(),{}
-    print({k: round(o.mean(), 4) for k,o in found.items()}, flush=True)
-    for name,way in WAYS.items():
-        model,seconds[name] = case.fitted(way)
-        by_tail = name in ('dot_tail','ease_features')
+def over(a, b):
+    "Mean of a-b per user, with 1.96 standard errors"
+    diff = a-b
+    mean,half = diff.mean(),1.96*diff.std(ddof=1)/len(diff)**.5
+    return [round(float(o), 4) for o in (mean,mean-half,mean+half)]
+
+class Run(Case):
+    "What was found of a seed so far"
+    def __init__(self, df, items, seed):
+        super().__init__(df, items, seed)
+        self.found,self.seconds,self.seed = self.baselines(),{},seed
+
+    def add(self, name, way):
+        model,fit = self.fitted(way)
         start = time.process_time()
-        s = case.scores(model, by_tail)
-        found[name],found[name+'+near'] = gains(s, case.wanted),case.with_near(s, way['share'])
-        if 'tail' in way: found[name+'_tail'] = gains(case.scores(model, True), case.wanted)
-        seconds[name] = round(seconds[name]+time.process_time()-start, 1)
-        print(seed, {k: round(o.mean(), 4) for k,o in found.items() if k.startswith(name)}, seconds[name], flush=True)
-    best = max(found, key=lambda k: found[k].mean())
-    def over(a, b):
-        diff = found[a]-found[b]
-        mean,half = diff.mean(),1.96*diff.std(ddof=1)/len(diff)**.5
-        return [round(float(o), 4) for o in (mean,mean-half,mean+half)]
-    return dict(seed=seed, users=len(case.users), candidates=len(case.rows), ndcg={k: round(float(o.mean()), 4) for k,o in found.items()}, best=best,
-                over_knn=over(best, 'knn'), over_idf=over(best, 'knn_idf'), towers_over_hybrid=over('towers', 'hybrid'),
-                towers_over_hybrid_with_near=over('towers+near', 'hybrid+near'), seconds=seconds)
+        s = self.scores(model, name in ('dot_tail','ease_features'))
+        self.found |= {name: gains(s, self.wanted), name+'+near': self.with_near(s, way['share'])}
+        if 'tail' in way: self.found[name+'_tail'] = gains(self.scores(model, True), self.wanted)
+        self.seconds[name] = round(fit+time.process_time()-start, 1)
+
+    def told(self):
+        f,best = self.found,max(self.found, key=lambda k: self.found[k].mean())
+        out = dict(seed=self.seed, users=len(self.users), candidates=len(self.rows), ndcg={k: round(float(o.mean()), 4) for k,o in f.items()},
+                   best=best, over_knn=over(f[best], f['knn']), over_idf=over(f[best], f['knn_idf']), seconds=self.seconds)
+        if 'towers' in f and 'hybrid' in f: out |= {'towers_over_hybrid'+o: over(f['towers'+o], f['hybrid'+o]) for o in ('','+near')}
+        return out
 
 def choose(df, items):
     "NDCG@20 of each setting with each share of the neighbours, on products of no test"
@@ -141,8 +145,9 @@ if __name__=='__main__':
     about = dict(protocol=__doc__.strip(), settings={k: {a: str(b) for a,b in o.items()} for k,o in WAYS.items()}, versions=versions(), machine=machine())
     WAYS = {k: o for k,o in WAYS.items() if k in args.ways}
     if args.choose: write_json(RESULTS/'cold_beauty__choose.json', dict(found=choose(df, items), **about))
-    runs = []
-    for s in [] if args.choose else args.seeds:
-        runs.append(one(df, items, s))
-        print(runs[-1], flush=True)
-        if args.seeds==[0,1,2] and len(args.ways)==5: write_json(RESULTS/'cold_beauty.json', dict(runs=runs, **about))
+    runs = [] if args.choose else [Run(df, items, s) for s in args.seeds]
+    for name,way in WAYS.items():
+        for run in runs:
+            run.add(name, way)
+            print(name, run.told(), flush=True)
+            if args.seeds==[0,1,2]: write_json(RESULTS/'cold_beauty.json', dict(runs=[o.told() for o in runs], **about))

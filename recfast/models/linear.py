@@ -257,7 +257,11 @@ def int64(
     return torch.from_numpy(a.astype(np.int64))
 
 # %% ../../nbs/28_models.linear.ipynb #273ad7b0
-def pair_dots(m, P, Q, rows):
+def pair_dots(
+    m, # [U,I] sparse, in coordinates
+    P:torch.Tensor, Q:torch.Tensor, # [U,K], [I,K]
+    rows:int, # pairs at a time
+)->torch.Tensor: # [N]
     "[N] dot products of the stored pairs of a matrix by cells, `rows` at a time"
     users = int64(m.row).to(P.device).split(rows)
     items = int64(m.col).to(P.device).split(rows)
