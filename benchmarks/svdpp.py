@@ -7,6 +7,7 @@
     python benchmarks/svdpp.py --part average-1m --seeds 0     # the same mean on MovieLens-1M, 90/10 at random
     python benchmarks/svdpp.py --part features --seeds 0 1 2   # the same mean, BayesianSVDpp with genres and years, age, gender and occupation
     python benchmarks/svdpp.py --part choose                   # settings on validation parts of the first fold's training rows
+    python benchmarks/svdpp.py --part draws                    # which draws BayesianSVDpp keeps, on the same parts
 
 The settings follow from the number of rows (`models.svdpp`); they were chosen on validation parts and are tested here once. One thread.
 """
@@ -14,12 +15,15 @@ import argparse,statistics,time,warnings
 
 warnings.filterwarnings('ignore')
 import numpy as np,torch
+from scipy.special import ndtr
 from common import RESULTS,machine,peak_memory_mb,versions,write_json
 from recfast.data.catalogues import ml_100k_films,ml_100k_people
 from recfast.data.datasets import ml_100k,ml_1m,movie_night,movietweetings
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.split import random_split
 from recfast.ensemble import Ensemble
+from recfast.gibbs import Chain
+from recfast.latent import Probit
 from recfast.learner import collab_learner
 from recfast.models.bayesian import BayesianSVDpp
 from recfast.models.dot import DotProductBias
@@ -172,11 +176,15 @@ def scales(seeds):
         out[name] = rows
     return dict(tables=out, protocol='10% of the rows at random (seed of the run) are the test; the interval is of the mean gain in squared error over rows, paired')
 
-def choose():
-    "Two validation parts, two seeds"
+def parts(**kwargs):
+    "Loaders of two validation parts of the first fold's training rows"
     df = ml_100k(fold=1)
     df = df[~df.is_valid][['user_id','item_id','rating']].reset_index(drop=True)
-    cuts = [loaders(df, 0, random_split(df, .1, seed=s), bs=512) for s in (1,2)]
+    return [loaders(df, 0, random_split(df, .1, seed=s), **kwargs) for s in (1,2)]
+
+def choose():
+    "Two validation parts, two seeds"
+    cuts = parts(bs=512)
     trials = []
     for n_epoch,wd in ((5,.5),(6,.5),(6,.6),(7,.5),(7,.6),(8,.6)):
         got = [one(dls, s, n_factors=32, fit=dict(n_epoch=n_epoch, lr_max=1e-2, wd=wd))[0]['rmse'] for dls in cuts for s in (0,1)]
@@ -184,13 +192,49 @@ def choose():
         print(trials[-1], flush=True)
     return dict(trials=trials, best=min(trials, key=lambda o: o['rmse']))
 
+def blocks(dls, n_factors, n_sweeps=400, every=50):
+    "[n_sweeps/every,n] what draws expect of the validation rows, each block of sweeps by itself; processor seconds of a sweep"
+    rows,valid = dls.interactions('train'),dls.interactions('valid')
+    levels,c = np.unique(rows.ratings(), return_inverse=True)
+    probit = Probit(c, len(levels))
+    chain = Chain(*rows.pairs().numpy().T, (rows.n_users,rows.n_items), probit, n_factors, 0)
+    out,cpu = np.zeros((n_sweeps//every,len(valid))),0
+    for n in range(n_sweeps):
+        start = time.process_time()
+        chain.sweep()
+        cpu += time.process_time()-start
+        u,i = (side.full[at] for side,at in zip((chain.users,chain.items), valid.pairs().numpy().T))
+        s = (u[:,:-1]*i[:,:-1]).sum(1)+u[:,-1]+i[:,-1]
+        out[n//every] += (levels[0]+ndtr(s[:,None]-probit.cuts)@np.diff(levels))/every
+    return out,cpu/n_sweeps
+
+def draws():
+    "The mean of SVDpp and of the draws from `warm_up` to `n_sweeps`, on both parts, one seed"
+    spans = [(w,n) for n in (200,250,300,350,400) for w in (50,100)]
+    trials = {(k,*o): [] for k in (23,31) for o in spans}
+    seconds = {k: [] for k in (23,31)}
+    for dls in parts():
+        truth = dls.interactions('valid').ratings()
+        mate = one(dls, 0)[1].detach().numpy()+truth
+        for k in seconds:
+            out,cpu = blocks(dls, k)
+            seconds[k].append(cpu)
+            for w,n in spans:
+                mean = out[w//50:n//50].mean(0)
+                trials[k,w,n].append([np.sqrt(np.square(o-truth).mean()) for o in (mean,(mean+mate)/2)])
+            print(k, {o: np.round(trials[k,*o][-1], 4).tolist() for o in spans}, flush=True)
+    rows = [dict(n_factors=k, warm_up=w, n_sweeps=n, alone=statistics.mean(o[0] for o in got), rmse=statistics.mean(o[1] for o in got), parts=[o[1] for o in got])
+            for (k,w,n),got in trials.items()]
+    return dict(trials=rows, best=min(rows, key=lambda o: o['rmse']), cpu_seconds_of_a_sweep={k: round(statistics.mean(o), 3) for k,o in seconds.items()},
+        protocol="two random tenths of the training rows of u1; the mean of SVDpp and of the draws from warm_up to n_sweeps, one seed; rows of u1's test are never read")
+
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','choose'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
-    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'choose': lambda seeds: choose()}
+    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'choose': lambda seeds: choose(), 'draws': lambda seeds: draws()}
     for part in args.part:
         found = made[part](args.seeds)
         for o in [found] if isinstance(found, dict) else found:
