@@ -230,7 +230,7 @@ def draws():
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','choose'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','choose','draws'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)

@@ -158,7 +158,7 @@ class SolveModel(Callback):
         rows = self.dls.interactions('train')
         alone = self.n_epoch==1 and offers(self.model, 'to_stop')
         if getattr(self.model, 'by_epoch', False): self.model.solve(rows, None if alone else 1)
-        elif not self.solved: self.model.solve(rows, self.n_epoch)
+        elif not self.solved: self.model.solve(rows, self.n_epoch, **self.shown())
         self.solved = self.solving = True
         raise CancelTrainException
 
@@ -166,6 +166,16 @@ class SolveModel(Callback):
         "The Recorder goes on: its training loss, a mean over no batches, is NaN"
         if self.solving and hasattr(self.learn, 'recorder'): self.recorder.cancel_train = False
         self.solving = False
+
+# %% ../nbs/49_callbacks.ipynb #5e71547d
+@patch
+def shown(self:SolveModel)->dict: # arguments of `solve`
+    "A `progress` that moves the bar of the epoch, for a model that calls one"
+    bar = getattr(self.learn, 'progress', None)
+    if bar is None or not offers(self.model, 'tells'): return {}
+    self.learn.n_iter = len(self.dls.train) # as if there were batches
+    return dict(progress=lambda share: bar.pbar.update(int(share*self.n_iter)))
+
 
 # %% ../nbs/49_callbacks.ipynb #44141db8
 class ClassMetric(AvgMetric):

@@ -50,7 +50,7 @@ HOOKS = dict(
     sides=Hook("-> ('item',)", 'whose rows it has, so that others may not come; without it users and items'),
     defaults=Hook('training rows n -> a dict', 'how it likes to be trained, as `models.defaults` has it'),
     default_loss=Hook('-> a loss', 'without one named'), tables=Hook('-> two dicts', 'complete `id_tables`'),
-    solve=Hook('`Interactions`, n_epoch', 'finds the weights itself; there are no batches'),
+    solve=Hook('`Interactions`, n_epoch', 'finds the weights itself'), tells=Hook('a bool', '`solve` takes `progress`'),
     by_epoch=Hook('a bool', 'is `solve` called epoch by epoch?'), groups=Hook('-> pairs', '(parameters, decay)'),
     to_stop=Hook('a bool', 'True: `solve(rows, None)`, of a fit of one epoch, goes on until hidden pairs say stop'),
     note=Hook('-> text', 'ends the protocol of its evaluations'), plain=Hook('-> a model', 'alike, for one graph'),

@@ -24,7 +24,7 @@ from ..ordinal import OrdinalLoss
 @register(paper='Salakhutdinov and Mnih, 2008')
 class BayesianSVDpp(DotProductBias):
     "The mean of many draws of SVD++ on both sides, as a dot product"
-    rated = True
+    rated = tells = True
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
@@ -128,7 +128,7 @@ def _about(model, rows):
     return {side: o.directions for side,o in getattr(rows, 'features', {}).items()}
 
 @patch
-def _sample(self:BayesianSVDpp, rows, ratings):
+def _sample(self:BayesianSVDpp, rows, ratings, progress=None):
     "The `MeanScores` of all kept draws"
     sizes,seed = (rows.n_users,rows.n_items),self.seed.item()
     u,i = rows.pairs().numpy().T
@@ -139,6 +139,7 @@ def _sample(self:BayesianSVDpp, rows, ratings):
     chain = FeatureChain(u, i, sizes, ratings, self.n_factors, seed, _about(self, rows))
     for n in range(self.n_sweeps):
         chain.sweep()
+        if progress: progress((n+1)/self.n_sweeps)
         if n<self.warm_up: continue
         vectors = (torch.from_numpy(o.full) for o in (chain.users,chain.items))
         mean.add(*vectors, getattr(ratings, 'cuts', 0.))
@@ -161,10 +162,11 @@ def _keep(self:BayesianSVDpp, mean, ratings):
 def solve(self:BayesianSVDpp,
     interactions, # `Interactions`: the training rows
     n_epoch:int=1, # accepted: one fit is all sweeps
+    progress=None, # called with the share of the sweeps that is done
 ):
     "Draw `n_sweeps` times, and keep the mean of what the draws say"
     ratings = _as_likely(self, interactions)
     n,width = interactions.n_users+interactions.n_items,self.n_factors+1
     need = 4*(2*interactions.n_users*interactions.n_items+n*width*(width+8))
     need_memory(need, self.memory, 'BayesianSVDpp', 'SVDpp trains in less.')
-    self._keep(self._sample(interactions, ratings), ratings)
+    self._keep(self._sample(interactions, ratings, progress), ratings)

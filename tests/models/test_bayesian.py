@@ -1,8 +1,11 @@
 "Draws of SVD++ on both sides: against exact answers, at every door"
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastai.callback.core import Callback
 from scipy.special import ndtr
 
 from helpers import fit
@@ -245,6 +248,33 @@ def test_its_mean_with_another_model_is_the_mean(learn):
     np.testing.assert_allclose(both.predict(u, i), (learn.predict(u, i)+other.predict(u, i))/2, rtol=1e-5)
     with learn.no_bar(), other.no_bar(), both.no_bar(): one,two,mean = (o.get_preds()[0].flatten() for o in (learn,other,both))
     torch.testing.assert_close(mean, (one+two)/2) # levels are not made of what is a rating already
+
+# a minute may be long
+
+class Bar(Callback):
+    "In place of a progress bar"
+    name = 'progress'
+    def __init__(self, stop_at=None): self.stop_at,self.at = stop_at,[]
+    def before_train(self): self.pbar = self
+    def before_validate(self): self.pbar = SimpleNamespace(update=lambda n: None)
+    def update(self, n):
+        self.at.append(n)
+        if len(self.at)==self.stop_at: raise KeyboardInterrupt
+
+def test_sweeps_move_the_bar_of_the_epoch(learn):
+    again,bar = collab_learner(learn.dls, 7, arch=BayesianSVDpp, seed=0, config=SHORT),Bar()
+    with again.quiet(): again.fit(1, cbs=bar)
+    assert len(bar.at)==60 and bar.at==sorted(bar.at) and bar.at[-1]==len(learn.dls.train)
+    assert torch.equal(again.model.u_weight.weight, learn.model.u_weight.weight)
+
+@pytest.mark.parametrize('n', [1,30,60])
+def test_ctrl_c_leaves_the_model_as_it_was(learn, n):
+    again = collab_learner(learn.dls, 7, arch=BayesianSVDpp, seed=0, config=SHORT)
+    before = {k: v.clone() for k,v in again.model.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt), again.quiet(): again.fit(1, cbs=Bar(n))
+    for k,v in again.model.state_dict().items(): assert torch.equal(v, before[k])
+    fit(again, 1) # and it can be fitted as if nothing had been
+    for k,v in again.model.state_dict().items(): assert torch.equal(v, learn.model.state_dict()[k])
 
 # what cannot be
 
