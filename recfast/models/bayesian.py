@@ -28,11 +28,11 @@ class BayesianSVDpp(DotProductBias):
     def __init__(self,
         n_users:int, # rows of users, row 0 included
         n_items:int, # rows of items, row 0 included
-        n_factors:int=31, # K of each draw; with the bias a multiple of 8 is fastest
+        n_factors:int=23, # K of each draw; with the bias a multiple of 8 is fastest
         y_range:tuple=None, # accepted: with one, ratings are numbers, not levels
         rank:int=128, # numbers per user and item that the mean is kept in
         n_sweeps:int=300, # draws of every table
-        warm_up:int=100, # of which the first are not kept
+        warm_up:int=50, # of which the first are not kept
         features:bool=True, # read what the loaders know of items and people?
         memory:int=None, # bytes that may be used; None: what is free
     ):
@@ -43,7 +43,7 @@ class BayesianSVDpp(DotProductBias):
         self.register_buffer('seed', torch.randint(2**31, (1,)))
 
     @staticmethod
-    def defaults(n): return dict(n_factors=31, loss=OrdinalLoss, n_epoch=1) # whatever the rows
+    def defaults(n): return dict(n_factors=23, loss=OrdinalLoss, n_epoch=1) # whatever the rows
 
 # %% ../../nbs/35_models.bayesian.ipynb #32bdd595
 class MeanScores:
