@@ -235,8 +235,15 @@ def test_svdpp_is_where_the_page_says_it_is():
 def test_the_mean_of_two_models_is_where_the_page_says_it_is():
     o = load('svdpp__average.json')[0]
     assert [[r['seed'] for r in f['runs']] for f in o['folds']]==[[0,1,2]]*5
-    assert o['u1']<=.883 and o['mean']<=.8755 and all(f['rmse']<min(f['svdpp'],f['bayesian'])-.002 for f in o['folds'])
-    assert min(r['cpu_seconds'] for f in o['folds'] for r in f['runs'])<60 # the machine was shared: up to 76
+    assert o['u1']<=.883 and o['mean']<=.8755 and all(r['rmse']<min(r['svdpp'],r['bayesian']) for f in o['folds'] for r in f['runs'])
+    assert o['mean']<min(o['alone'].values())-.002
+    assert o['most_cpu_seconds']<60
+
+def test_the_draws_that_are_kept_were_chosen_on_validation_rows():
+    o = load('svdpp__draws.json')[0]
+    ours = next(t for t in o['trials'] if (t['n_factors'],t['warm_up'],t['n_sweeps'])==(23,50,300))
+    assert ours['rmse']<o['best']['rmse']+.0003 and ours['rmse']==min(t['rmse'] for t in o['trials'] if t['n_sweeps']<=300)
+
 # large tables; the machine was shared, so seconds are the processor's
 
 INGESTED = {(o['system'],o['n']): o['runs'] for o in load('ingest__ingest.json')[0]['rows']}
