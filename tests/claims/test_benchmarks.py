@@ -269,3 +269,8 @@ def test_cold_films_are_found_better_than_by_neighbours():
     res = load('cold_items.json')[0]
     assert all(o['over_knn']>=1.5 and o['below_reference']<=.003 and o['warm_scores_equal'] and o['cpu_seconds']<15 for o in res['cold'])
     assert all(o['interval'][0]>0 and o['warm_only'][0]==o['warm_only'][1] for o in res['all_items'])
+
+def test_ials_with_features_finds_new_products_of_beauty_better_than_neighbours():
+    runs = load('cold_beauty.json')[0]['runs']
+    assert [o['seed'] for o in runs]==[0,1,2]
+    for o in runs: assert o['over_knn'][1]>.06 and o['over_idf'][1]>.02 and o['ndcg']['ials_prior+near']>1.1*o['ndcg']['knn_idf']
