@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/ordinal.html.md"""
 
 # %% auto #0
 __all__ = ['OrdinalHead', 'ordinal_cost', 'ordinal_shape', 'OrdinalLoss', 'count_levels', 'has_levels', 'check_levels',
-           'level_frame']
+           'level_frame', 'likely_ranges']
 
 # %% ../nbs/23_ordinal.ipynb #6f652a33
 import numpy as np,pandas as pd,torch
@@ -95,6 +95,7 @@ class OrdinalLoss(FlatLoss):
     def levels(self): return None if self.head is None else self.head.levels.tolist()
     @property
     def cuts(self): return None if self.head is None else self.head.cuts().tolist()
+    @torch.no_grad()
     def activation(self, out): return self.head(out)
     def rows(self, out, y): return ordinal_cost(out.float(), self.head.cuts(), self.classes(y))
     def likelihood(self, history):
@@ -175,3 +176,22 @@ def level_frame(
     with torch.no_grad(): p = model.finish.probabilities(torch.from_numpy(scores).to(model.finish.bias.device))
     frame = pd.DataFrame(p.cpu().numpy(), columns=model.finish.levels.tolist())
     return frame.iloc[0] if one else frame
+
+# %% ../nbs/23_ordinal.ipynb #cbdfe6f1
+def _edges(levels):
+    "[C+1] where levels end: halfway to the next, the outer ones at themselves"
+    return np.concatenate([levels[:1], (levels[1:]+levels[:-1])/2, levels[-1:]])
+
+def likely_ranges(
+    head:OrdinalHead, # of a model
+    n:int=100, # lines
+    share:float=2/3, # of ratings, that lie within; as much of the rest below as above
+)->np.ndarray: # [n,3] rising expected ratings, and both ends of the range of each, in rating units
+    "Where ratings likely lie, for every expectation a model can have"
+    cuts = head.cuts().detach().double()
+    s = torch.linspace(float(cuts[0])-6, float(cuts[-1])+6, n).double()
+    with torch.no_grad(): expected,p = (o(s.to(cuts.device)).cpu().numpy() for o in (head,head.probabilities))
+    below = np.pad(p.cumsum(1), ((0,0),(1,0)))
+    edges = _edges(head.levels.double().cpu().numpy())
+    ends = [np.interp([(1-share)/2,(1+share)/2], o, edges) for o in below]
+    return np.column_stack([expected,ends])

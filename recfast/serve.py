@@ -14,7 +14,7 @@ __all__ = ['Meters', 'Guard', 'page', 'add_pages', 'make_app', 'serve', 'Answers
            'add_handlers', 'add_looks', 'add_verbs', 'example_bodies', 'json_rows', 'log', 'read_ids', 'request_models']
 
 # %% ../nbs/65_serve.ipynb #b989d6c4
-import gc,hmac,html,re,signal,socket,threading,time
+import gc,hmac,html,json,re,signal,socket,threading,time
 from contextlib import asynccontextmanager,contextmanager
 from copy import copy
 from functools import partial
@@ -26,6 +26,9 @@ from .routes import add_handlers,add_looks,add_verbs,example_bodies,request_mode
 from .bundle import load_bundle
 from .core import RecfastError
 from .evaluation import leading_metric
+from .models.base import offers
+from .models.parts import TwoPart
+from .ordinal import likely_ranges
 from .recommend import Recommender
 from .worker import RequestError,TitleSearch,Worker,abilities,json_rows,log,read_ids
 
@@ -163,6 +166,13 @@ def _own_words(word):
         raise RecfastError(f"word={word!r}: expected what an item is called, such as film")
     return (one,many) if many else (one.removesuffix('s') or one,_many(one))
 
+# %% ../nbs/65_serve.ipynb #2a038024
+def _likely(rec):
+    "What `likely_ranges` says of the model that speaks of ratings, as JSON; '' where it knows no levels"
+    model = rec.model.part('rater').model if isinstance(rec.model, TwoPart) else rec.model
+    if not getattr(rec, 'rated', False) or not offers(model, 'finish'): return ''
+    return json.dumps(likely_ranges(model.finish).round(2).tolist())
+
 # %% ../nbs/65_serve.ipynb #f9e240fe
 def _words_for(rec, word=None):
     "What an item, else the column of items without its id, is called: ('title','titles')"
@@ -180,7 +190,7 @@ def _page_facts(rec, can, word=None):
         users=f'{rec.n_users-1:,}', items=f'{rec.n_items-1:,}',
         low=f'{low:g}', high=f'{high:g}', rated='1' if getattr(rec, 'rated', False) else '',
         can=' '.join(k for k,v in can.items() if v),
-        version=recfast.__version__, word=word, words=words, measured=_measured(rec),
+        version=recfast.__version__, word=word, words=words, measured=_measured(rec), likely=_likely(rec),
     )
 
 # %% ../nbs/65_serve.ipynb #3aee52cb

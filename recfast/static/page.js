@@ -116,6 +116,14 @@ async function begin() {
 // the list, and why
 const told = o => o.predicted ?? o.score   // stars, where a rater says them beside the score that ranks
 const shown = score => (areRatings ? Math.min(high, Math.max(low, score)) : score).toFixed(2)   // no star above the scale
+const ranges = JSON.parse(document.body.dataset.likely || '[]')   // [expected, from, to], rising
+function likely(score) {
+  if (!ranges.length) return ''
+  const above = ranges.findIndex(o => o[0] > score), b = ranges.at(above), a = ranges[ranges.indexOf(b) - 1] || b
+  const way = b === a ? 0 : Math.min(1, (score - a[0]) / (b[0] - a[0]))   // on a straight line between two
+  const end = i => (a[i] + way * (b[i] - a[i])).toFixed(1)
+  return ', likely ' + end(1) + ' to ' + end(2)
+}
 async function because(history, rows) {
   return can.includes('explain') && rows.length ? ask('explain', {history, item_ids: rows.map(o => o.item_id)}) : []   // not every model can say
 }
@@ -147,7 +155,7 @@ function knows(id, text) {
 }
 function card(o, why) {
   const li = make('li', {})
-  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, told(o) === null ? '' : shown(told(o)))))
+  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, told(o) === null ? '' : shown(told(o)) + likely(told(o)))))
   const text = reasons(why, o.item_id)
   if (text) li.append(make('p', {className: 'why'}, text))
   li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, 'I know it')))
@@ -160,7 +168,7 @@ async function list() {
     const rows = await ask('recommend', {history, k: 10}), why = await because(history, rows)
     if (turn != asked) return   // a newer question is on its way
     $('recs').replaceChildren(...rows.map(o => card(o, why)))
-    say(rows.length + ' ' + words + ', from ' + history.length + (history.length == 1 ? ' rating' : ' ratings') + '; on the right, ' + (areRatings ? 'the rating the model expects' : 'the score of the model'))
+    say(rows.length + ' ' + words + ', from ' + history.length + (history.length == 1 ? ' rating' : ' ratings') + '; on the right, ' + (areRatings ? 'the rating the model expects' + (ranges.length ? ', and where two of three such ratings lie' : '') : 'the score of the model'))
   } catch (e) { if (turn == asked) say(e.message, true) }
 }
 const recommend = later(list, 150)

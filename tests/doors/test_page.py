@@ -1,6 +1,7 @@
 "The page in a real browser: search, rate, read why; by mouse, by keyboard, at the width of a phone"
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,11 +9,13 @@ pytest.importorskip('fastapi')
 pytest.importorskip('playwright')
 from playwright.sync_api import expect
 
-from helpers import DESKTOP, PHONE, fit, needs_browser, served, thread_server
+from helpers import DESKTOP, PHONE, fit, needs_browser, served, thread_server, without_progress
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.models.linear import EASE
+from recfast.models.svdpp import SVDpp
+from recfast.ordinal import likely_ranges
 from recfast.serve import _words_for, make_app
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -155,6 +158,23 @@ def test_stars_stay_within_the_scale(visit):
         shown(page, 10)
         assert top>5.5 and {o for o in page.locator('#recs .score').all_inner_texts()}=={'5.00'}
         expect(page.locator('#status')).to_contain_text('the rating the model expects')
+
+def test_a_model_of_levels_says_where_a_rating_likely_lies(visit):
+    dls = CollabDataLoaders.from_df(movie_night(), item_name='title', seed=42)
+    learn = without_progress(collab_learner(dls, arch=SVDpp))
+    with learn.quiet(): learn.fit_one_cycle(1)
+    with thread_server(make_app(learn.recommender)) as at:
+        page,film = visit(at),liked(learn, 1)[0]
+        pick(page, film)
+        shown(page, 10)
+        said = page.locator('#recs .score').all_inner_texts()
+        assert page.evaluate('document.documentElement.scrollWidth<=innerWidth')
+    found = [re.fullmatch(r'(\d\.\d\d), likely (\d\.\d) to (\d\.\d)', o) for o in said]
+    ranges,want = likely_ranges(learn.model.finish),learn.recommend(history={film: 5}, k=10).score
+    for o,score in zip(found, want):
+        expected,low,high = map(float, o.groups())
+        assert expected==pytest.approx(score, abs=.006) and low<expected<high
+        assert [low,high]==pytest.approx([np.interp(score, ranges[:,0], ranges[:,i]) for i in (1,2)], abs=.07)
 
 @pytest.mark.parametrize('column,words', [('movie_id',('movie','movies')), ('sku',('sku','skus')), ('itemId',('item','items')), ('id',('item','items')),
     ('category',('category','categories')), ('series',('series','series')), ('7',('item','items'))])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from helpers import fit_one_cycle
+from helpers import fit_one_cycle, without_progress
 from recfast.bundle import load_bundle
 from recfast.core import RatingsError
 from recfast.data.datasets import movie_night
@@ -15,7 +15,7 @@ from recfast.losses import loss_name, loss_spec, make_loss
 from recfast.models.dot import DotProduct, DotProductBias
 from recfast.models.ncf import NeuMF
 from recfast.models.svdpp import SVDpp
-from recfast.ordinal import OrdinalHead, OrdinalLoss, ordinal_cost
+from recfast.ordinal import OrdinalHead, OrdinalLoss, likely_ranges, ordinal_cost
 from recfast.serve import make_app
 from recfast.testing import synth_ratings
 
@@ -181,3 +181,34 @@ def test_one_line_trains_it_as_it_likes(capsys):
     with learn.no_bar(): learn.fit_one_cycle()
     assert 'SVDpp: ' in capsys.readouterr().out
     assert learn.dls.train.bs==64 and learn.n_trained==7
+
+# where a rating likely lies
+
+def within(expected, ratings, levels, ranges, rng):
+    "The share of ratings in the range of their expectation, each level taken as wide as it reaches halfway to the next"
+    ends = np.concatenate([levels[:1],(levels[1:]+levels[:-1])/2,levels[-1:]])
+    c = np.abs(ratings[:,None]-levels).argmin(1)
+    spread = rng.uniform(ends[c], ends[c+1])
+    low,high = (np.interp(expected, ranges[:,0], ranges[:,i]) for i in (1,2))
+    return ((low<=spread)&(spread<=high)).mean()
+
+@pytest.mark.parametrize('levels,cuts', [([1,2,3,4,5],[-3,-1.5,0,1.5]), (np.arange(1,11)/2,np.linspace(-4,3,9)), ([0,1,10],[-1,1]), ([1,2],[0])], ids=['stars','halves','uneven','two'])
+@pytest.mark.parametrize('share', [.5,2/3,.9])
+def test_ranges_hold_the_share_they_say(levels, cuts, share):
+    head,rng = OrdinalHead(levels, cuts),np.random.default_rng(0)
+    s = torch.from_numpy(rng.normal(0, 2, 40_000))
+    with torch.no_grad(): expected,p = (o(s).numpy() for o in (head,head.probabilities))
+    levels = np.asarray(levels, float)
+    ratings = levels[(rng.random(len(p))[:,None]>p.cumsum(1)[:,:-1]).sum(1)]
+    ranges = likely_ranges(head, 400, share)
+    assert within(expected, ratings, levels, ranges, rng)==pytest.approx(share, abs=.01)
+    assert (ranges[:,1]>=levels[0]).all() and (ranges[:,2]<=levels[-1]).all()
+
+def test_ranges_hold_that_share_of_ratings_that_were_held_out():
+    dls = CollabDataLoaders.from_df(movie_night(), item_name='title', seed=42)
+    learn = without_progress(collab_learner(dls, arch=SVDpp))
+    with learn.quiet(): learn.fit_one_cycle()
+    expected,y = learn.get_preds()
+    assert not expected.requires_grad
+    levels = learn.model.finish.levels.numpy().astype(float)
+    assert within(expected.flatten().numpy(), y.flatten().numpy(), levels, likely_ranges(learn.model.finish), np.random.default_rng(0))==pytest.approx(2/3, abs=.04)
