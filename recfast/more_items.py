@@ -56,6 +56,11 @@ def _padded(name, old, new, n_old, n_new):
     out[tuple(slice(o) for o in old.shape)] = old
     return out
 
+# %% ../nbs/54_more_items.ipynb #309b7e07
+def _learns_from_features(part):
+    "Has a module learned from what items are?"
+    return getattr(part, 'item_features', None) is not None and getattr(part, 'feature_l2', 0) is not None
+
 # %% ../nbs/54_more_items.ipynb #222c6494
 def with_more_rows(
     model:torch.nn.Module, # trained
@@ -67,7 +72,7 @@ def with_more_rows(
     if spec['why'] or 'n_items' not in (spec['config'] or {}):
         raise NotImplementedError(f"add_items: {type(model).__name__} cannot be built for more items "
                                   f"({spec['why'] or 'it is not told how many there are'}): train anew")
-    if any(getattr(o, 'item_features', None) is not None for o in model.modules()):
+    if any(map(_learns_from_features, model.modules())):
         raise NotImplementedError(f"add_items: {type(model).__name__} has learned from features itself: train anew")
     new = model_from_spec(dict(spec, config={**spec['config'], 'n_items': n_new}), {})
     with_parts(new, _grown_specs(parts_spec(model), n_new))

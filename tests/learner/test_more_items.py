@@ -17,6 +17,8 @@ from recfast.learner import collab_learner
 from recfast.losses import BPRLoss, SoftmaxLoss
 from recfast.models import EASE, IALS, SLIM, AutoRec, DotProduct, DotProductBias, GMF, ItemKNN, MultVAE, NextItem, SpectralFilter, SVDpp
 from recfast.models.graph import RP3beta
+from recfast.models.hybrid import HybridDot
+from recfast.models.towers import TwoTower
 from recfast.ordinal import OrdinalLoss
 from recfast.serve import make_app
 
@@ -158,3 +160,10 @@ def test_neither_the_frame_nor_the_model_is_changed():
     rec.add_items(features=given)
     pd.testing.assert_frame_equal(given, NEW)
     assert all(torch.equal(v, state[k]) for k,v in rec.model.state_dict().items())
+
+LEARNED = dict(ials=dict(arch=IALS, config=dict(feature_l2=.1)), hybrid=dict(arch=HybridDot, loss_func=SoftmaxLoss()), towers=dict(arch=TwoTower, loss_func=SoftmaxLoss()))
+
+@pytest.mark.parametrize('kind', LEARNED)
+def test_what_has_learned_from_features_is_trained_anew(kind):
+    rec = fit_one_cycle(collab_learner(clicks(items=Features(OLD, **GENRES)), 8, **LEARNED[kind]), 1, 1e-2).recommender
+    with pytest.raises(NotImplementedError, match='has learned from features itself: train anew'): rec.add_items(features=NEW)
