@@ -11,7 +11,7 @@ features as prior of its items. Baselines: cosines of features as they are (knn)
 popularity by ridge on features. `+near` adds knn_idf, times a share of the deviation of the scores.
 The shares, the decay of features in HybridDot, layers, rates, hidden ids and `feature_l2` were chosen on rows that stand in no test
 of seeds 0 to 2 (their products left out), a tenth of these products held out by seed 10; the test is read once. `over_idf` is the
-paired difference of the best way to knn_idf per user, with 1.96 standard errors. Seconds are of one thread of the processor
+paired difference of the best way to knn_idf per user, with 1.96 standard errors. `ways` names those that ran (`--ways`). Seconds are of one thread of the processor
 (time.process_time); the machine was shared.
 """
 import argparse,time,warnings
@@ -142,7 +142,7 @@ if __name__=='__main__':
     args = parser.parse_args()
     torch.set_num_threads(1)
     df,items = amazon_beauty(),amazon_beauty_items()
-    about = dict(protocol=__doc__.strip(), settings={k: {a: str(b) for a,b in o.items()} for k,o in WAYS.items()}, versions=versions(), machine=machine())
+    about = dict(protocol=__doc__.strip(), ways=args.ways, settings={k: {a: str(b) for a,b in o.items()} for k,o in WAYS.items()}, versions=versions(), machine=machine())
     WAYS = {k: o for k,o in WAYS.items() if k in args.ways}
     if args.choose: write_json(RESULTS/'cold_beauty__choose.json', dict(found=choose(df, items), **about))
     runs = [] if args.choose else [Run(df, items, s) for s in args.seeds]

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from .core import RatingsError,RecfastError,first_few,offer
 from .flat_losses import BCE,ClassLoss,FlatLoss,MaskedCrossEntropy,MaskedMSE,MultinomialLoss,RMSELoss
-from .flat_losses import expected_rating,loss_name
+from .flat_losses import drawn_softmax,expected_rating,loss_name,met_only
 from .choices import Choice,Pairwise
 from .likelihood import History,Pointwise,softplus,squared
 from .models.base import all_pairs,offers,pair_scores,takes_pairs
@@ -239,25 +239,21 @@ def likelihood(self:SampledSoftmaxLoss,
 # %% ../nbs/22_losses.ipynb #985dea20
 class NextItemLoss(FlatLoss):
     "Cross-entropy of [B,L,I] scores against y:[B,L] item rows, places with row 0 left out"
+    cold = None # [I] bool: items that only features know, which stand in no denominator
     def __init__(self,
         reduction:str='mean', # 'mean' or 'sum' over the places that count, 'none': [B,L]
     ): self.reduction = reduction
     def labelled(self, out, y): return out[y>0],y[y>0] # padding is no question
+    def attach(self, model, dls):
+        rows = dls.interactions('train')
+        self.cold = torch.from_numpy(~rows.trained('item')) if 'item' in rows.features else None
 
     def __call__(self, pred, y):
         places = y>0
-        if isinstance(pred, tuple): loss = _sampled(pred[0][places], y[places], *pred[1:])
-        else: loss = F.cross_entropy(pred[places], y[places], reduction='none')
+        if isinstance(pred, tuple): loss = drawn_softmax(pred[0][places], y[places], *pred[1:], self.cold)
+        else: loss = F.cross_entropy(met_only(pred[places], y[places], self.cold), y[places], reduction='none')
         if self.reduction=='none': return loss.new_zeros(y.shape).masked_scatter(places, loss)
         return loss.sum() if self.reduction=='sum' else loss.sum()/places.sum().clamp(min=1)
-
-def _sampled(h, y, table, n):
-    "[N] losses from states h:[N,K], answers y:[N] and `n` shared draws out of table:[I,K], row 0 aside"
-    drawn = torch.randint(1, len(table), (n,), device=h.device)
-    hit = (h*table[y]).sum(1)
-    miss = h@table[drawn].T + torch.log(torch.tensor(max(1, len(table)-2)/n))
-    miss = miss.masked_fill(drawn[None]==y[:,None], -torch.inf)
-    return torch.cat([hit[:,None],miss], 1).logsumexp(1)-hit
 
 # %% ../nbs/22_losses.ipynb #d1359833
 _SAME = { # of torch -> the loss here that wants the same of somebody new

@@ -239,6 +239,13 @@ def test_the_mean_of_two_models_is_where_the_page_says_it_is():
     assert o['mean']<min(o['alone'].values())-.002
     assert o['most_cpu_seconds']<60
 
+def test_what_items_and_people_are_lowers_the_error_of_the_average():
+    o = load('svdpp__features.json')[0]
+    assert [(r['seed'],r['fold']) for r in o['runs']]==[(s,f) for s in range(3) for f in range(1, 6)]
+    assert all(r['gain_interval'][1]>0 for r in o['runs'] if r['seed']==0) and o['first_seed']['low']>0
+    average = load('svdpp__average.json')[0]
+    assert o['u1']<average['u1']-.002 and o['mean']<average['mean']-.002 and o['u1']<.8808
+
 def test_the_draws_that_are_kept_were_chosen_on_validation_rows():
     o = load('svdpp__draws.json')[0]
     ours = next(t for t in o['trials'] if (t['n_factors'],t['warm_up'],t['n_sweeps'])==(23,50,300))

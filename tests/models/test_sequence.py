@@ -9,6 +9,8 @@ from torch import nn
 
 from helpers import fit_one_cycle
 from recfast.core import RecfastError
+from recfast.data.catalogues import movie_night_films
+from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
@@ -78,6 +80,36 @@ def test_a_drawn_answer_is_no_negative():
     h,table = torch.randn(1,1,4),torch.randn(2,4)  # one item: every draw is the answer
     assert NextItemLoss()((h,table,7), torch.tensor([[1]]))==0
 
+
+@pytest.mark.parametrize('arch', [NextItem,SASRec])
+def test_items_that_nobody_met_learn_nothing(arch):
+    films = movie_night_films()
+    dls = CollabDataLoaders.sequences_from_df(movie_night().query('item_id<280'), bs=64, seed=0, items=films)
+    learn = collab_learner(dls, 8, arch=arch)
+    cold = ~torch.from_numpy(dls.interactions('train').trained('item'))
+    assert cold[1:].sum()==21
+    start = {k: v.clone() for k,v in learn.model.state_dict().items()}
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, wd=0.)
+    for k,v in learn.model.state_dict().items():
+        if len(v)!=len(cold): continue
+        assert torch.equal(v[cold], start[k][cold]) and not torch.equal(v[~cold], start[k][~cold]), k
+
+def test_what_nobody_met_stands_in_no_denominator_unless_it_came():
+    loss,scores = NextItemLoss(),torch.randn(1,3,6)
+    loss.cold = torch.tensor([True,False,False,True,False,True])
+    y = torch.tensor([[1,3,0]])
+    met = scores[0,0,[1,2,4]].logsumexp(0)-scores[0,0,1]
+    came = scores[0,1,[1,2,3,4]].logsumexp(0)-scores[0,1,3]
+    torch.testing.assert_close(loss(scores, y), (met+came)/2)
+
+def test_the_sampled_loss_never_draws_what_nobody_met():
+    torch.manual_seed(0)
+    h,table,y = torch.randn(1,4,6),torch.randn(40,6),torch.tensor([[3,9,0,11]])
+    loss = NextItemLoss()
+    loss.cold = torch.arange(40)>19
+    full = F.cross_entropy((h@table[1:20].T)[y>0], y[y>0]-1)
+    draws = torch.stack([loss((h,table,2000), y) for _ in range(30)])
+    assert abs(draws.mean()-full)<4*draws.std()/30**.5+1e-3
 
 def test_activations_by_name():
     assert isinstance(NextItem(n_items=3, act='ReLU').act[0], nn.ReLU) and isinstance(NextItem(n_items=3, act='none').act[0], nn.Identity)
