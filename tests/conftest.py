@@ -9,7 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile('busy', deadline=None) # how long an example takes says how busy the machine is
+settings.load_profile('busy')
 
 def pytest_collection_modifyitems(config, items):
     "Tests marked weekly run where they are asked for"
