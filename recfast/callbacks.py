@@ -13,7 +13,6 @@ __all__ = ['RankingMetrics', 'some_users', 'no_params', 'SolveModel', 'ClassMetr
 
 # %% ../nbs/49_callbacks.ipynb #a3fbdf19
 from functools import partial
-from numbers import Integral
 from warnings import warn
 import numpy as np
 from fastai.callback.core import Callback,CancelTrainException
@@ -21,7 +20,7 @@ from fastai.learner import AvgMetric,ValueMetric
 from fastai.metrics import accuracy,error_rate,top_k_accuracy
 from fastcore.basics import patch,store_attr
 from fastcore.foundation import L
-from .core import RatingsError,RecfastError,first_few
+from .core import RatingsError,RecfastError,check_k,first_few
 from .evaluate import evaluate_recommender
 from .metrics import METRICS,metric_comp,metric_name,parse_metric
 from .models.base import offers
@@ -38,8 +37,7 @@ class RankingMetrics(Callback):
         seed:int=0, # of the sample
         **kwargs # of `evaluate_recommender`: candidates, relevant, exclude_seen, memory
     ):
-        if not isinstance(every, Integral) or every<1:
-            raise ValueError(f"every={every!r}, expected a whole number of 1 or more")
+        check_k(every, 'every')
         store_attr('every,n_users,seed', eval_args=kwargs)
         self.names = [metric_name(o) for o in L(metrics)]
         if any(METRICS[parse_metric(o)[0]].of_ratings for o in self.names):

@@ -103,7 +103,6 @@ def four_cells(side, other, z, r, first, x, e):
         x[m,last] = 1
         e[m] = t
 
-
 # %% ../nbs/24_gibbs.ipynb #b70b3541
 def gather(side, other, z, w):
     "Fill `gram` and `pull`, given complete vectors `other` [M,D] and numbers `z` [n] that weigh `w`"
@@ -119,7 +118,6 @@ def gather(side, other, z, w):
                 p,q,s,t = w*x[0,k],w*x[1,k],w*x[2,k],w*x[3,k]
                 g[k] += p*e[0]+q*e[1]+s*e[2]+t*e[3]
                 for l in range(width): G[k,l] += p*x[0,l]+q*x[1,l]+s*x[2,l]+t*x[3,l]
-
 
 # %% ../nbs/24_gibbs.ipynb #d2b8dde7
 def system(G, g, old, mean, precision, A, b):
@@ -141,7 +139,6 @@ def shift(side, r, step):
         for l in range(len(step)): t += G[k,l]*step[l]
         g[k] -= t
         a[k] += step[k]
-
 
 # %% ../nbs/24_gibbs.ipynb #51c7db80
 def draw_own(side, mean, precision, noise):
@@ -167,7 +164,6 @@ def column(side, k, weight, pull):
         weight[r] = f*f*side.gram[r,k,k]
         pull[r] = f*side.pull[r,k]
 
-
 # %% ../nbs/24_gibbs.ipynb #2407f3a2
 def settle(side, k, moved):
     "Move column `k` of the complete vectors by the sums `moved` [N] of the steps of their told rows"
@@ -175,7 +171,6 @@ def settle(side, k, moved):
         by = side.scale[r]*moved[r]
         side.full[r,k] += by
         for l in range(side.full.shape[1]): side.pull[r,l] -= by*side.gram[r,k,l]
-
 
 # %% ../nbs/24_gibbs.ipynb #68d982b5
 def draw_told(side, mean, precision, noise):
@@ -199,7 +194,6 @@ def draw_told(side, mean, precision, noise):
                 pull[who[c]] -= weight[who[c]]*step
                 moved[who[c]] += step
         settle(side, k, moved)
-
 
 # %% ../nbs/24_gibbs.ipynb #4719da80
 def score_cells(side, other, out):

@@ -13,7 +13,6 @@ __all__ = ['FeatureRows', 'feature_rows', 'draw_features', 'feature_loop', 'Feat
 import math # noqa: F401 (for `normal`)
 from typing import NamedTuple
 import numpy as np
-from fastcore.basics import patch
 from .core import Kept,kept
 from .gibbs import Chain,draw_prior,normal,shift,system
 from .machine import compile_loops
@@ -76,30 +75,17 @@ def feature_loop():
 class FeatureChain(Chain):
     "A chain in which features have rows"
     def __init__(self,
-        users:np.ndarray, # [n] user rows
-        items:np.ndarray, # [n] item rows
-        sizes:tuple, # (U, I)
-        ratings, # a `Probit` or a `Noisy` of the n rows
-        n_factors:int, # K
-        seed:int=0, # of all draws
+        *args, # of `Chain`
         about:dict=None, # {'user': [U,F] sparse, 'item': [I,F]}, one or both: what they are
+        **kwargs # of `Chain`
     ):
-        super().__init__(users, items, sizes, ratings, n_factors, seed)
-        self.features = {side: feature_rows(X, n_factors+1) for side,X in (about or {}).items()}
+        super().__init__(*args, **kwargs)
+        width = self.users.own.shape[1]
+        self.features = {side: feature_rows(X, width) for side,X in (about or {}).items()}
 
-# %% ../nbs/25_gibbs_features.ipynb #656d6fdf
-@patch
-def _draw_features(self:FeatureChain, name, side):
-    "Draw the rows of the features of a side, where there are some"
-    f = self.features.get(name)
-    if f is None: return
-    noise = self.rng.standard_normal(f.table.shape, dtype=np.float32)
-    feature_loop()(side, f, *draw_prior(f.table, self.rng, True), noise)
-
-@patch
-def sweep(self:FeatureChain):
-    "Draw everything once"
-    self._half(self.users, self.items)
-    self._draw_features('user', self.users)
-    self._half(self.items, self.users)
-    self._draw_features('item', self.items)
+    def _half(self, side, other):
+        super()._half(side, other)
+        f = self.features.get('user' if side is self.users else 'item')
+        if f is None: return
+        noise = self.rng.standard_normal(f.table.shape, dtype=np.float32)
+        feature_loop()(side, f, *draw_prior(f.table, self.rng, True), noise)

@@ -20,6 +20,7 @@ from .core import RatingsError,first_few,kept,offer
 from .data.frames import as_ids,as_pandas,way_to_frame
 from .data.weights import as_likes
 from .data.columns import OWN,Columns,check_ids,parse_times,uncategorised
+from .data.ratings import validate_ratings
 
 # %% ../nbs/50_histories.ipynb #8fe11073
 def _are_rows(h, item, rating): return all(isinstance(o, Mapping) and set(o) in ({item},{item,rating}) for o in h)
@@ -270,13 +271,14 @@ def _without_repeats(order, at, items, ratings, rows):
     how = getattr(rows.weighing, 'repeats', 'keep')
     if how in ('keep','sum'): return order,ratings
     told = pd.DataFrame(dict(at=at[order], item=items[order], rating=ratings[order]))
-    twice = told.duplicated(['at','item'], keep='last' if how=='last' else 'first').to_numpy()
-    if how=='raise' and twice.any():
+    if how=='raise' and (twice := told.duplicated(['at','item'])).any():
         known = rows.item_vocab.decode(told['item'][twice].unique())
         raise RatingsError(f"history tells of items more than once: {first_few(known)}. Training had no such rows "
                            "(duplicates='raise'): tell each item once")
-    if how=='mean': ratings[order] = told.groupby(['at','item']).rating.transform('mean')
-    return order[~twice],ratings
+    left = validate_ratings(told, 'at', 'item', 'rating', duplicates=how)
+    order = order[left.index]
+    ratings[order] = left.rating
+    return order,ratings
 
 # %% ../nbs/50_histories.ipynb #18329dec
 def _encode(rows, told, on_unknown, labels):

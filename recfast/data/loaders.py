@@ -238,7 +238,7 @@ def from_df(cls:CollabDataLoaders,
     check_kwargs(kwargs, builder_kwargs(cls.from_df), 'CollabDataLoaders.from_df()', builders(cls, kwargs))
     ratings = as_frame(ratings)
     columns = find_columns(ratings, user_name, item_name, rating_name, time_name, weight_name, event_name)
-    how = Weighing(weight_name, event_name, event_weights, half_life, duplicates=='sum', repeats=duplicates)
+    how = Weighing(weight_name, event_name, event_weights, half_life, duplicates)
     more = _passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs)
     return cls._from_table(ratings, columns, how, time_name, Sides(items, users, cold_items, cold_users), duplicates,
         splits, valid_pct, seed, vocab, verbose, bs, val_bs, path=path, device=device, pin_memory=pin_memory, **more)

@@ -29,15 +29,14 @@ class Weighing(NamedTuple):
     event_name:str = None # column of kinds of events
     event_weights:dict = None # {kind: weight}; None: kinds are told apart and weigh the same
     half_life:str = None # '90d', or a number in the units of the times
-    summed:bool = False # do repeats of a pair count as one row with the sum of their weights?
+    repeats:str = 'keep' # what the builder made of repeats of a pair: its `duplicates`
     events:tuple = () # the kinds there are, in the order of their bits
     threshold:float = None # rows rated so much or more are likes, all else was only seen; None: every row is one
     rated_by:str = None # the column that says so
-    repeats:str = 'keep' # what the builder made of repeats of a pair, as its `duplicates`
 
     @property
     def weighs(self)->bool: # do rows differ in weight?
-        return self.summed or not all(o is None for o in (self.weight_name,self.event_weights,self.half_life))
+        return self.repeats=='sum' or not all(o is None for o in (self.weight_name,self.event_weights,self.half_life))
 
     @property
     def words(self)->str: # for a protocol; '' where all rows weigh the same
@@ -45,7 +44,7 @@ class Weighing(NamedTuple):
         if self.event_weights:
             said.append(f"by {self.event_name} ({', '.join(f'{k} {w:g}' for k,w in self.event_weights.items())})")
         if self.half_life is not None: said.append(f'half-life {self.half_life}')
-        if self.summed: said.append('repeats summed')
+        if self.repeats=='sum': said.append('repeats summed')
         liked = '' if self.threshold is None else f'rated {self.threshold:g} or more as likes'
         weighed = f"weighed {', '.join(said)}" if said else ''
         return f"rows {', '.join(filter(None, [weighed,liked]))}" if weighed or liked else ''

@@ -136,7 +136,7 @@ def _sample(self:BayesianSVDpp, rows, ratings, progress=None):
     at = rng.integers(len(u), size=(5_000,2))
     pairs = torch.from_numpy(np.stack([u[at[:,0]],i[at[:,1]]], 1))
     mean = MeanScores(pairs, sizes)
-    chain = FeatureChain(u, i, sizes, ratings, self.n_factors, seed, _about(self, rows))
+    chain = FeatureChain(u, i, sizes, ratings, self.n_factors, seed, about=_about(self, rows))
     for n in range(self.n_sweeps):
         chain.sweep()
         if progress: progress((n+1)/self.n_sweeps)

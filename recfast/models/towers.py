@@ -18,7 +18,7 @@ from torch import nn
 from ..core import RatingsError,kept
 from .base import evaluating,register,weights_key
 from .dot import DotProduct
-from .hybrid import same_columns
+from .hybrid import ReadsFeatures
 from .sums import RowSums,row_sums
 
 # %% ../../nbs/35_models.towers.ipynb #27289ebb
@@ -63,7 +63,7 @@ def forward(self:Tower,
 _NOTHING = "ids=False, but nothing is known of items: build the loaders with items=, a table of them"
 
 @register(bias=False, paper='Yi et al., 2019')
-class TwoTower(DotProduct):
+class TwoTower(ReadsFeatures, DotProduct):
     "Dot product of two networks, of a person and of an item"
     cold_by = 'itself' # items without a training row are scored by the tower
     def __init__(self,
@@ -79,25 +79,12 @@ class TwoTower(DotProduct):
     ):
         if not ids and item_features is None: raise RatingsError(_NOTHING)
         self.y_range,self.ids,self.ids_p = y_range,ids,ids_p
-        self.item_features,self.user_features = item_features,user_features
+        self.take_features(n_users, n_items, item_features, user_features)
         how = dict(layers=list(layers or []), use_bn=use_bn, ps=ps)
         self.u_weight = Embedding(n_users, n_factors)
         self.i_weight = Embedding(n_items, n_factors) if ids else None
         self.user_tower = Tower(n_factors, user_features, **how)
         self.item_tower = Tower(n_factors, item_features, ids=ids, **how)
-        for side,n in (('item',n_items),('user',n_users)):
-            self.register_buffer(f'{side}_trained', torch.ones(n, 1), persistent=False)
-
-# %% ../../nbs/35_models.towers.ipynb #9a00d470
-@patch
-def attach(self:TwoTower,
-    interactions, # `Interactions` of training
-):
-    "Take the training rows, which know their features; raises `RatingsError` for other columns"
-    for side in ('item','user'):
-        same_columns(side, getattr(self, f'{side}_features'), getattr(interactions, 'features', {}).get(side))
-        trained = torch.from_numpy(interactions.trained(side))[:,None]
-        setattr(self, f'{side}_trained', trained.to(self.item_trained))
 
 # %% ../../nbs/35_models.towers.ipynb #53606d5f
 @patch

@@ -4,38 +4,23 @@ import pandas as pd
 import pytest
 import torch
 
+from described import COLD, FILMS, NIGHT, PEOPLE, clicks, near_the_same_person_known, same_for_all_items, same_from_a_bundle, stars, trainer
 from helpers import fit_one_cycle
-from recfast.bundle import load_bundle
-from recfast.data.catalogues import movie_night_films
-from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.losses import BCE, BPRLoss, SoftmaxLoss
-from recfast.models.base import score_items, score_pairs
 from recfast.models.dot import DotProductBias
 from recfast.models.fm import FM
 from recfast.ordinal import OrdinalLoss
 from recfast.testing import check_model, synth_ratings
 
-NIGHT,FILMS = movie_night(),movie_night_films()
-PEOPLE = pd.DataFrame(dict(user_id=np.arange(1, 601), age=20.+np.arange(600)%50, kind=np.tile(['a','b','c'], 200)))
-COLD = np.arange(5, 300, 10)
-IS_COLD = NIGHT.item_id.isin(COLD).to_numpy()
-HOW = dict(bs=512, seed=0, splits=(np.flatnonzero(~IS_COLD),np.flatnonzero(IS_COLD)), items=FILMS, users=PEOPLE)
-
-def stars(**kwargs): return CollabDataLoaders.from_df(NIGHT, **{**HOW, **kwargs})
-def clicks(n_neg=0): return CollabDataLoaders.implicit_from_df(NIGHT, n_neg=n_neg, **HOW)
 def machine(dls, loss=None, config=None, **kwargs):
     return collab_learner(dls, 8, arch=FM, config={'wd_features': 1., **(config or {})}, loss_func=loss, **kwargs)
 
 KINDS = dict(softmax=lambda: machine(clicks(), SoftmaxLoss()), bce=lambda: machine(clicks(4), BCE()), bpr=lambda: machine(clicks(4), BPRLoss()),
     stars=lambda: machine(stars(), y_range=(0,5.5)), levels=lambda: machine(stars(), OrdinalLoss()))
 every_kind = pytest.mark.parametrize('kind', KINDS)
-_TRAINED = {}
-
-def trained(kind):
-    if kind not in _TRAINED: _TRAINED[kind] = fit_one_cycle(KINDS[kind](), 2, 1e-2)
-    return _TRAINED[kind]
+trained = trainer(KINDS)
 
 def dense(model, side):
     "([N,1+M] numbers of every row, [N,1+M,K+1] their vectors), in float64"
@@ -75,11 +60,7 @@ def test_gradients_are_those_of_the_sums_written_out():
         assert got[j,k].item()==pytest.approx((ends[0]-ends[1])/2/eps, rel=1e-4, abs=1e-6)
 
 @every_kind
-def test_scores_of_all_items_are_those_of_its_forward(kind):
-    learn = trained(kind)
-    users,n = torch.tensor([3,1,50,3]),learn.dls.n_items
-    pairs = torch.stack([users.repeat_interleave(n),torch.arange(n).repeat(4)], 1)
-    torch.testing.assert_close(score_items(learn.model, users, n).cpu(), score_pairs(learn.model, pairs).view(4, n), rtol=1e-5, atol=1e-5)
+def test_scores_of_all_items_are_those_of_its_forward(kind): same_for_all_items(trained(kind))
 
 def test_without_features_it_is_the_plain_dot_product():
     dls = stars(items=None, users=None)
@@ -123,22 +104,10 @@ def test_people_known_by_features_alone_are_the_mean_person_with_them():
     assert n==601
 
 @every_kind
-def test_a_bundle_gives_the_same_answers(kind, tmp_path):
-    learn = trained(kind)
-    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
-    pd.testing.assert_frame_equal(rec.recommend([3,4,5,60], k=300), learn.recommend([3,4,5,60], k=300), rtol=1e-5, atol=1e-5)
-    told = {7: 4.,8: 2.} if kind in ('stars','levels') else [7,8]
-    pd.testing.assert_frame_equal(rec.recommend(history=told, k=20), learn.recommend(history=told, k=20), rtol=1e-4, atol=1e-4)
+def test_a_bundle_gives_the_same_answers(kind, tmp_path): same_from_a_bundle(trained(kind), kind, tmp_path/'b')
 
 @every_kind
-def test_somebody_told_by_a_history_is_scored_near_the_same_person_known(kind):
-    learn = trained(kind)
-    mine = NIGHT[(NIGHT.user_id==7)&~IS_COLD]
-    told = dict(zip(mine.item_id, mine.rating)) if kind in ('stars','levels') else mine.item_id.tolist()
-    a = learn.recommend(history=told, k=300).set_index('item_id').score
-    b = learn.recommend(7, k=300).set_index('item_id').score
-    both = a.index.intersection(b.index) # own rows stand in neither
-    assert len(both)>100 and np.corrcoef(a[both], b[both])[0,1]>.6
+def test_somebody_told_by_a_history_is_scored_near_the_same_person_known(kind): near_the_same_person_known(trained(kind), kind)
 
 def test_the_guard_leaves_out_features_that_say_nothing():
     shuffled = FILMS.assign(item_id=np.random.default_rng(0).permutation(FILMS.item_id))

@@ -4,32 +4,22 @@ import pandas as pd
 import pytest
 import torch
 
+from described import COLD, FILMS, NIGHT, clicks, near_the_same_person_known, same_for_all_items, same_from_a_bundle, stars, trainer
 from helpers import fit_one_cycle
 from recfast.bundle import load_bundle
 from recfast.core import RatingsError
-from recfast.data.catalogues import movie_night_films
-from recfast.data.datasets import movie_night
 from recfast.data.features import Features
 from recfast.data.loaders import CollabDataLoaders
 from recfast.guard import best_decay, inner_loaders
 from recfast.learner import collab_learner
 from recfast.losses import BCE, BPRLoss, SampledSoftmaxLoss, SoftmaxLoss, WARPLoss
-from recfast.models.base import id_tables, score_items, score_pairs
+from recfast.models.base import id_tables
 from recfast.models.dot import DotProductBias
 from recfast.models.hybrid import HybridDot
 from recfast.models.ids import meet
 from recfast.ordinal import OrdinalLoss
 from recfast.testing import check_model, synth_ratings
 
-NIGHT,FILMS = movie_night(),movie_night_films()
-PEOPLE = pd.DataFrame(dict(user_id=np.arange(1, 601), age=20.+np.arange(600)%50, kind=np.tile(['a','b','c'], 200)))
-COLD = np.arange(5, 300, 10)
-IS_COLD = NIGHT.item_id.isin(COLD).to_numpy()
-SPLITS = np.flatnonzero(~IS_COLD),np.flatnonzero(IS_COLD)
-HOW = dict(bs=512, seed=0, splits=SPLITS, items=FILMS, users=PEOPLE)
-
-def stars(**kwargs): return CollabDataLoaders.from_df(NIGHT, **{**HOW, **kwargs})
-def clicks(n_neg=0, **kwargs): return CollabDataLoaders.implicit_from_df(NIGHT, n_neg=n_neg, **{**HOW, **kwargs})
 def hybrid(dls, loss=None, wd_features=1., **kwargs):
     return collab_learner(dls, 8, arch=HybridDot, config=dict(wd_features=wd_features, **kwargs.pop('config', {})), loss_func=loss, **kwargs)
 
@@ -43,11 +33,7 @@ KINDS = dict(
     levels=lambda **o: hybrid(stars(), OrdinalLoss(), **o),
 )
 every_kind = pytest.mark.parametrize('kind', KINDS)
-_TRAINED = {}
-
-def trained(kind):
-    if kind not in _TRAINED: _TRAINED[kind] = fit_one_cycle(KINDS[kind](), 2, 1e-2)
-    return _TRAINED[kind]
+trained = trainer(KINDS)
 
 # the sum
 
@@ -69,14 +55,10 @@ def test_scores_are_those_of_the_formula(kind):
 @every_kind
 def test_scores_of_all_items_are_those_of_its_forward(kind):
     learn = trained(kind)
-    users,n = torch.tensor([3,1,50,3]),learn.dls.n_items
-    pairs = torch.stack([users.repeat_interleave(n),torch.arange(n).repeat(4)], 1)
-    for cold in (False,True): # by itself, and with the tail
-        tail = learn.model.cold_tail
-        if not cold: learn.model.cold_tail = None
-        a,b = score_items(learn.model, users, n),score_pairs(learn.model, pairs).view(4, n)
-        learn.model.cold_tail = tail
-        torch.testing.assert_close(a.cpu(), b, rtol=1e-5, atol=1e-5)
+    same_for_all_items(learn)
+    tail,learn.model.cold_tail = learn.model.cold_tail,None
+    try: same_for_all_items(learn)
+    finally: learn.model.cold_tail = tail
 
 def test_gradients_are_those_of_a_dense_model():
     dls = stars()
@@ -186,22 +168,10 @@ def test_rows_to_look_at_come_in_loaders_of_the_same_kind(make, has):
 @every_kind
 def test_a_bundle_gives_the_same_answers(kind, tmp_path):
     learn = trained(kind)
-    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
-    users = [3,4,5,60]
-    pd.testing.assert_frame_equal(rec.recommend(users, k=300), learn.recommend(users, k=300), rtol=1e-5, atol=1e-5)
-    told = {7: 4.,8: 2.} if kind in ('stars','levels') else [7,8]
-    pd.testing.assert_frame_equal(rec.recommend(history=told, k=20), learn.recommend(history=told, k=20), rtol=1e-4, atol=1e-4)
-    assert rec.model.wd_features==learn.model.wd_features
+    assert same_from_a_bundle(learn, kind, tmp_path/'b').model.wd_features==learn.model.wd_features
 
 @every_kind
-def test_somebody_told_by_a_history_is_scored_near_the_same_person_known(kind):
-    learn = trained(kind)
-    mine = NIGHT[(NIGHT.user_id==7)&~IS_COLD]
-    told = dict(zip(mine.item_id, mine.rating)) if kind in ('stars','levels') else mine.item_id.tolist()
-    a = learn.recommend(history=told, k=300).set_index('item_id').score
-    b = learn.recommend(7, k=300).set_index('item_id').score
-    both = a.index.intersection(b.index) # own rows stand in neither
-    assert len(both)>100 and np.corrcoef(a[both], b[both])[0,1]>.6
+def test_somebody_told_by_a_history_is_scored_near_the_same_person_known(kind): near_the_same_person_known(trained(kind), kind)
 
 def test_reasons_sum_to_the_score():
     learn = trained('stars')

@@ -6,31 +6,20 @@ import pandas as pd
 import pytest
 import torch
 
+from described import COLD, FILMS, PEOPLE, clicks, near_the_same_person_known, same_for_all_items, same_from_a_bundle, stars, trainer
 from helpers import fit_one_cycle
-from recfast.bundle import load_bundle
 from recfast.core import RatingsError
-from recfast.data.catalogues import movie_night_films
-from recfast.data.datasets import movie_night
 from recfast.data.features import Features
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.losses import BCE, BPRLoss, SampledSoftmaxLoss, SoftmaxLoss
-from recfast.models.base import score_items, score_pairs
+from recfast.models.base import score_items
 from recfast.models.ids import meet
 from recfast.models.tail import OwnScores, cold_items
 from recfast.models.towers import TwoTower
 from recfast.ordinal import OrdinalLoss
 from recfast.testing import check_model, synth_ratings
 
-NIGHT,FILMS = movie_night(),movie_night_films()
-PEOPLE = pd.DataFrame(dict(user_id=np.arange(1, 601), age=20.+np.arange(600)%50, kind=np.tile(['a','b','c'], 200)))
-COLD = np.arange(5, 300, 10)
-IS_COLD = NIGHT.item_id.isin(COLD).to_numpy()
-SPLITS = np.flatnonzero(~IS_COLD),np.flatnonzero(IS_COLD)
-HOW = dict(bs=512, seed=0, splits=SPLITS, items=FILMS, users=PEOPLE)
-
-def stars(**kwargs): return CollabDataLoaders.from_df(NIGHT, **{**HOW, **kwargs})
-def clicks(n_neg=0, **kwargs): return CollabDataLoaders.implicit_from_df(NIGHT, n_neg=n_neg, **{**HOW, **kwargs})
 def towers(dls, loss=None, config=None, **kwargs): return collab_learner(dls, 8, arch=TwoTower, config=config or dict(layers=[12]), loss_func=loss, **kwargs)
 
 KINDS = dict(
@@ -44,11 +33,7 @@ KINDS = dict(
     levels=lambda: towers(stars(), OrdinalLoss()),
 )
 every_kind = pytest.mark.parametrize('kind', KINDS)
-_TRAINED = {}
-
-def trained(kind):
-    if kind not in _TRAINED: _TRAINED[kind] = fit_one_cycle(KINDS[kind](), 2, 1e-2)
-    return _TRAINED[kind]
+trained = trainer(KINDS)
 
 def tower_by_hand(m, side):
     "[n,K] the formula, with dense matrices"
@@ -71,11 +56,7 @@ def test_scores_are_those_of_the_formula(kind):
     torch.testing.assert_close(m(x)[:,0].detach(), want, rtol=1e-4, atol=1e-5) # with gradients on, by rows
 
 @every_kind
-def test_scores_of_all_items_are_those_of_its_forward(kind):
-    learn = trained(kind)
-    users,n = torch.tensor([3,1,50,3]),learn.dls.n_items
-    pairs = torch.stack([users.repeat_interleave(n),torch.arange(n).repeat(4)], 1)
-    torch.testing.assert_close(score_items(learn.model, users, n), score_pairs(learn.model, pairs).view(4, n), rtol=1e-5, atol=1e-5)
+def test_scores_of_all_items_are_those_of_its_forward(kind): same_for_all_items(trained(kind))
 
 def test_with_features_it_keeps_the_contract():
     df = synth_ratings()
@@ -156,13 +137,8 @@ def test_people_known_by_features_only_are_the_mean_of_what_is_personal_and_what
 
 @every_kind
 def test_a_bundle_gives_the_same_answers(kind, tmp_path):
-    learn = trained(kind)
-    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
-    users = [3,4,5,60]
-    pd.testing.assert_frame_equal(rec.recommend(users, k=300), learn.recommend(users, k=300), rtol=1e-5, atol=1e-5)
-    told = {7: 4.,8: 2.} if kind in ('stars','levels') else [7,8]
-    pd.testing.assert_frame_equal(rec.recommend(history=told, k=20), learn.recommend(history=told, k=20), rtol=1e-4, atol=1e-4)
-    said = dict(age=30., kind='b')
+    learn,said = trained(kind),dict(age=30., kind='b')
+    rec = same_from_a_bundle(learn, kind, tmp_path/'b')
     pd.testing.assert_frame_equal(rec.recommend(user_features=said, k=20), learn.recommend(user_features=said, k=20), rtol=1e-4, atol=1e-4)
 
 def test_an_exported_learner_scores_cold_items_as_before(tmp_path):
@@ -173,12 +149,7 @@ def test_an_exported_learner_scores_cold_items_as_before(tmp_path):
     assert abs(load_learner(tmp_path/'towers.pkl').predict(3, int(COLD[0]))-want)<1e-5
 
 def test_somebody_told_by_a_history_is_scored_near_the_same_person_known():
-    learn = fit_one_cycle(towers(clicks(users=None), SoftmaxLoss()), 4, 1e-2)
-    mine = NIGHT[(NIGHT.user_id==7)&~IS_COLD]
-    a = learn.recommend(history=mine.item_id.tolist(), k=300).set_index('item_id').score
-    b = learn.recommend(7, k=300).set_index('item_id').score
-    both = a.index.intersection(b.index)
-    assert len(both)>100 and np.corrcoef(a[both], b[both])[0,1]>.6
+    near_the_same_person_known(fit_one_cycle(towers(clicks(users=None), SoftmaxLoss()), 4, 1e-2), 'softmax')
 
 def test_a_program_without_python_gets_the_dot_product_it_comes_to(tmp_path):
     learn = trained('softmax')
