@@ -25,6 +25,7 @@ from recfast.data.datasets import amazon_beauty
 from recfast.data.encoding import unit_rows
 from recfast.data.features import Features
 from recfast.data.loaders import CollabDataLoaders
+from recfast.data.new_items import held_out_items
 from recfast.learner import collab_learner
 from recfast.losses import SoftmaxLoss
 from recfast.models.base import score_items
@@ -51,9 +52,7 @@ def gains(scores, wanted, k=20):
     gain = 1/np.log2(np.arange(k)+2)
     return (np.take_along_axis(wanted, top, 1)@gain)/gain.cumsum()[np.minimum(wanted.sum(1), k)-1]
 
-def held_out(df, s):
-    ids = np.sort(df.item_id.unique())
-    return np.random.default_rng(s).choice(ids, len(ids)//10, replace=False)
+def held_out(df, s): return np.sort(df.item_id.iloc[held_out_items(df, seed=s)[1]].unique())
 
 class Case:
     "Rows with a tenth of the products held out, who wants which of them, and the neighbours"

@@ -26,6 +26,7 @@ from recfast.data.catalogues import ml_1m_films
 from recfast.data.datasets import ml_1m
 from recfast.data.encoding import unit_rows
 from recfast.data.loaders import CollabDataLoaders
+from recfast.data.new_items import held_out_items
 from recfast.learner import collab_learner
 from recfast.losses import SoftmaxLoss
 from recfast.models.base import score_items
@@ -34,9 +35,7 @@ from recfast.models.ease import EASE
 from recfast.models.maps import found,nearness
 from recfast.models.tail import tail_of
 
-def held_out(df, s):
-    ids = np.sort(df.item_id.unique())
-    return np.random.default_rng(s).choice(ids, len(ids)//10, replace=False)
+def held_out(df, s): return np.sort(df.item_id.iloc[held_out_items(df, seed=s)[1]].unique())
 
 def fitted(df, films, train, valid, **kwargs):
     "A solved learner with its seconds"

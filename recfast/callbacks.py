@@ -174,7 +174,6 @@ def shown(self:SolveModel)->dict: # arguments of `solve`
     self.learn.n_iter = len(self.dls.train) # as if there were batches
     return dict(progress=lambda share: bar.pbar.update(int(share*self.n_iter)))
 
-
 # %% ../nbs/49_callbacks.ipynb #44141db8
 class ClassMetric(AvgMetric):
     "A metric of classes, on the logits and class numbers that the loss makes of a batch"

@@ -59,7 +59,6 @@ def __repr__(self:Comparison):
 def group_words(self:Comparison): # above the groups
     return f'{self.metric} by group; diff: to {self.table.index[0]}; p_holm: among the models of a group'
 
-
 # %% ../nbs/49_compare.ipynb #9a09af02
 @patch
 def _repr_markdown_(self:Comparison):

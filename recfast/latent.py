@@ -16,12 +16,10 @@ import torch
 from fastcore.basics import patch
 from scipy.special import ndtri
 
-
 # %% ../nbs/23_latent.ipynb #701a488f
 def below(x:torch.Tensor)->torch.Tensor: # [n] float64, of the same
     "The share of a standard normal number below `x`; `torch.special.ndtr` is 0 from -8.3 on"
     return .5*torch.special.erfc(-x/2**.5)
-
 
 # %% ../nbs/23_latent.ipynb #8b535227
 class Between(NamedTuple):
@@ -32,14 +30,12 @@ class Between(NamedTuple):
     below:torch.Tensor # [n] probability below the interval, turned
     share:torch.Tensor # [n] probability inside
 
-
 # %% ../nbs/23_latent.ipynb #df92fc39
 def between(low, high): # [n] float64 tensors
     "`Between` of these ends"
     over = low>0
     p,q = (below(torch.where(over, *o)) for o in ((-high,low),(-low,high)))
     return Between(low, high, over, p, q-p)
-
 
 # %% ../nbs/23_latent.ipynb #ba7e5402
 def truncated(
@@ -50,7 +46,6 @@ def truncated(
     p = at.below+torch.from_numpy(v)*at.share
     z = torch.special.ndtri(p.clip(1e-300, 1-1e-16))
     return torch.where(at.over, -z, z).clip(at.low, at.high)
-
 
 # %% ../nbs/23_latent.ipynb #da054139
 class Probit:
@@ -71,12 +66,10 @@ def ends(self:Probit, s, cuts): # [n] float64 tensor of scores, [C-1] thresholds
     edges = torch.from_numpy(np.concatenate([[-np.inf],cuts,[np.inf]]))
     return between(edges[self.c]-s, edges[self.c+1]-s)
 
-
 # %% ../nbs/23_latent.ipynb #d9e236ba
 def log_share(at:Between)->float:
     "The log likelihood of rows that lie there"
     return at.share.clip(1e-300).log().sum().item()
-
 
 # %% ../nbs/23_latent.ipynb #ba7e5422
 @patch
@@ -94,7 +87,6 @@ def move_cuts(self:Probit,
     self.cuts = cuts
     return new
 
-
 # %% ../nbs/23_latent.ipynb #9dbe7394
 @patch
 def draw(self:Probit,
@@ -105,7 +97,6 @@ def draw(self:Probit,
     s = torch.from_numpy(s).double()
     at = self.move_cuts(s, rng)
     return (s+truncated(at, rng.random(len(s)))).float().numpy(),np.float32(1)
-
 
 # %% ../nbs/23_latent.ipynb #312ddec2
 class Noisy:

@@ -68,7 +68,6 @@ def table(self:MeanScores)->torch.Tensor: # [U,I]
         self.waiting = []
     return self.total
 
-
 # %% ../../nbs/35_models.bayesian.ipynb #816acb51
 @patch
 def add(self:MeanScores,
