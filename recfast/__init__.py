@@ -83,6 +83,7 @@ Modules:
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
+- `recfast.judged`: What was tried, measured on rows held out from training, and which of it is taken: better beyond chance, or else simpler
 - `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
 - `recfast.latent`: The number behind a rating: drawn, given what was rated
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside

@@ -276,7 +276,7 @@ def _assemble(config, files, model, loss):
     if hasattr(loss, 'equip'): loss.equip(model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
     remember_ids(model, classes)
-    if not told.get('cold_tail', True): vars(model)['cold_tail'] = False
+    for o in () if told.get('cold_tail', True) else model.modules(): vars(o)['cold_tail'] = False
     meet(model, train)
     rec = recommender_of(model.eval(), seen, train, loss, config.get('draws'))
     rec.info,rec.rated = config,_rated(config, train)

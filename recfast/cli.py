@@ -101,12 +101,14 @@ def compare(
     split:opt.Split='random', # or 'time', 'last'
     valid_pct:opt.Share=None, # None: 0.2
     seed:opt.Seed=42, k:opt.MetricsK=10, # of split, order and weights; list length
+    items:opt.Items=None, cat:opt.ItemCat=[], cont:opt.ItemCont=[], multi:opt.ItemMulti=[], # what items are
 ):
     "Compare models on a table: each tuned on training rows, measured once, one table and one report."
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
     events = dict(event_name=event_name, event_weights=parse_event_weights(event_weights))
     weighing = dict(weight_name=weight_name, half_life=half_life, threshold=threshold, **events)
     how = dict(budget=budget, split=split, valid_pct=valid_pct, seed=seed, k=k)
+    how.update(items=opt.items_of(items, item_name, cat, cont, multi, []))
     run_compare(file, out, archs=arch, **names, **weighing, **how)
 
 # %% ../nbs/71_cli.ipynb #bf1bba48

@@ -118,7 +118,7 @@ def _answered_by(role, *names):
         setattr(TwoPartRecommender, name, verb)
 
 _answered_by('rates', 'predict', 'fill_wide')
-_answered_by('ranks', 'lists', 'similar_items', 'explain', 'score_users', 'score_history', 'mean_scores',
+_answered_by('ranks', 'expect', 'lists', 'similar_items', 'explain', 'score_users', 'score_history', 'mean_scores',
              'similarities')
 
 # %% ../nbs/53_combined.ipynb #0e66ba57
@@ -160,10 +160,10 @@ def recommend(self:TwoPartRecommender,
     *, history=None, # as in `Recommender.recommend`
     to:str=None, # 'polars' or 'arrow': the kind of frame; None: pandas
     **kwargs # of `Recommender.recommend`
-): # a frame: user_id, item_id, score, rank (from 1), predicted (the rater's; NaN without one)
+): # a frame: user_id, item_id, score, rank (from 1), predicted (the rater's; NaN where it has none)
     "The ranker's best `k` items of each user, with what the rater expects of them"
     check_to(to)
-    if kwargs.get('user_features') is not None: self.expect(kwargs['user_features']) # which refuses
     history = as_pandas(history)
     df = self.ranks.recommend(user_ids, k, history=history, **kwargs)
-    return frame_to(df.assign(predicted=self._stars(df, history)), to)
+    described = history is None and kwargs.get('user_features') is not None
+    return frame_to(df.assign(predicted=np.nan if described else self._stars(df, history)), to)

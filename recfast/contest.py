@@ -15,12 +15,13 @@ from functools import partial
 import matplotlib.pyplot as plt,pandas as pd
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .choice import METRIC,Search,cook
+from .choice import Search,cook
 from .combined import recommender_of
 from .compare import Comparison,compare
 from .core import NeedsMemoryError,RecfastError
 from .data.frames import as_frame
 from .evaluate import evaluate_recommender
+from .judged import METRIC
 from .learner import collab_learner
 from .recipes import Recipe,grid,words
 from .train import ArgumentError,table_learner

@@ -32,3 +32,8 @@ def test_a_hybrid_is_trained_from_files(files):
     assert res.exit_code==0, res.output
     rec = load_bundle(files/'b')
     assert type(rec.model).__name__=='HybridDot' and set(range(290, 301))<=set(rec.recommend(3, k=300).item_id)
+
+def test_models_that_read_features_are_compared(files):
+    args = ['compare', str(files/'clicks.csv'), '--arch', 'ease,hybriddot', '--out', str(files/'c.html'), '--valid-pct', '0.1']
+    res = CliRunner().invoke(app, [*args, '--items', str(files/'films.csv'), '--item-multi', 'genres', '--item-cont', 'year'])
+    assert res.exit_code==0 and 'wd_features' in res.output, res.output

@@ -2,7 +2,6 @@
 import subprocess
 import sys
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,13 +11,16 @@ import torch
 from helpers import FRAME, fit, without_progress
 from recfast.bundle import load_bundle
 from recfast.choice import Choice, Search, read_choice
-from recfast.core import RecfastError
+from recfast.core import RatingsError, RecfastError
+from recfast.data.catalogues import movie_night_films
+from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.recut import inner_cut
 from recfast.data.split import global_time_split, leave_last_out
+from recfast.judged import Judged, hold_out_new, plainest
 from recfast.learner import collab_learner
 from recfast.models.parts import TwoPart
-from recfast.recipes import Recipe, Shape, rankers, raters
+from recfast.recipes import Recipe, Shape, rankers, raters, reads_features
 
 CLICKS = FRAME[['user_id','item_id']]
 TIMED = FRAME.assign(timestamp=np.arange(len(FRAME)))
@@ -142,11 +144,93 @@ def test_every_shape_has_recipes_and_each_names_its_cost(shape):
 
 @pytest.mark.parametrize('noise,chosen', [(1e-4,'A + B'), (.5,'A')])
 def test_a_blend_that_is_better_by_luck_is_not_chosen(noise, chosen):
-    alone = np.random.default_rng(0).random(50)
+    alone = pd.Series(np.random.default_rng(0).random(50))
     gain = np.random.default_rng(1).normal(size=50)
-    values = {'A': alone, 'A + B': alone+.01+noise*(gain-gain.mean())}
-    search = Search.__new__(Search)
-    search.found = {('ranker',k): SimpleNamespace(per_user=pd.DataFrame({'ndcg@10': v})) for k,v in values.items()}
+    found = {'A': Judged(each=alone), 'A + B': Judged(each=alone+.01+noise*(gain-gain.mean()))}
     trials = [dict(model='A + B', recipe=dict(blend=[]), note=''), dict(model='A', recipe={}, note='')]
-    assert search.plain(trials)['model']==chosen
+    assert plainest(trials, found)['model']==chosen
     assert ('standard error' in trials[0]['note'])==(chosen=='A')
+
+# features
+
+NIGHT,FILMS = movie_night(),movie_night_films()
+NEW = np.arange(5, 300, 10)
+IS_NEW = NIGHT.item_id.isin(NEW).to_numpy()
+SOME = NIGHT[NIGHT.user_id<=150].reset_index(drop=True)
+
+def films(items=FILMS, df=SOME, **kwargs):
+    new = df.item_id.isin(NEW).to_numpy()
+    return CollabDataLoaders.implicit_from_df(df, bs=512, seed=0, items=items, splits=(np.flatnonzero(~new),np.flatnonzero(new)), **kwargs)
+
+def few(shape): return [o for o in rankers(shape) if o.arch in ('popularity','ease','ials') or reads_features(o._asdict())]
+
+@pytest.fixture(scope='module')
+def known():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('recfast.choice.rankers', few)
+        return auto(films())
+
+def test_models_that_read_features_are_tried_and_all_are_measured_on_new_items(known):
+    choice = known.choice
+    assert {'IALS, features','HybridDot, softmax','TwoTower, softmax'}<=set(choice.model)
+    assert choice.cold[choice.value.notna()].notna().all() and choice.chosen.sum()==1
+
+def test_new_items_are_ranked_whatever_is_chosen(known):
+    report = known.feature_report(k=10).set_index('part')
+    assert set(NEW)<=set(known.recommend(3, k=300, exclude_seen=False).item_id)
+    assert report.loc['cold among cold','diff_low']>0
+
+def test_a_choice_with_features_is_replayed_from_a_bundle(known, tmp_path):
+    rec = load_bundle(known.save_bundle(tmp_path/'b'))
+    same_lists(rec.recommend([1,2], k=300), known.recommend([1,2], k=300))
+    again = fit(without_progress(collab_learner(films(), arch=read_choice(rec))), 1)
+    same_lists(again.recommend([1,2], k=300), known.recommend([1,2], k=300))
+
+@pytest.mark.parametrize('arch,config', [('ials',dict(feature_l2=1.)), ('hybriddot',dict(wd_features=3., guard=False)), ('twotower',{})])
+def test_a_recipe_that_reads_features_scores_new_items_and_survives_a_bundle(arch, config, tmp_path):
+    recipe = Recipe('it', arch, config, 8, fit=dict(n_epoch=1))._asdict()
+    blend = dict(name='both', blend=[recipe,Recipe('EASE', 'ease')._asdict()])
+    for o in (recipe,blend):
+        row = dict(part='ranker', model='it', metric='ndcg@10', value=.1, cold=.1, seconds=1., chosen=True, note='', recipe=o)
+        learn = fit(without_progress(collab_learner(films(), arch=Choice([row]))), 1)
+        lists = learn.recommend([1,2], k=300, exclude_seen=False)
+        assert set(NEW)<=set(lists.item_id)
+        same_lists(load_bundle(learn.save_bundle(tmp_path/o['name'])).recommend([1,2], k=300, exclude_seen=False), lists)
+        with pytest.raises(RatingsError, match='build them with the same items='): fit(collab_learner(films(items=None), arch=Choice([row])), 1)
+
+def test_features_that_say_nothing_choose_no_model_that_reads_them(monkeypatch):
+    monkeypatch.setattr('recfast.choice.rankers', few)
+    shuffled = FILMS.assign(item_id=np.random.default_rng(0).permutation(FILMS.item_id))
+    recipe = auto(films(shuffled)).choice.recipe_of('ranker')
+    assert not reads_features(recipe)
+
+def test_without_a_tail_no_part_scores_what_is_new(tmp_path):
+    row = dict(part='ranker', model='EASE', metric='ndcg@10', value=.1, cold=.1, seconds=1., chosen=True, note='', recipe=Recipe('EASE', 'ease')._asdict())
+    learn = fit(without_progress(collab_learner(films(), arch=Choice([row]), cold_tail=False)), 1)
+    for rec in (learn,load_bundle(learn.save_bundle(tmp_path/'b'))): assert not set(NEW)&set(rec.recommend(3, k=300, exclude_seen=False).item_id)
+
+def test_a_choice_of_before_new_items_were_measured_is_read(chosen):
+    told = [{k: v for k,v in o.items() if k!='cold'} for o in chosen.choice.records()]
+    assert read_choice(told).cold.isna().all()
+
+def test_nothing_is_held_out_where_no_item_is_new():
+    dls = CollabDataLoaders.from_df(FRAME, seed=42, items=pd.DataFrame(dict(item_id=FRAME.item_id.unique(), kind=FRAME.item_id.unique()%3)))
+    rows = dls.interactions('train')
+    assert hold_out_new(rows, rows, rows)[2] is None
+
+def test_held_out_items_have_no_row_left():
+    rows = films().interactions('train')
+    train,valid,new = hold_out_new(rows, rows[::2], rows[1::2])
+    left = [set(o.rows_of('item')) for o in (train,valid,new)]
+    assert not left[2]&(left[0]|left[1]) and len(left[2])==27 and sum(map(len, (train,valid,new)))==len(rows)
+
+def test_people_known_by_features_alone_get_the_lists_of_the_ranker(tmp_path):
+    users = pd.DataFrame(dict(user_id=SOME.user_id.unique(), kind=SOME.user_id.unique()%2))
+    recipe = Recipe('it', 'hybriddot', dict(wd_features=1., guard=False), 8, fit=dict(n_epoch=1))._asdict()
+    row = dict(part='ranker', model='it', metric='ndcg@10', value=.1, cold=.1, seconds=1., chosen=True, note='', recipe=recipe)
+    learn = fit(without_progress(collab_learner(films(users=users), arch=Choice([row]))), 1)
+    lists = [o.recommend(user_features=[dict(kind=0),dict(kind=1)], k=5) for o in (learn,load_bundle(learn.save_bundle(tmp_path/'b')))]
+    same_lists(*lists)
+    assert len(lists[0])==10 and lists[0].predicted.isna().all()
+    with pytest.raises(NotImplementedError, match='knows no features of people'):
+        fit(without_progress(collab_learner(films(), arch=Choice([row]))), 1).recommend(user_features=dict(kind=0))
