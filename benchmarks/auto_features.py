@@ -1,7 +1,9 @@
 """What arch='auto' comes to with features, with the same shuffled among the items, and without.
 
-    python benchmarks/auto_features.py                 # both data sets, seeds 0 1 2, writes benchmarks/results/auto_features.json after each
-    python benchmarks/auto_features.py --data beauty --seeds 0   # printed only
+    python benchmarks/auto_features.py                           # both data sets, seeds 0 1 2
+    python benchmarks/auto_features.py --data ml-1m --seeds 0    # one of them
+
+Each run takes its place in benchmarks/results/auto_features.json as it ends; those that are there stay.
 
 Every row is a positive. A twentieth of the items is held out with all rows (np.random.default_rng(seed).choice(np.sort(ids), len(ids)//20,
 replace=False)), and a fifth of the other rows (the same generator, .random(rows) < .2). Warm: NDCG@20 of the held-out rows of known
@@ -10,7 +12,7 @@ themselves. The budget of the choice is counted in processor seconds of one thre
 of Beauty: their attributes. `share` is the warm mean over that without features, less 1; gains are per user, with 1.96 standard errors.
 The seed draws the split, the shuffle, the orders and the weights. Nothing was chosen on these rows. The machine was shared.
 """
-import argparse,time,warnings
+import argparse,json,time,warnings
 from types import SimpleNamespace
 
 warnings.filterwarnings('ignore')
@@ -73,8 +75,10 @@ if __name__=='__main__':
     torch.set_num_threads(1)
     room.time = SimpleNamespace(monotonic=time.process_time)
     about = dict(budget=BUDGET, protocol=__doc__.strip(), versions=versions(), machine=machine())
-    runs = []
+    path = RESULTS/'auto_features.json'
     for seed in args.seeds:
         for name in args.data:
-            runs.append(run(name, seed))
-            if args.seeds==[0,1,2] and len(args.data)==2: write_json(RESULTS/'auto_features.json', dict(runs=runs, **about))
+            new = run(name, seed)
+            done = json.loads(path.read_text(encoding='utf-8'))['runs'] if path.exists() else []
+            runs = [o for o in done if (o['data'],o['seed'])!=(name,seed)]+[new]
+            write_json(path, dict(runs=runs, **about))

@@ -130,6 +130,7 @@ Modules:
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
+- `recfast.reasons`: What each feature of an item adds to a score
 - `recfast.recipes`: Which models are worth trying on a table of this shape, and what each costs
 - `recfast.recommend`: Lists for people the model knows and people it has never met
 - `recfast.registry`: One name, one function and one direction for every metric

@@ -19,6 +19,8 @@ from .data.sequences import in_time
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .recommend import Recommender,id_array
+from .models.tail import ColdTail
+from .reasons import model_reasons,tail_reasons
 from .trackers import OURS
 
 # %% ../nbs/52_explain.ipynb #b8829eba
@@ -120,27 +122,22 @@ def _because(self:Recommender, targets, rows, parts, scores, top):
         contribution=shown.T.flatten().numpy(),
     ))
 
-# %% ../nbs/52_explain.ipynb #9b01d98c
+# %% ../nbs/52_explain.ipynb #5d1a2f9e
+def _because_of(ids, names, parts, scores, top):
+    "A frame of `explain` for what features add, `parts:[n,k]`"
+    lines = []
+    for j,item in enumerate(ids):
+        order = np.argsort(-np.abs(parts[:,j]), kind='stable')
+        order = order[parts[order,j]!=0][:top]
+        left = scores[j]-parts[order,j].sum()
+        own = [(item,None,names[o],parts[o,j]) for o in order]
+        lines += [*own,(item,None,None,left)]
+    return pd.DataFrame(lines, columns=['item_id','because_item_id','because_feature','contribution'])
+
+# %% ../nbs/52_explain.ipynb #bc81874a
 @patch
-def explain(self:Recommender,
-    user_id=None, # one user of the training data
-    item_ids=None, # one id or many; None: the `k` best that `recommend` gives
-    *, history=None, # instead of a user: {item: rating}, a frame or a list of liked items
-    k:int=10, # how many recommended items to explain
-    top:int=None, # keep the strongest contributions of each item; None: all
-    on_unknown:str='raise', # 'raise'; 'warn', 'drop' and 'fallback': unknown items are left out
-    to:str=None, show=None, # 'polars' or 'arrow', None: pandas; columns beside both ids, as in `recommend`
-): # a frame: item_id, because_item_id (missing: all else), contribution (in score units); strongest first
-    "What each item of the history adds to a score, in rows that sum to it; raises `NotImplementedError`"
-    if (user_id is None)==(history is None): raise TypeError("pass user_id or history=, one of the two")
-    history = as_pandas(history)
-    if item_ids is None: check_k(k)
-    if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
-    told = self._done_by(user_id) if history is None else self._told_by(history, on_unknown)
-    if item_ids is None:
-        how = dict(history=history, on_unknown=on_unknown, cold_items=False)
-        item_ids = self.recommend(user_id, k, **how).item_id
-    asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.scorable())
+def _by_history(self:Recommender, asked, told, top):
+    "The frame of `explain` for those of `asked` that were met"
     targets = torch.from_numpy(asked[self.known('item')[asked]]) # of cold items no history tells
     items,ratings,scores,given = told
     scores = check_numbers(scores.double().cpu()[targets])
@@ -149,6 +146,73 @@ def explain(self:Recommender,
     df = self._because(targets, rows, parts, scores, top)
     ids = self.items.decode(targets.numpy()).tolist()
     df.attrs['rest'] = dict(zip(ids, (scores-given).tolist()))
+    return df
+
+# %% ../nbs/52_explain.ipynb #e2316838
+@patch
+def _of_tail(self:Recommender, told, user_id, rows):
+    "(names, parts, scores) of cold items"
+    tail = self.model.cold_tail
+    if user_id is None: met = tail.of_histories([told[:2]])
+    else: met = tail.met(torch.from_numpy(self.users.encode(id_array(user_id), 'raise', 'user')))
+    return tail_reasons(self.model, told[2], met, rows)
+
+@patch
+def _of_model(self:Recommender, told, user_id, rows):
+    "(names, parts, scores) of items by a model that reads features"
+    if user_id is not None: u = self.model.complete('user', torch.from_numpy(self.users.encode(id_array(user_id))))[0]
+    elif not len(told[0]): u = self._prior()[0].mean
+    else:
+        prior,noise = self._prior()
+        u = fold_in_steps(self.model, prior, *told[:2], likelihood=self._likelihood([told[:2]], noise))[0]
+    return model_reasons(self.model, u.detach(), rows)
+
+# %% ../nbs/52_explain.ipynb #07bad43c
+@patch
+def _and_features(self:Recommender, df, asked, told, user_id, top):
+    "A frame of `explain` with what features add: to cold items, without a frame to known ones too"
+    known = self.known('item')[asked]
+    every,kind = df is None,type(self.model).__name__
+    todo = []
+    cold = asked[~known&(asked>0)]
+    if isinstance(getattr(self.model, 'cold_tail', None), ColdTail): todo.append((self._of_tail,cold))
+    if every and getattr(self.model, 'item_map', None) is not None: todo.append((self._of_model,asked[known]))
+    elif every and (known.any() or not todo):
+        raise NotImplementedError(f"by='features': {kind} adds up no features here. HybridDot and FM do, and behind "
+                                  "any model what scores items that nobody met")
+    found = [_because_of(self.items.decode(rows), *of(told, user_id, rows), top) for of,rows in todo if len(rows)]
+    if not every and not found: return df
+    out = pd.concat([o for o in (df,*found) if o is not None and len(o)] or [_because_of([], [], None, None, top)])
+    out = out.reset_index(drop=True)
+    for c in ('because_item_id','because_feature'): out[c] = out[c].astype(object).where(out[c].notna(), None)
+    if not every: out.attrs = df.attrs
+    return out
+
+# %% ../nbs/52_explain.ipynb #9b01d98c
+@patch
+def explain(self:Recommender,
+    user_id=None, # one user of the training data
+    item_ids=None, # one id or many; None: the `k` best that `recommend` gives
+    *, history=None, # instead of a user: {item: rating}, a frame or a list of liked items
+    by:str=None, # 'history'; 'features': what items are; None: the history, and of cold items what they are
+    k:int=10, # how many recommended items to explain
+    top:int=None, # keep the strongest contributions of each item; None: all
+    on_unknown:str='raise', # 'raise'; 'warn', 'drop' and 'fallback': unknown items are left out
+    to:str=None, show=None, # 'polars' or 'arrow', None: pandas; columns beside both ids, as in `recommend`
+): # a frame: item_id, because_item_id, of features because_feature (both missing: all else), contribution
+    "What history or features add to scores, in rows that sum to them, strongest first; raises `NotImplementedError`"
+    if by not in (None,'history','features'): raise ValueError(f"by={by!r}, expected 'history' or 'features'")
+    if (user_id is None)==(history is None): raise TypeError("pass user_id or history=, one of the two")
+    history = as_pandas(history)
+    if item_ids is None: check_k(k)
+    if top is not None and top<0: raise ValueError(f"top={top}, expected 0 or more")
+    told = self._done_by(user_id) if history is None else self._told_by(history, on_unknown)
+    if item_ids is None:
+        how = dict(history=history, on_unknown=on_unknown, cold_items=by=='features')
+        item_ids = self.recommend(user_id, k, **how).item_id
+    asked = self.items.encode(id_array(item_ids), on_unknown, 'item', trained=self.scorable())
+    df = self._by_history(asked, told, top) if by!='features' else None
+    if by!='history': df = self._and_features(df, asked, told, user_id, top)
     return frame_to(self.beside(self.beside(df, show), show, 'because_item_id', 'because_'), to)
 
 # %% ../nbs/52_explain.ipynb #fa5a8a36

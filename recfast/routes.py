@@ -65,6 +65,7 @@ def _explain_request(Ids, History, K, Top):
         user_id: Id|None = None
         item_ids: Ids|None = None
         history: History|None = None
+        by: Literal['history','features']|None = None
         k: K = 10
         top: Top|None = None
         on_unknown: OnUnknown = 'raise'
@@ -133,8 +134,7 @@ class Answers:
         rec:Recommender, # what answers
         worker:Worker, # the thread that owns it
     ):
-        self.rec = rec
-        self.worker = worker
+        self.rec,self.worker = rec,worker
 
     def users(self, ids): return read_ids(self.rec.users, ids, 'user')
     def items(self, ids, strict=True): return read_ids(self.rec.items, ids, 'item', strict)
@@ -184,7 +184,7 @@ async def explain(self:Answers, q): # q: an `Explain` request
     "Rows of `rec.explain`"
     if (q.user_id is None)==(q.history is None): raise RequestError('pass user_id or history, one of the two')
     who = dict(user_id=self.users(q.user_id)[0]) if q.history is None else dict(history=self.history(q.history))
-    asked = dict(item_ids=self.items(q.item_ids), k=q.k, top=q.top, on_unknown=q.on_unknown, show=q.show)
+    asked = dict(item_ids=self.items(q.item_ids), k=q.k, top=q.top, on_unknown=q.on_unknown, show=q.show, by=q.by)
     df = await self.worker.run(self.rec.explain, **asked, **who)
     return json_rows(df, item_id=self.rec.items, because_item_id=self.rec.items)
 
@@ -220,6 +220,7 @@ class Because(BaseModel):
     "What one past item adds to the score of another"
     item_id: Id
     because_item_id: Id|None
+    because_feature: str|None = None
     contribution: float|None
 
 class Found(BaseModel):
@@ -266,11 +267,10 @@ def add_handlers(
 
 # %% ../nbs/64_routes.ipynb #fed5b467
 _VERBS = dict( # name -> what comes back, and what for
-    recommend=(Listed,'The best k items of users, or of people given by their ratings: '
-                            'the arguments of Recommender.recommend'),
+    recommend=(Listed,'The best k items of users, or of people given by ratings; as Recommender.recommend'),
     similar=(Near,'The nearest items'),
     predict=(float|None|list[float|None],'The score of each pair; null where an id is unknown and on_unknown is drop'),
-    explain=(Because,'What each item of a history adds to a score; the row without because_item_id is all else'),
+    explain=(Because,'What a history or features add to a score; the row of neither is all else'),
 )
 _PROBLEMS = {
     400: 'The body is no JSON',

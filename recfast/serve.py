@@ -202,11 +202,14 @@ def add_pages(
     can:dict, # from `abilities`
     word:str=None, # what an item is called: film, or goose/geese; None: as the column of items
 ):
-    "Routes of `/`, `/docs` and their files"
+    "Routes of `/`, `/docs`, their files, and what a page can choose among"
     facts = _page_facts(rec, can, word)
     for path,(name,kind) in _FILES.items():
         text = page(name, **facts) if name.endswith('.html') else page(name)
         app.get(path, include_in_schema=False)(partial(_send, text, kind))
+    found = rec.catalogue.choices() if rec.catalogue else {}
+    async def choices(): return JSONResponse(found)
+    app.get('/choices', include_in_schema=False)(choices)
 
 # %% ../nbs/65_serve.ipynb #bc163813
 def _check_token(token):

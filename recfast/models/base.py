@@ -41,7 +41,7 @@ HOOKS = dict(
     similar=Hook('items [n] -> [n,I]', 'neighbours by its own measure; without it cosines of vectors'),
     score_history=Hook('items [n], ratings [n] -> [I]', 'for somebody new; without it the user tables are solved for'),
     contributions=Hook('items [n], ratings [n] -> [n,I]', 'for `explain`; without it by the steps of fold-in'),
-    weighed=Hook('a bool', 'True: the ratings of its histories are what their rows weigh'),
+    weighed=Hook('a bool', 'do its histories bring weights?'), feature_terms=Hook('u, items -> two', 'in `reasons`'),
     linearize=Hook('u [D], items [n] -> ([n], [n,D])', 'scores and derivatives for fold-in; without it autograd'),
     moves=Hook('items [n], told [n] -> [n,D]', 'how far each item told moves the expected user of fold-in'),
     score_vectors=Hook('u [P,D] -> [P,I]', 'scores of every item for user vectors; without it the tables are filled'),

@@ -13,6 +13,7 @@ __all__ = ['fm_defaults', 'FM']
 import math
 import torch
 from fastcore.basics import patch
+from scipy.sparse import csr_matrix
 from .base import register
 from .hybrid import HybridDot
 from .sums import RowSums
@@ -45,3 +46,17 @@ def joined(self:FM,
     squares = RowSums.apply(W[:,:-1].square().sum(1, keepdim=True), sets.multiply(sets).tocsr())
     pairs = (both.square()-own.square())[:,:-1].sum(1, keepdim=True)-squares
     return torch.cat([both[:,:-1],both[:,-1:]+pairs/2], 1)
+
+# %% ../../nbs/35_models.fm.ipynb #4f0e4ff8
+@patch
+def pair_terms(self:FM,
+    F, # [k,M] sparse float64: what items have of features
+    items, # [k] their rows, an array
+): # [k,M] sparse
+    "What the pairs within an item add, shared out among its features"
+    W = self.item_map[:,:-1].double().cpu()
+    own = self._own('item', torch.from_numpy(items).to(self.item_map.device))[:,:-1].double().cpu()
+    at = F.tocoo()
+    beside = own+torch.from_numpy(F@W.numpy())/2
+    dots = (beside[at.row]*W[at.col]).sum(1)-W[at.col].square().sum(1)*torch.from_numpy(at.data)/2
+    return csr_matrix((at.data*dots.numpy(),(at.row,at.col)), shape=F.shape)

@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/models.hybrid.html.md"""
 __all__ = ['WD_FEATURES', 'same_columns', 'ReadsFeatures', 'HybridDot']
 
 # %% ../../nbs/34_models.hybrid.ipynb #858c7208
-import torch
+import numpy as np,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
@@ -183,6 +183,22 @@ def people(self:HybridDot,
     mean = torch.cat([o[users].mean(0) for o in own.values()])
     W,sets = self.user_map.detach().double().cpu(),table.directions[rows.numpy()]
     return own,self.joined(mean.repeat(len(rows), 1), W, sets)
+
+# %% ../../nbs/34_models.hybrid.ipynb #001ca76b
+@patch
+@torch.no_grad()
+def feature_terms(self:HybridDot,
+    u:torch.Tensor, # [K+1] complete vector of a person
+    items, # [k] rows, an array
+)->tuple: # (sparse [k,M] float64: what columns add, [k] what is left)
+    "Scores of a person before their range, as sums over features"
+    u,W,F = u.double().cpu(),self.item_map.double().cpu(),self.item_features.directions[items].astype(float)
+    columns = (F.multiply((W[:,:-1]@u[:-1]+W[:,-1]).numpy())+self.pair_terms(F, items)).tocsr()
+    total = _crossed(u, self.complete('item', torch.from_numpy(items).to(self.item_map.device)).double().cpu())
+    return columns,total.numpy()-np.asarray(columns.sum(1)).ravel()
+
+@patch
+def pair_terms(self:HybridDot, F, items): return 0*F # [k,M], of features with each other: there are none
 
 # %% ../../nbs/34_models.hybrid.ipynb #d8e0aa3b
 @patch

@@ -108,6 +108,7 @@ function hints() { $('hint').hidden = rated.size > 0; $('start').hidden = rated.
 async function begin() {
   try {
     const rows = await ask('items?limit=12')
+    await offer()
     $('start').lastElementChild.replaceChildren(...rows.map(o => make('li', {}, knows(o.item_id, String(o.item_id)))))
     hints()
   } catch (e) { if ($('door').hidden) say(e.message, true) }
@@ -131,6 +132,8 @@ function reasons(why, item) {
   const mine = why.filter(o => JSON.stringify(o.item_id) == JSON.stringify(item) && o.because_item_id !== null && o.contribution > 0)
   const top = mine.sort((a, b) => b.contribution - a.contribution).slice(0, 3).map(o => [o.because_item_id, (rated.get(JSON.stringify(o.because_item_id)) || {}).rating])
   const good = top.filter(([, r]) => r >= (low + high) / 2).map(o => o[0]), bad = top.filter(([, r]) => r < (low + high) / 2).map(o => o[0])
+  const what = why.filter(o => JSON.stringify(o.item_id) == JSON.stringify(item) && o.because_feature && o.contribution > 0)
+  if (what.length) return 'new, because of ' + what.sort((a, b) => b.contribution - a.contribution).slice(0, 3).map(o => o.because_feature).join(', ')
   return [good.length && 'because you liked ' + good.join(', '), bad.length && (good.length ? '' : 'because you ') + 'did not like ' + bad.join(', ')].filter(Boolean).join(', and ')
 }
 function likeness(id, li) {
@@ -161,15 +164,31 @@ function card(o, why) {
   li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, 'I know it')))
   return li
 }
+// only what is of a kind: a choice for each column of few values
+let choices = []
+const named = name => name.replace(/_/g, ' '), value = v => typeof v == 'boolean' ? (v ? 'yes' : 'no') : String(v)
+async function offer() {
+  choices = Object.entries(await ask('choices'))
+  $('only').replaceChildren(...choices.map(([name, values], i) => {
+    const box = make('select', {id: 'only' + i}, make('option', {value: ''}, 'any'), ...values.map((v, j) => make('option', {value: j}, value(v))))
+    box.addEventListener('change', () => { if (rated.size) recommend() })
+    return make('span', {}, make('label', {htmlFor: box.id}, named(name)), box)
+  }))
+  $('only').hidden = !choices.length
+}
+function where() {
+  const on = choices.map(([name, values], i) => [name, values[$('only' + i).value || -1]]).filter(([, v]) => v !== undefined)
+  return on.length ? {where: Object.fromEntries(on)} : {}
+}
 async function list() {
   const turn = ++asked, history = [...rated.values()].map(o => ({item_id: o.id, rating: o.rating}))
   if (!history.length) { $('recs').replaceChildren(); return say('Nothing yet: rate something first.') }
   try {
-    const rows = await ask('recommend', {history, k: 10}), why = await because(history, rows)
+    const rows = await ask('recommend', {history, k: 10, ...where()}), why = await because(history, rows)
     if (turn != asked) return   // a newer question is on its way
     $('recs').replaceChildren(...rows.map(o => card(o, why)))
     say(rows.length + ' ' + words + ', from ' + history.length + (history.length == 1 ? ' rating' : ' ratings') + '; on the right, ' + (areRatings ? 'the rating the model expects' + (ranges.length ? ', and where two of three such ratings lie' : '') : 'the score of the model'))
-  } catch (e) { if (turn == asked) say(e.message, true) }
+  } catch (e) { if (turn == asked) { $('recs').replaceChildren(); say(e.message, true) } }
 }
 const recommend = later(list, 150)
 
@@ -183,6 +202,6 @@ $('door').addEventListener('submit', e => {
   $('token').value = ''
   $('q').focus()
   say('')
+  if (can.includes('history')) begin()
   if (rated.size) recommend()
-  else if (can.includes('history')) begin()
 })

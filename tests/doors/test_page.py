@@ -10,7 +10,9 @@ pytest.importorskip('playwright')
 from playwright.sync_api import expect
 
 from helpers import DESKTOP, PHONE, fit, needs_browser, served, thread_server, without_progress
+from recfast.data.catalogues import movie_night_films
 from recfast.data.datasets import movie_night
+from recfast.data.features import Features
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.models.linear import EASE
@@ -27,7 +29,7 @@ def url(learn):
     with thread_server(make_app(learn.recommender)) as at: yield at
 
 def pick(page, title):
-    page.get_by_role('combobox').fill(title)
+    page.get_by_role('combobox', name=re.compile('^Search by')).fill(title)
     page.get_by_role('option', name=title).first.click()
 
 def titles(page, where='#recs'): return [o.strip() for o in page.locator(f'{where} .title').all_inner_texts()]
@@ -193,3 +195,38 @@ def test_a_shop_speaks_of_its_own_things(visit):
         expect(page.locator('#status')).to_contain_text('10 products, from 1 rating; on the right, the score of the model')
         score = learn.recommend(history=[film], k=1).score[0]
         expect(page.locator('#recs .score').first).to_have_text(f'{score:.2f}')
+
+NEW = list(range(281, 301))
+
+@pytest.fixture(scope='module')
+def films_with_genres():
+    night = movie_night()
+    what = Features(movie_night_films().assign(in_stock=lambda d: d.item_id%5>0), multi={'genres': '|'}, cont='year')
+    dls = CollabDataLoaders.implicit_from_df(night[~night.item_id.isin(NEW)], n_neg=0, valid_pct=0, seed=0, items=what)
+    return fit(without_progress(collab_learner(dls, arch=EASE)), 1)
+
+@pytest.mark.parametrize('viewport', [DESKTOP,PHONE])
+def test_only_what_is_of_a_kind(visit, films_with_genres, viewport):
+    learn = films_with_genres
+    with thread_server(make_app(learn.recommender)) as at:
+        page = visit(at, viewport=viewport)
+        page.get_by_label('genres').select_option('Comedy')
+        pick(page, '7')
+        of_page = int(titles(page, '#rated')[0])
+        best = lambda **where: [str(o) for o in learn.recommend(history=[of_page], k=10, where=where or None).item_id]
+        lists(page, best(genres='Comedy'))
+        page.get_by_label('in stock').select_option('no')
+        lists(page, best(genres='Comedy', in_stock=False))
+        for name in ('genres','in stock'): page.get_by_label(name).select_option('any')
+        lists(page, best())
+        assert page.evaluate('document.documentElement.scrollWidth<=innerWidth')
+
+def test_a_new_film_says_what_it_is(visit, films_with_genres):
+    learn = films_with_genres
+    with thread_server(make_app(learn.recommender)) as at:
+        page = visit(at)
+        pick(page, '70')
+        rows = learn.recommend(history=[int(titles(page, '#rated')[0])], k=10).item_id
+        lists(page, [str(o) for o in rows])
+        assert np.isin(rows, NEW).any()
+        expect(page.locator('.why', has_text='new, because of genres: ')).to_have_count(int(np.isin(rows, NEW).sum()))

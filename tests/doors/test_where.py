@@ -223,3 +223,21 @@ def test_times_of_a_zone_and_ids_without_a_row():
     assert set(got.item_id)==set(range(2, 201))
     assert set(learn.recommend(3, where={'at': '2023-12-31T23:00+00:00'}, **ALL).item_id)=={1}
     assert np.isin(201, learn.recommend(3, **ALL).item_id) and learn.recommend(3, show='title', **ALL).set_index('item_id').title.isna()[201]
+
+def test_categories_of_few_values_can_be_chosen_among(rec, client):
+    want = {'genres': sorted(set('|'.join(FILMS.genres).split('|'))), 'in_stock': [False,True]}
+    assert rec.catalogue.choices()==want and client.get('/choices').json()==want
+
+def test_choices_are_told_to_whoever_has_the_token(rec):
+    with TestClient(make_app(rec, token='sesame')) as client:
+        assert client.get('/choices').status_code==401
+        assert 'Comedy' not in client.get('/').text
+        assert 'genres' in client.get('/choices', headers={'authorization': 'Bearer sesame'}).json()
+
+def test_reasons_of_new_items_over_http(rec, client):
+    got = client.post('/explain', json=dict(user_id=3, item_ids=[295], top=2)).json()
+    want = rec.explain(3, 295, top=2)
+    assert [o['because_feature'] for o in got]==want.because_feature.tolist() and got[-1]['because_feature'] is None
+    assert sum(o['contribution'] for o in got)==pytest.approx(rec.predict(3, 295), abs=1e-4)
+    assert client.post('/explain', json=dict(user_id=3, item_ids=[1], by='features')).status_code==422
+    assert client.post('/explain', json=dict(user_id=3, item_ids=[1], by='genres')).status_code==422

@@ -329,3 +329,35 @@ def test_levels_of_a_cold_item_are_no_distribution():
     assert learn.predict(user, warm, dist=True).sum()==pytest.approx(1, abs=1e-5)
     with pytest.raises(ValueError, match='no training row'): learn.predict(user, COLD[0], dist=True)
     assert 1<=learn.predict(user, COLD[0])<=5
+
+# reasons
+
+@every_kind
+def test_features_that_explain_a_cold_item_sum_to_its_score(kind):
+    learn = trained(kind)
+    rec = learn.recommender
+    for who in (dict(user_id=3),dict(history=[1,2,3])):
+        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
+        lists = learn.recommend(**asked, k=300, item_ids=COLD).set_index('item_id').score
+        why = rec.explain(**who, item_ids=COLD)
+        got = why.groupby('item_id').contribution.sum()
+        np.testing.assert_allclose(got[lists.index], lists, rtol=1e-4, atol=1e-5)
+        assert why.because_feature.notna().sum()>=len(COLD) and why.because_item_id.isna().all()
+        own = why[(why.item_id==COLD[0])&why.because_feature.notna()]
+        genres = {f'genres: {o}' for o in FILMS.genres[FILMS.item_id==COLD[0]].item().split('|')}
+        assert set(own.because_feature)==genres|{'year'}
+
+def test_known_items_keep_their_reasons_and_cold_ones_stand_behind():
+    rec = trained('ease').recommender
+    both,alone = rec.explain(3, [1,5], top=3),rec.explain(3, [1], top=3)
+    pd.testing.assert_frame_equal(both[both.item_id==1][alone.columns], alone, check_dtype=False)
+    assert both.attrs['rest']==alone.attrs['rest'] and (both.item_id==5).sum()==4
+    assert not (rec.explain(3, [1,5], by='history').item_id==5).any()
+    assert set(rec.explain(3, by='features', item_ids=5).item_id)=={5}
+    with pytest.raises(NotImplementedError, match='adds up no features'): rec.explain(3, [1], by='features')
+    with pytest.raises(ValueError, match="expected 'history'"): rec.explain(3, [1], by='genre')
+
+def test_strongest_first_and_all_else_last():
+    why = trained('stars').explain(3, 5, top=2)
+    size = why.contribution.abs()
+    assert size[0]>=size[1] and why.because_feature.tolist()[2] is None and len(why)==3

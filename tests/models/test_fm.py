@@ -118,3 +118,25 @@ def test_the_guard_leaves_out_features_that_say_nothing():
 def test_a_program_without_python_gets_the_dot_product_it_comes_to():
     m,x = trained('stars').model,torch.tensor([[3,7],[7,5]])
     with torch.no_grad(): torch.testing.assert_close(m.plain()(x), m.eval()(x), rtol=1e-5, atol=1e-5)
+
+# reasons
+
+@every_kind
+def test_features_that_explain_sum_to_the_score(kind):
+    learn = trained(kind)
+    known = np.setdiff1d(np.arange(1, 20), COLD)
+    for who in (dict(user_id=3),dict(history=[1,2,3])):
+        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
+        lists = learn.recommend(**asked, k=300, item_ids=[*known,*COLD[:3]]).set_index('item_id').score
+        got = learn.explain(**who, item_ids=lists.index, by='features').groupby('item_id').contribution.sum()
+        np.testing.assert_allclose(got[lists.index], lists, rtol=1e-4, atol=1e-4)
+
+def test_what_pairs_add_is_shared_out_as_the_terms_are():
+    m = trained('softmax').model
+    u,items = m.complete('user')[3].detach(),np.array([7,8])
+    columns,rest = m.feature_terms(u, items)
+    x,V = dense(m, 'item')
+    own,W = V[7,0],V[7,1:]
+    want = [x[7,1+j]*(W[j,:-1]@u[:-1].numpy()+W[j,-1]+W[j,:-1]@own[:-1]+W[j,:-1]@sum(x[7,1+l]*W[l,:-1] for l in range(len(W)) if l!=j)/2) for j in range(len(W))]
+    np.testing.assert_allclose(columns[0].toarray()[0], want, rtol=1e-3, atol=1e-5)
+    assert rest[0]==pytest.approx(own[:-1]@u[:-1].numpy()+own[-1]+u[-1].item(), rel=1e-3, abs=1e-5)
