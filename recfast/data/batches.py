@@ -11,6 +11,7 @@ __all__ = ['RatingDL', 'epoch_seed']
 
 # %% ../../nbs/15_data.batches.ipynb #85702c02
 import random
+from concurrent.futures import ThreadPoolExecutor
 import pandas as pd,torch
 from fastai.data.core import TfmdDL
 from fastai.torch_core import display_df
@@ -110,6 +111,18 @@ def _on_device(self:RatingDL, dev):
     columns = [o for o in (ds.users,ds.items,ds.values,ds.weights) if o is not None]
     return kept(self, 'on device', (dev,ds), lambda: [o.to(dev) for o in columns])
 
+# %% ../../nbs/15_data.batches.ipynb #817422cf
+def _taken(columns, at, least=2**16):
+    "The rows `at` of columns, by as many threads as torch has where that is more than `least` rows for each"
+    n = min(torch.get_num_threads(), len(at)//least) if at.device.type=='cpu' else 1
+    if n<2: return [o.index_select(0, at) for o in columns]
+    out = [o.new_empty(len(at)) for o in columns]
+    parts = list(zip(at.chunk(n), *(o.chunk(n) for o in out)))
+    def take(part):
+        for o,rows in zip(columns, part[1:]): torch.index_select(o, 0, part[0], out=rows)
+    with ThreadPoolExecutor(n) as pool: list(pool.map(take, parts))
+    return out
+
 # %% ../../nbs/15_data.batches.ipynb #551ed0d9
 @patch
 def _pieces(self:RatingDL, rows=2**20):
@@ -118,7 +131,7 @@ def _pieces(self:RatingDL, rows=2**20):
     columns = self._on_device(dev)
     for at,sizes in self._cuts(torch.as_tensor(self.get_idxs()), rows):
         at = at.to(dev)
-        yield [o.index_select(0, at) for o in columns],sizes
+        yield _taken(columns, at),sizes
 
 @patch
 def _blocks(self:RatingDL, rows=2**20):
