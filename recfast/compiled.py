@@ -32,7 +32,7 @@ from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
 from .models.params import DotProductParams
 from .steps import find_slope,scheduled,why_not_paced,with_learned
-from .threads import Wide
+from .threads import Wide,pieces_of
 
 # %% ../nbs/55_compiled.ipynb #b8c5dcb6
 LOOPS = None,True,False,'exact','compiled' # what a caller may say
@@ -221,7 +221,7 @@ def _slices(self:CompiledLoop, sizes):
 def _run(self:CompiledLoop, call, tables, log, plan, losses):
     "The slices of an epoch; `call` trains on one"
     self._rows,start = 2.**14,0
-    for columns,sizes in self.dl._pass(self.dl._pieces()):
+    for columns,sizes in self.dl._pass(pieces_of(self.dl)):
         pairs = _pairs(columns, sizes)
         for a,b in self._slices(sizes):
             call(pairs, a, b, start+a, tables)

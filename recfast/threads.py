@@ -8,15 +8,16 @@ Docs: https://recfast.github.io/recfast/threads.html.md"""
 
 # %% auto #0
 __all__ = ['SOON', 'EARLY', 'PIECE', 'PARTS', 'STEPS', 'Group', 'group', 'numbered', 'ordered', 'ahead', 'brought', 'scored',
-           'summed', 'stepped', 'by_user', 'by_item', 'pieces', 'shares', 'each', 'Wide']
+           'summed', 'stepped', 'by_user', 'by_item', 'pieces', 'shares', 'each', 'Wide', 'pieces_of']
 
 # %% ../nbs/54_threads.ipynb #7773025d
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
+from .data.batches import RatingDL
 from .kernels import _catch_up,_score,_share,_step_rows,cost,machine
-from .machine import make_ahead
+from .machine import make_ahead,permuted
 
 # %% ../nbs/54_threads.ipynb #16c24c37
 class Group(NamedTuple):
@@ -289,3 +290,8 @@ def _by_block(self:Wide, pool, pairs, a, z, sizes, width, P, Q, head, now, paces
         each(pool, total, [(s,g,*p,o,self.slopes,K) for p in shares(g.ends, n)])
     each(pool, step, rows)
     return costs
+
+# %% ../nbs/54_threads.ipynb #cc837072
+def pieces_of(dl):
+    "The pieces of the next pass of a loader"
+    return dl._pieces(permuted=permuted) if type(dl) is RatingDL else dl._pieces()

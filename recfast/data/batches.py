@@ -64,12 +64,14 @@ def weighs(self:RatingDL)->bool: # is w a third part of its batches?
 
 # %% ../../nbs/15_data.batches.ipynb #8424ee77
 @patch
-def get_idxs(self:RatingDL)->torch.Tensor: # [n] positions into the dataset
+def get_idxs(self:RatingDL,
+    permuted=torch.randperm, # what draws a permutation
+)->torch.Tensor: # [n] positions into the dataset
     "The order of the next pass"
     if not self.shuffle: return torch.arange(self.n)
     gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-    order = torch.randperm(self.n, generator=gen)
-    return order if self.at is None else self.at[order]
+    order = permuted(self.n, generator=gen)
+    return order if self.at is None else self.at.index_select(0, order)
 
 # %% ../../nbs/15_data.batches.ipynb #88dc9b49
 @patch
@@ -125,11 +127,11 @@ def _taken(columns, at, least=2**16):
 
 # %% ../../nbs/15_data.batches.ipynb #551ed0d9
 @patch
-def _pieces(self:RatingDL, rows=2**20):
+def _pieces(self:RatingDL, rows=2**20, **how):
     "The rows in order, in pieces of about a million: (users, items, values ...), each [n], and the sizes of batches"
     dev = self.device or torch.device('cpu')
     columns = self._on_device(dev)
-    for at,sizes in self._cuts(torch.as_tensor(self.get_idxs()), rows):
+    for at,sizes in self._cuts(torch.as_tensor(self.get_idxs(**how)), rows):
         at = at.to(dev)
         yield _taken(columns, at),sizes
 
