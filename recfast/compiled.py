@@ -274,11 +274,10 @@ def _why_not_large(self:CompiledLoop)->str:
 def _large_valid(self:CompiledLoop, most=2**13):
     "A validation pass in pieces of about `most` rows"
     rec,dl = getattr(self, 'recorder', None),self.dl
+    n = 1+getattr(dl, 'n_neg', 0) # a positive and its negatives stay together
     self.iter = -1
     for columns,sizes in dl._pass(dl._pieces()):
-        step = max(1, most//max(sizes))
-        rows = [sum(sizes[a:a+step]) for a in range(0, len(sizes), step)]
-        for users,items,*ys in zip(*(o.split(rows) for o in columns)):
+        for users,items,*ys in zip(*(o.split(-(-most//n)*n) for o in columns)):
             self.xb,self.yb,self.wb = (torch.stack([users,items], 1).long(),),tuple(y[:,None] for y in ys),()
             self.pred = self.model(*self.xb)
             if self.yb: self._fast_measure(rec)
