@@ -206,26 +206,32 @@ def _started(state, p):
     if 'grad_avg' not in state: state.update(grad_avg=zeros(), sqr_avg=zeros(), step=0)
     return state
 
-# %% ../nbs/53_kernels.ipynb #7e0ecfc3
+# %% ../nbs/53_kernels.ipynb #0cb0975e
 def _parts(p, state):
     "Weights, averages, averages of squares, each [N,.]"
     return [o.detach().reshape(len(p), -1) for o in (p,state['grad_avg'],state['sqr_avg'])]
 
-def _packed(half, states):
+# %% ../nbs/53_kernels.ipynb #7e0ecfc3
+CHUNK = 2**14 # rows that are moved or brought forward at a time
+
+def _all(f, n, threads):
+    "Call `f(start, stop)` for chunks of `n` rows, on threads where there are several"
+    jobs = [(a,min(a+CHUNK, n)) for a in range(0, n, CHUNK)]
+    if len(jobs)<4: return [f(*o) for o in jobs]
+    with ThreadPoolExecutor(threads) as pool: return list(pool.map(lambda o: f(*o), jobs))
+
+def _packed(half, states, threads=1):
     "[N,3,D] of the tables of one side"
     parts = [_parts(p, _started(states[p], p)) for p in half]
-    width = sum(o[0].shape[1] for o in parts)
-    table = np.empty((len(half[0]),3,width), np.float32) # of numpy, which asks for large pages of memory
-    at = 0
-    for own in parts:
-        stop = at+own[0].shape[1]
-        for j,o in enumerate(own): table[:,j,at:stop] = o.numpy()
-        at = stop
+    edges = np.cumsum([0,*(o[0].shape[1] for o in parts)])
+    table = np.empty((len(half[0]),3,edges[-1]), np.float32) # of numpy, which asks for large pages of memory
+    def fill(a, b):
+        for own,start,stop in zip(parts, edges, edges[1:]):
+            for j,o in enumerate(own): table[a:b,j,start:stop] = o[a:b].numpy()
+    _all(fill, len(table), threads)
     return table
 
 # %% ../nbs/53_kernels.ipynb #6d6f1e67
-CHUNK = 2**14 # rows that are brought forward at a time
-
 class Tables:
     "The tables of a model and of its optimizer while they are trained"
     def __init__(self,
@@ -234,12 +240,12 @@ class Tables:
         y_range:tuple, # of the model, or None
         plan:dict, # {'lr': [n], 'mom': [n], 'wd': [n]} of this pass
         most:int, # rows in the largest batch
-        threads:int=1, # that may bring rows forward
+        threads:int=1, # that may move rows and bring them forward
     ):
         self.opt,self.threads = opt,threads
         h = opt.hypers[0]
         self.halves = tables[::2],tables[1::2] # of users, of items
-        self.sides = [side(_packed(o, opt.state), most) for o in self.halves]
+        self.sides = [side(_packed(o, opt.state, threads), most) for o in self.halves]
         own = [[opt.state[p].get('do_wd', True) for p in (o[0],o[-1])] for o in self.halves]
         how = dict(done=opt.state[tables[0]]['step'], sqr_mom=h['sqr_mom'], eps=h['eps'])
         self.paces = tuple(pace(plan['lr'], plan['mom'], plan['wd'], o, **how) for o in own)
@@ -255,12 +261,20 @@ def done(self:Tables)->int: # steps of this pass: each has stepped somebody
 @patch
 def _forward(self:Tables, end, done):
     "Bring all rows to step `done`"
-    jobs = [(s,a,min(a+CHUNK, len(s.at)),self.head.n_factors,done,p)
-            for s,p in zip(self.sides, self.paces) for a in range(0, len(s.at), CHUNK)]
-    if len(jobs)<4: return [end(*o) for o in jobs]
-    with ThreadPoolExecutor(self.threads) as pool: list(pool.map(lambda o: end(*o), jobs))
+    for s,p in zip(self.sides, self.paces):
+        _all(lambda a,b: end(s, a, b, self.head.n_factors, done, p), len(s.at), self.threads)
 
 # %% ../nbs/53_kernels.ipynb #eafa8cec
+@patch
+def _back(self:Tables, half, table):
+    "Write a table to its parameters and their averages"
+    edges = np.cumsum([0,self.head.n_factors,*[1]*(len(half)-1)])
+    parts = [_parts(p, self.opt.state[p]) for p in half]
+    def give(a, b):
+        for own,start,stop in zip(parts, edges, edges[1:]):
+            for j,o in enumerate(own): o[a:b].numpy()[:] = table[a:b,j,start:stop]
+    _all(give, len(table), self.threads)
+
 @patch
 @torch.no_grad()
 def close(self:Tables,
@@ -270,11 +284,9 @@ def close(self:Tables,
     done = self.done()
     self._forward(end, done)
     for half,s in zip(self.halves, self.sides):
-        parts = torch.from_numpy(s.table).split([self.head.n_factors,*[1]*(len(half)-1)], 2)
-        for p,part in zip(half, parts):
-            state = self.opt.state[p]
-            for own,new in zip(_parts(p, state), part.unbind(1)): own.copy_(new)
-            state.update(step=state['step']+done, compiled=True)
+        self._back(half, s.table)
+        for p in half:
+            self.opt.state[p].update(step=self.opt.state[p]['step']+done, compiled=True)
             p.grad = torch.zeros_like(p)
 
 # %% ../nbs/53_kernels.ipynb #32832c84
