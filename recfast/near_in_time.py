@@ -15,7 +15,7 @@ import math
 import matplotlib.pyplot as plt,numpy as np,pandas as pd
 from fastcore.basics import patch
 from scipy.optimize import nnls
-from .core import ArgumentError
+from .core import ArgumentError,RatingsError,first_few
 from .data.columns import check_time,parse_times,without_zone
 from .data.loaders import CollabDataLoaders
 from .models.base import score_pairs
@@ -28,7 +28,12 @@ def as_seconds(
     df = parse_times(pd.DataFrame({'time': times}), 'time')
     check_time(df, 'time')
     t = without_zone(df['time'])
-    return t.to_numpy(float) if t.dtype.kind in 'iuf' else (t-pd.Timestamp(0)).dt.total_seconds().to_numpy()
+    if t.dtype.kind=='M': return (t-pd.Timestamp(0)).dt.total_seconds().to_numpy()
+    t = t.to_numpy(float)
+    if (big := np.abs(t)>=1e11).any():
+        raise RatingsError(f"times such as {first_few(t[big])} are no seconds since 1970: read them by "
+                           "pd.to_datetime(..., unit='ms')")
+    return t
 
 # %% ../nbs/57_near_in_time.ipynb #877670d1
 def _seconds_of(rows):
@@ -81,6 +86,7 @@ def covariances(
     groups:list, # of arrays: rows of one person
 )->pd.DataFrame: # apart (seconds), covariance, weight
     "How residuals of one person go together, by how far apart in time they are"
+    if not any(len(o)>1 for o in groups): raise ArgumentError("nobody has two rows here, so nothing can go together")
     n,product,apart = sum(np.array(_pairs(seconds[o], off[o])) for o in groups if len(o)>1)
     some = n>0
     return pd.DataFrame(dict(apart=apart[some]/n[some], covariance=product[some]/n[some], weight=n[some]))

@@ -98,6 +98,8 @@ def test_times_may_be_written_in_other_ways(near, write):
     assert np.allclose(other.seconds, near.seconds) and np.allclose(other.off, near.off)
 
 def test_one_time_goes_with_many_items(near):
+    here = pd.Series([pd.Timestamp('1970-01-02T09:00', tz='Asia/Seoul')])
+    assert near.predict([3], [1], here)==near.predict(3, 1, DAY)
     assert (near.predict(3, [1,2], DAY)==near.predict([3,3], [1,2], [DAY,DAY])).all()
 
 def test_residuals_come_from_models_that_did_not_see_the_row(near):
@@ -118,5 +120,7 @@ def test_what_is_refused(near):
     with pytest.raises(UnknownIdError): near.predict(999, 1, 0)
     with pytest.raises(RatingsError, match='times that cannot be read'): near.predict(1, 1, 'tea')
     with pytest.raises(RatingsError): near.predict(1, 1, None)
+    with pytest.raises(RatingsError, match='no seconds since 1970'): near_of(df.assign(timestamp=df.timestamp*10**7))
+    with pytest.raises(ArgumentError, match='nobody has two rows'): near_of(df.assign(user_id=df.index))
     whole = untrained(CollabDataLoaders.from_df(df, valid_pct=0, seed=0))
     with pytest.raises(ArgumentError, match='nothing is held out'): NearInTime(whole, untrained, 2).report()
