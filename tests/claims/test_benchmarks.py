@@ -246,6 +246,15 @@ def test_what_items_and_people_are_lowers_the_error_of_the_average():
     average = load('svdpp__average.json')[0]
     assert o['u1']<average['u1']-.002 and o['mean']<average['mean']-.002 and o['u1']<.8808
 
+def test_times_lower_the_error_of_a_random_split_and_forecast_nothing():
+    o = load('svdpp__times.json')[0]
+    assert [r['seed'] for r in o['u1']]==[0,1,2] and o['u1_average']<=.871
+    for r in o['u1']:
+        lines = {line['read']: line for line in r['average']}
+        assert lines['all rows']['low']>0 and .2<lines['another second']['gain']/lines['all rows']['gain']<.8
+        assert r['average'][0]['read']=='ratings only' and r['average'][0]['rmse']>.879
+    assert all(r['average'][-1]['gain']<.01 for r in o['by_time'])
+
 def test_the_draws_that_are_kept_were_chosen_on_validation_rows():
     o = load('svdpp__draws.json')[0]
     ours = next(t for t in o['trials'] if (t['n_factors'],t['warm_up'],t['n_sweeps'])==(23,50,300))
