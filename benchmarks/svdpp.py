@@ -8,12 +8,10 @@
     python benchmarks/svdpp.py --part features --seeds 0 1 2   # the same mean, BayesianSVDpp with genres and years, age, gender and occupation
     python benchmarks/svdpp.py --part times --seeds 0 1 2      # u1 and a split by time, corrected by what was rated near in time
     python benchmarks/svdpp.py --part draws                    # which draws BayesianSVDpp keeps, on validation parts of the first fold's training rows
-    python benchmarks/svdpp.py --part draws-1m                 # how many factors it has on a million rows, on a validation part of the first split
 
 The settings follow from the number of rows (`models.svdpp`); they were chosen on validation parts and are tested here once. One thread.
 """
 import argparse,statistics,time,warnings
-from types import SimpleNamespace
 
 warnings.filterwarnings('ignore')
 import numpy as np,torch
@@ -27,7 +25,7 @@ from recfast.ensemble import Ensemble
 from recfast.gibbs import Chain
 from recfast.latent import Probit
 from recfast.learner import collab_learner
-from recfast.models.bayesian import BayesianSVDpp,MeanScores
+from recfast.models.bayesian import BayesianSVDpp
 from recfast.models.dot import DotProductBias
 from recfast.models.svdpp import SVDpp
 from recfast.near_in_time import GAPS,SCALES,NearInTime
@@ -214,8 +212,8 @@ def parts(**kwargs):
     df = df[~df.is_valid][['user_id','item_id','rating']].reset_index(drop=True)
     return [loaders(df, 0, random_split(df, .1, seed=s), **kwargs) for s in (1,2)]
 
-def blocks(dls, n_factors, n_sweeps=400, every=50, keep=None):
-    "[n_sweeps/every,n] what draws expect of the validation rows, each block of sweeps by itself; processor seconds of a sweep; `keep` takes in each draw"
+def blocks(dls, n_factors, n_sweeps=400, every=50):
+    "[n_sweeps/every,n] what draws expect of the validation rows, each block of sweeps by itself; processor seconds of a sweep"
     rows,valid = dls.interactions('train'),dls.interactions('valid')
     levels,c = np.unique(rows.ratings(), return_inverse=True)
     probit = Probit(c, len(levels))
@@ -225,7 +223,6 @@ def blocks(dls, n_factors, n_sweeps=400, every=50, keep=None):
         start = time.process_time()
         chain.sweep()
         cpu += time.process_time()-start
-        if keep: keep(n, chain)
         u,i = (side.full[at] for side,at in zip((chain.users,chain.items), valid.pairs().numpy().T))
         s = (u[:,:-1]*i[:,:-1]).sum(1)+u[:,-1]+i[:,-1]
         out[n//every] += (levels[0]+ndtr(s[:,None]-probit.cuts)@np.diff(levels))/every
@@ -251,62 +248,13 @@ def draws():
     return dict(trials=rows, best=min(rows, key=lambda o: o['rmse']), cpu_seconds_of_a_sweep={k: round(statistics.mean(o), 3) for k,o in seconds.items()},
         protocol="two random tenths of the training rows of u1; the mean of SVDpp and of the draws from warm_up to n_sweeps, one seed; rows of u1's test are never read")
 
-def part_of_1m():
-    "Loaders of a validation part of the training rows of the first split of MovieLens-1M"
-    df = loaders(ml_1m()[['user_id','item_id','rating']], 0).interactions('train').frame()
-    return loaders(df, 0, random_split(df, .1, seed=1))
-
-def kept_errors(dls, mean, ranks=(128,256)):
-    "{rank: RMSE} of the mean scores as the model keeps them"
-    out = {}
-    for rank in ranks:
-        learn = collab_learner(dls, arch=BayesianSVDpp, seed=0, config=dict(rank=rank))
-        learn.model._keep(mean, SimpleNamespace(cuts=mean.cuts))
-        out[rank] = rmse_of(errors(learn).detach())
-    return out
-
-def draws_of(dls, mates, n_factors, n_sweeps, every=25, warm_up=50):
-    "How far off each span of draws is: alone, beside one SVDpp and beside two; what keeping the mean costs"
-    rows,truth = dls.interactions('train'),dls.interactions('valid').ratings()
-    u,i = (rows.pairs().numpy()[np.random.default_rng(seed).integers(len(rows), size=5_000),seed] for seed in (0,1))
-    mean = MeanScores(torch.from_numpy(np.stack([u,i], 1)), (rows.n_users,rows.n_items))
-    def keep(n, chain):
-        if n>=warm_up: mean.add(*(torch.from_numpy(o.full) for o in (chain.users,chain.items)), chain.ratings.cuts)
-    out,cpu = blocks(dls, n_factors, n_sweeps, every, keep)
-    def off(*o): return float(np.sqrt(np.square(np.mean(o, 0)-truth).mean()))
-    trials = []
-    for w in (every,2*every,4*every):
-        for n in range(w+every, n_sweeps+1, every):
-            got = out[w//every:n//every].mean(0)
-            trials.append(dict(n_factors=n_factors, warm_up=w, n_sweeps=n, alone=off(got), with_one=off(got, mates[0]), with_two=off(got, *mates)))
-            print({k: round(v, 5) for k,v in trials[-1].items()}, flush=True)
-    return trials,dict(cpu_seconds_of_a_sweep=round(cpu, 2), kept=kept_errors(dls, mean))
-
-def draws_1m():
-    "Factors on a million rows, one seed; written after each number of them"
-    dls = part_of_1m()
-    truth = dls.interactions('valid').ratings()
-    mates = [one(dls, s)[1].detach().numpy()+truth for s in (0,1)]
-    def off(*o): return float(np.sqrt(np.square(np.mean(o, 0)-truth).mean()))
-    alone = dict(svdpp=[off(o) for o in mates], both=off(*mates))
-    print(alone, flush=True)
-    rows,about = [],{}
-    for k,n in ((47,125),(23,125)):
-        new,about[k] = draws_of(dls, mates, k, n)
-        rows += new
-        print(k, about[k], flush=True)
-        yield dict(trials=rows, svdpp=alone, about=about, best=min(rows, key=lambda o: o['with_two']), protocol='a random tenth of the training rows of '
-            'the first split of MovieLens-1M; draws from warm_up to n_sweeps alone, their mean with one SVDpp and with two; kept: of the draws from 50 '
-            'on, by the rank their mean is kept in; no row of the test is read')
-
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','draws','draws-1m'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','draws'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
-    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'draws': lambda seeds: draws(),
-        'draws-1m': lambda seeds: draws_1m()}
+    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'draws': lambda seeds: draws()}
     for part in args.part:
         found = made[part](args.seeds)
         for o in [found] if isinstance(found, dict) else found:
