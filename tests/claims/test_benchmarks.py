@@ -273,6 +273,17 @@ def test_fastai_takes_many_times_as_long_to_read_5_million():
     ours,theirs = (min(o['from_df']['cpu_s'] for o in INGESTED[s,5_000_000]) for s in ('recfast','fastai'))
     assert theirs>=8*ours
 
+def test_an_epoch_of_25_million_takes_a_few_busy_seconds_and_the_same_bits_on_any_threads():
+    o = load('ingest__epoch.json')[0]
+    assert o['n']==25_000_000 and {r['threads'] for r in o['rows']}=={1,2} and len({r['valid_loss'] for r in o['rows']})==1
+    assert o['best_busy']>=2.5 and o['best_busy']>3*o['fastai']['million_ratings_a_core_s']
+
+def test_a_rating_costs_about_the_same_in_tables_of_5_and_of_25_million():
+    o = load('ingest__sizes.json')[0]
+    cost = o['ns_a_rating']['busy_s']
+    assert [*map(int, cost)]==[1_000_000,5_000_000,25_000_000]
+    assert max(cost['5000000'],cost['25000000'])<=1.5*min(cost['5000000'],cost['25000000']) and o['most_over_least']['busy_s']<2.5
+
 # items by what they are
 
 def test_real_features_help_known_films_and_shuffled_ones_do_no_harm():
