@@ -101,9 +101,13 @@ def _crossed(flags, trained, cross):
 # %% ../../nbs/14_data.feature_table.ipynb #2ad04540
 def _placed(parts, rows, n_rows):
     "[n_rows,...] sparse: what the rows of a table are, where their ids stand"
-    m = hstack([csr_matrix((len(rows),0), dtype=np.float32), *parts], format='csr', dtype=np.float32)
-    at = csr_matrix((np.ones(len(rows), np.float32),(rows,np.arange(len(rows)))), shape=(n_rows,len(rows)))
-    return csr_matrix(at@m)
+    some = [o for o in parts if o.shape[1]] or [csr_matrix((len(rows),0), dtype=np.float32)]
+    m = csr_matrix(some[0] if len(some)==1 else hstack(some, format='csr'), dtype=np.float32)
+    order = np.argsort(rows, kind='stable')
+    if (np.diff(rows)<0).any(): m = m[order]
+    n = np.zeros(n_rows, np.int64)
+    n[rows[order]] = np.diff(m.indptr)
+    return csr_matrix((m.data,m.indices,np.append(0, n.cumsum()).astype(m.indptr.dtype)), shape=(n_rows,m.shape[1]))
 
 def _placed_dense(parts, rows, n_rows):
     "[n_rows,D] the same of numbers"
@@ -131,7 +135,7 @@ def feature_table(
     has = np.zeros(n_rows, bool)
     has[rows] = True
     flags = np.concatenate([[o.kind!='text']*len(o.names) for o in encoders.values() if o.names] or [[]]).astype(bool)
-    often,pairs = _crossed(csr[:,flags], trained, cross)
+    often,pairs = _crossed(csr if flags.all() else csr[:,flags], trained, cross)
     spec = dict(columns=[o.json() for o in encoders.values()], flags=np.flatnonzero(flags)[often].tolist(),
                 pairs=np.flatnonzero(flags)[np.array(pairs, int)].tolist(), n_cont=len(dense[0]))
     lost = {k: o.lost for k,o in encoders.items() if o.lost}

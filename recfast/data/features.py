@@ -19,7 +19,7 @@ from .coded import ids_to_name
 from .columns import OWN,Columns,check_ids,uncategorised
 from .encoding import check_text
 from .feature_table import FeatureTable,feature_table
-from .frames import as_frame,no_frame
+from .frames import frame_with_lists,no_frame
 from .guessing import check_columns,guess_kinds,holds_lists,named_kinds
 from .item_columns import catalogue
 from .vocab import Vocab,cast_ids,check_vocab
@@ -41,7 +41,7 @@ class Features:
         show=None, # columns beside the ids of lists; None: what is nothing else, where `show=True` asks for it
         procs=PROCS, # of `PROCS`, those that are wanted
     ):
-        self.df = as_frame(df)
+        self.df = frame_with_lists(df)
         if not isinstance(self.df, pd.DataFrame): raise RatingsError(no_frame(df, 'features', 'a row per item'))
         _check_names(self.df)
         self.id_name,self.cross,self.procs = id_name,cross,_names_of(procs)
@@ -96,7 +96,7 @@ def once(self:Features,
         if (n>1).any(): raise RatingsError(f"{side}s= has rows that differ for one id: {first_few(n.index[n>1])}. "
                                            "Keep one row for each.")
     first = ~df[column].duplicated()
-    df = df[first].reset_index(drop=True)
+    if twice.any(): df = df[first].reset_index(drop=True)
     return uncategorised(df[column]),df.drop(columns=column),int((~first).sum())
 
 # %% ../../nbs/15_data.features.ipynb #d31c06d6
@@ -173,8 +173,7 @@ def table(self:Features,
 )->FeatureTable: # [R,...]
     "The columns as numbers; raises `RatingsError` where they tell nothing"
     ids,df,merged = self.once(side, name)
-    rows = vocab.encode(ids, 'zero', side)
-    there = rows>0
+    there = (rows := vocab.encode(ids, 'zero', side))>0
     if not trained[rows].any():
         raise RatingsError(f"{side}s= describes {first_few(ids)}, and none of them was trained on")
     kinds,told = self._kinds(df)
@@ -182,8 +181,9 @@ def table(self:Features,
                   no_row=int((~there).sum()), undescribed=int(trained.sum()-trained[rows].sum()))
     report = {**told, **{k: v for k,v in counts.items() if v}}
     how = dict(fill='FillMissing' in self.procs, normalize='Normalize' in self.procs, cross=self.cross is not False)
-    table = feature_table(df[there], rows[there], trained, kinds, **how, report=report)
-    table.catalogue = catalogue(df[there], rows[there], len(trained), kinds, self.show)
+    if not there.all(): df,rows = df[there],rows[there]
+    table = feature_table(df, rows, trained, kinds, **how, report=report)
+    table.catalogue = catalogue(df, rows, len(trained), kinds, self.show)
     if table.width: return table
     raise RatingsError(f"{side}s= has no column that tells items apart: {told}. Name some: Features(df, cat=...)")
 

@@ -13,6 +13,7 @@ __all__ = ['MOST_TEXT', 'MOST_WHOLE', 'holds_lists', 'kind_of', 'guess_kinds', '
 import numpy as np,pandas as pd
 from pandas.api.types import is_bool_dtype,is_float_dtype,is_integer_dtype
 from ..core import RatingsError,first_few
+from .frames import are_arrow_lists
 
 # %% ../../nbs/13_data.guessing.ipynb #ea9a98ea
 MOST_TEXT = 50 # values of a category of text
@@ -29,7 +30,7 @@ def _of_cells(col):
 
 def holds_lists(col:pd.Series)->bool: # of a table
     "Is a cell a list?"
-    return _of_cells(col.dropna().astype(object)) is not None
+    return are_arrow_lists(col) or _of_cells(col.dropna().astype(object)) is not None
 
 # %% ../../nbs/13_data.guessing.ipynb #122cda92
 def _of_text(col):
@@ -47,6 +48,7 @@ def kind_of(
     col:pd.Series, # of a table of items or people
 )->tuple: # (kind, separator of text or None); 'show': for people to read
     "What a column is"
+    if are_arrow_lists(col): return 'multi',None
     col = col.dropna()
     if is_bool_dtype(col) or isinstance(col.dtype, pd.CategoricalDtype): return 'cat',None
     if is_float_dtype(col): return 'cont',None
@@ -67,10 +69,13 @@ def guess_kinds(
 def _named(kind, given, df):
     "[(column, separator)] of one kind"
     if given is None: return []
-    if isinstance(given, dict): return list(given.items())
+    if isinstance(given, dict): return [(o, None if _in_arrow(df, o) else sep) for o,sep in given.items()]
     names = [given] if isinstance(given, str) or given in df.columns.tolist() else list(given)
     if kind!='multi': return [(o,None) for o in names]
-    return [(o, None if o in df and df[o].dtype==object and _of_cells(df[o].dropna()) else '|') for o in names]
+    def lists(o): return _in_arrow(df, o) or o in df and df[o].dtype==object and _of_cells(df[o].dropna())
+    return [(o, None if lists(o) else '|') for o in names]
+
+def _in_arrow(df, name): return name in df and are_arrow_lists(df[name])
 
 # %% ../../nbs/13_data.guessing.ipynb #c2c2c07c
 def check_columns(df, names):

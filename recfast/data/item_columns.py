@@ -16,12 +16,25 @@ from datetime import date
 from fastcore.basics import patch
 from ..core import ArgumentError,RatingsError,first_few
 from .encoding import as_text,values_of
-from .frames import arrow_frame,is_many,shown_id
+from .frames import are_arrow_lists,arrow_frame,is_many,shown_id
 from .guessing import holds_lists
+
+# %% ../../nbs/14_data.item_columns.ipynb #07a7d1b2
+def _clean(col):
+    "Arrow's lists as they are, where they hold text without blanks around it, and nothing is missing; else None"
+    a = col.array.__arrow_array__().combine_chunks()
+    if isinstance(a, pa.ChunkedArray): a = a.chunk(0) if a.num_chunks else pa.array([], a.type)
+    flat = pc.list_flatten(a)
+    if a.null_count or flat.null_count or not pa.types.is_string(flat.type): return None
+    distinct = pc.unique(flat)
+    plain = pc.and_(pc.equal(distinct, pc.utf8_trim_whitespace(distinct)), pc.not_equal(distinct, ''))
+    return None if pc.all(plain).as_py() is False else a
 
 # %% ../../nbs/14_data.item_columns.ipynb #ce8c855c
 def _lists(col, sep=None):
     "Cells of several values: [n] lists of text"
+    if are_arrow_lists(col) and (plain := _clean(col)) is not None: return plain
+    if are_arrow_lists(col): col = pd.Series(col.tolist(), col.index, dtype=object)
     rows,text = values_of(col, sep)
     ends = np.bincount(rows, minlength=len(col)).cumsum()
     return pa.ListArray.from_arrays(pa.array(np.append(0, ends), pa.int32()), pa.array(text, pa.string()))

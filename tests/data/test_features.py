@@ -2,6 +2,7 @@
 import numpy as np
 import pandas as pd
 import pickle
+import pyarrow as pa
 import pytest
 import torch
 
@@ -9,9 +10,13 @@ from recfast.core import RatingsError
 from recfast.data.catalogues import ml_100k_films, ml_1m_films, movie_night_films
 from recfast.data.datasets import ml_100k, movie_night
 from recfast.data.encoding import encoder_of
+from recfast.data.feature_table import more_rows
 from recfast.data.features import Features
+from recfast.data.frames import are_arrow_lists
+from recfast.data.guessing import kind_of
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.quantities import ContEncoder, hats
+from recfast.data.vocab import Vocab
 
 NIGHT,FILMS = movie_night(),movie_night_films()
 WARM = NIGHT[NIGHT.item_id<290]
@@ -204,3 +209,43 @@ def test_the_items_held_out_are_those_of_the_plain_draw():
     assert sorted([*train,*valid])==list(range(len(NIGHT))) and not set(NIGHT.item_id.iloc[train])&set(NIGHT.item_id.iloc[valid])
     a = CollabDataLoaders.from_df(NIGHT, bs=64, splits=lambda df: held_out_items(df, seed=2))
     assert a.report['cold_item_rows']==len(valid)
+
+# lists of Arrow
+
+def as_lists(cells, of=None): return pa.table(dict(item_id=list(range(1, len(cells)+1)), tags=pa.array(cells, pa.list_(of or pa.string()))))
+
+CELLS = [['a','b'],['b','b',' c '],None,[],['a',None,''],['d','a']]
+
+@pytest.mark.parametrize('cells,of', [(CELLS,None), ([[1,2],[2],None,[3,3],[1],[]],pa.int64()), (CELLS[:2]+CELLS[3:4]+CELLS[5:],pa.large_string())])
+def test_lists_of_arrow_are_read_as_lists_of_python(cells, of):
+    table = as_lists(cells, of)
+    frame = pd.DataFrame(dict(item_id=table['item_id'].to_pylist(), tags=pd.Series(table['tags'].to_pylist(), dtype=object)))
+    trained = np.array([False,*[True]*(len(cells)-1),False])
+    made = [Features(o, multi='tags').table('item', 'item_id', Vocab(frame.item_id), trained) for o in (table,frame)]
+    a,b = made
+    assert (a.csr!=b.csr).nnz==0 and a.spec==b.spec and a.report==b.report
+    assert a.catalogue.table['tags'].to_pylist()==b.catalogue.table['tags'].to_pylist()
+    more = [more_rows(o, pd.DataFrame(dict(tags=[['a','zz'],['b']]))) for o in made]
+    assert (more[0].csr!=more[1].csr).nnz==0
+
+def test_lists_of_arrow_are_guessed_and_stay_in_arrow():
+    table = as_lists([['a','b']]*3)
+    what = Features(table)
+    assert are_arrow_lists(what.df.tags) and kind_of(what.df.tags)==('multi',None)
+    assert what.once('item', 'item_id')[1].tags.tolist()==[['a','b']]*3
+
+def test_chunks_and_slices_of_arrow_are_read_whole():
+    whole = as_lists(CELLS*3)
+    parts = pa.concat_tables([whole[:5],whole[5:6],whole[6:]])
+    trained = np.ones(19, bool)
+    a,b = (Features(o, multi='tags').table('item', 'item_id', Vocab(whole['item_id'].to_pandas()), trained) for o in (whole,parts))
+    assert (a.csr!=b.csr).nnz==0 and a.spec==b.spec
+
+def test_rows_in_any_order_stand_where_their_ids_do():
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(np.arange(1, 31))
+    cells = [[f'v{o}' for o in rng.choice(6, 3, replace=False)] for _ in ids]
+    table = pa.table(dict(item_id=ids, tags=cells))
+    made = Features(table, multi='tags').table('item', 'item_id', Vocab(pd.Series(range(1, 31))), np.ones(31, bool))
+    classes = made.spec['columns'][0]['classes']
+    for i,cell in zip(ids, cells): assert {classes[j] for j in made.csr[i].indices}=={*cell}
