@@ -97,8 +97,7 @@ class PairNet(Module):
 class GMF(PairNet):
     "A `Linear` over the products of a user's and an item's factors"
     def __init__(self,
-        n_users:int, # rows of the user table, row 0 included
-        n_items:int, # rows of the item table
+        n_users:int, n_items:int, # rows of the tables of users and of items, row 0 included
         n_factors:int=32, # K
         y_range:tuple=None, # (low, high); None: raw scores
         *, n_out:int=1, # 6: logits of the stars 0 to 5
@@ -131,8 +130,7 @@ def score_items(self:GMF,
 class MLP(PairNet):
     "A user's and an item's factors side by side, through hidden layers"
     def __init__(self,
-        n_users:int, # rows of the user table, row 0 included
-        n_items:int, # rows of the item table
+        n_users:int, n_items:int, # rows of the tables of users and of items, row 0 included
         n_factors:int=32, # K, for users and for items
         y_range:tuple=None, # (low, high); None: raw scores
         *, layers=(64,32,16), # hidden sizes
@@ -160,8 +158,7 @@ class MLP(PairNet):
 class NeuMF(PairNet):
     "`GMF` and `MLP`, each with tables of its own, under one `Linear`"
     def __init__(self,
-        n_users:int, # rows of the user table, row 0 included
-        n_items:int, # rows of the item table
+        n_users:int, n_items:int, # rows of the tables of users and of items, row 0 included
         n_factors:int=32, # K of the GMF part
         y_range:tuple=None, # (low, high); None: raw scores
         *, mlp_factors:int=None, # K of the MLP part; None: `n_factors`
