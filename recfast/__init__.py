@@ -113,6 +113,7 @@ Modules:
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
 - `recfast.models.prior`: What those who were trained say of the next one, before and after it is known which items they tell of
+- `recfast.models.rules`: What follows what: counts of pairs some places apart, and a score that forgets with every place
 - `recfast.models.sequence`: What this person takes next, from what they took before
 - `recfast.models.sharded`: Tables whose rows are dealt out to several processes
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
@@ -122,6 +123,7 @@ Modules:
 - `recfast.models.svdpp`: SVD++ on both sides: a person is also what they rated, an item is also who rated it
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
 - `recfast.models.towers`: Two networks whose outputs meet in a dot product: one reads what an item is, the other who a person is
+- `recfast.models.two_speed`: The next item by one ridge regression on what was met, remembered for a short and for a long time
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.more_items`: Items that came after the training: a recommender that knows them too, without training anew

@@ -17,7 +17,7 @@ from torch import nn
 from ..core import RecfastError
 from ..data.sequences import Histories
 from ..losses import NextItemLoss
-from .base import register
+from .base import model_device,register
 from .ncf import make_act
 
 # %% ../../nbs/27_models.sequence.ipynb #936f0058
@@ -85,7 +85,7 @@ def score_history(self:SequenceModel,
     "Scores of the item after a history"
     x = torch.as_tensor(items)[-self.seq_len:].long()
     x = F.pad(x, (self.seq_len-len(x), 0))
-    return self._after(x[None].to(self.item_vectors().device))[0]
+    return self._after(x[None].to(model_device(self)))[0]
 
 # %% ../../nbs/27_models.sequence.ipynb #7ac5bae1
 @register(reads='sequences', bias=False, paper='after Rendle et al., 2010')

@@ -15,7 +15,7 @@ import sys
 from importlib import import_module
 from .. import rank_losses # noqa: F401 (its losses register themselves)
 from . import autorec,bayesian,dot,ease,fm,graph,hybrid,ials,knn,linear # noqa: F401 (they register themselves)
-from . import ncf,params,sequence,slim,spectral,svdpp,towers,vae # noqa: F401 (and so do these)
+from . import ncf,params,rules,sequence,slim,spectral,svdpp,towers,two_speed,vae # noqa: F401 (and so do these)
 from . import ensemble,parts # noqa: F401 (those made of others, which are listed apart)
 from .base import MODELS
 from .spec import model_from_spec,model_spec

@@ -51,7 +51,7 @@ def test_it_finds_the_answer_of_the_blocks(name):
     assert len(top)==50 and (top.item_id==(top.user_id-1)%40+1).all()
     assert top.score.min()>4
 
-@pytest.mark.parametrize('name', [n for n in SOLVED if n not in ('popularity','bayesiansvdpp')]) # who needs ratings: test_bayesian.py
+@pytest.mark.parametrize('name', [n for n in SOLVED if n not in ('popularity','bayesiansvdpp',*SEQUENCES)]) # who needs ratings: test_bayesian.py; an order: test_rules.py
 def test_it_finds_the_answer_of_the_blocks_in_what_was_liked(name):
     liked = block_ratings().query('rating==5')
     top = fit_one_cycle(learner_of(name, liked, valid_pct=0), 3).recommend(k=1)
