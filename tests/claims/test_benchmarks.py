@@ -301,3 +301,17 @@ def test_ials_with_features_finds_new_products_of_beauty_better_than_neighbours(
     runs = load('cold_beauty.json')[0]['runs']
     assert [o['seed'] for o in runs]==[0,1,2]
     for o in runs: assert o['over_knn'][1]>.06 and o['over_idf'][1]>.02 and o['ndcg']['ials_prior+near']>1.1*o['ndcg']['knn_idf']
+
+# the next item in closed form
+
+def in_order(data): return {name: o['tests'][0] for name,o in load(f'sequences__{data}.json')[0]['models'].items()}
+
+def test_the_stored_ridge_on_two_memories_meets_its_target():
+    ran = in_order('ml-1m')
+    assert ran['TwoSpeedRidge']['test']['ndcg@10']>=.171 and ran['TwoSpeedRidge']['test']['recall@10']>=.284
+    assert ran['TwoSpeedRidge']['test']['ndcg@10']>ran['SequentialRules']['test']['ndcg@10']>ran['MarkovChain']['test']['ndcg@10']>ran['Popularity']['test']['ndcg@10']
+
+def test_the_stored_rules_are_above_the_chain_on_products():
+    ran = in_order('beauty')
+    assert ran['SequentialRules']['test']['ndcg@10']>ran['MarkovChain']['test']['ndcg@10']>ran['Popularity']['test']['ndcg@10']
+    assert all('6040 users' in o['protocol'] for o in in_order('ml-1m').values()) and all('22363 users' in o['protocol'] for o in ran.values())
