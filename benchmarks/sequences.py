@@ -34,27 +34,27 @@ def loaders(df, rows):
     return CollabDataLoaders.sequences_from_df(df[rows], time_name='position', hold_out=False, seed=0, vocab=ids)
 
 def fit(name, config, dls):
-    "A solved learner and what it took"
-    from recfast.all import collab_learner,find_model
-    warm = {'MarkovChain': 'SequentialRules'}.get(name, name)
-    learn = collab_learner(dls, arch=find_model(warm), config=config)
-    with Timer() as t, learn.quiet(): learn.model.solve(dls.interactions('train'), 1)
-    return learn,t
+    "A solved model and what it took"
+    from recfast.all import find_model
+    arch = find_model({'MarkovChain': 'SequentialRules'}.get(name, name))
+    model = arch(n_users=dls.n_users, n_items=dls.n_items, **config)
+    with Timer() as t: model.solve(dls.interactions('train'), 1)
+    return model,t
 
-def measured(learn, df, left, last):
+def measured(model, df, left, last):
     "Metrics of the row that `last` others follow, asked from all before it"
     from recfast.evaluate import evaluate_recommender
     train = loaders(df, left>last).interactions('train')
-    if hasattr(learn.model, 'attach'): learn.model.attach(train)
-    ev = evaluate_recommender(learn.model, train, df[left==last], k=10, metrics=NAMES, baseline=False, progress=False)
+    if hasattr(model, 'attach'): model.attach(train)
+    ev = evaluate_recommender(model, train, df[left==last], k=10, metrics=NAMES, baseline=False, progress=False)
     return {o: round(ev.summary[o], 5) for o in NAMES},ev.protocol
 
 def trials(name, df, left):
     "Every setting on the validation rows"
     out = []
     for config in GRID[name]:
-        learn,t = fit(name, config, loaders(df, left>1))
-        out.append(dict(config=config, cpu_seconds=round(t.cpu_seconds, 1), **measured(learn, df, left, 1)[0]))
+        model,t = fit(name, config, loaders(df, left>1))
+        out.append(dict(config=config, cpu_seconds=round(t.cpu_seconds, 1), **measured(model, df, left, 1)[0]))
         print(' ', name, out[-1], flush=True)
     return out
 
@@ -62,8 +62,8 @@ def tested(name, config, df, left):
     "One setting on the test rows, fitted without both held-out rows and without the last only"
     out = {}
     for column,least in dict(test=1, refitted=0).items():
-        learn,t = fit(name, config, loaders(df, left>least))
-        metrics,words = measured(learn, df, left, 0)
+        model,t = fit(name, config, loaders(df, left>least))
+        metrics,words = measured(model, df, left, 0)
         out[column] = dict(cpu_seconds=round(t.cpu_seconds, 1), **metrics)
     print(' ', name, config, out, flush=True)
     return dict(config=config, protocol=words, **out)

@@ -114,23 +114,6 @@ class SequentialRules(Decayed):
         self.lags,self.decay = lags,decay
         self.shrink,self.item_power = shrink,item_power
 
-# %% ../../nbs/31_models.rules.ipynb #ebe53fc4
-@patch
-@torch.no_grad()
-def solve(self:SequentialRules,
-    interactions, # `Interactions`: the training rows, in order
-    n_epoch:int=1, # accepted; there is one answer
-):
-    "Count, weigh and keep the rules"
-    self.attach(interactions)
-    histories = Histories(interactions)
-    W = sum(math.exp(-l/self.decay)*lag_counts(histories, l+1, self.n_items) for l in range(self.lags)).tocoo()
-    n_met = np.bincount(histories.items.numpy(), minlength=self.n_items)
-    shrink = .07*n_met[n_met>0].mean() if self.shrink is None else self.shrink
-    of_row = np.bincount(W.row, W.data, self.n_items)+shrink
-    share = W.data/of_row[W.row]/(n_met+shrink)[W.col]**self.item_power
-    self._keep(csr_matrix((share.astype(np.float32),(W.row,W.col)), W.shape))
-
 # %% ../../nbs/31_models.rules.ipynb #87f179d9
 @patch
 def _keep(self:SequentialRules, B):
@@ -164,6 +147,23 @@ def speaks_for(self:SequentialRules,
 )->torch.Tensor: # [n,1,I]
     "The rules of each item, written out"
     return torch.from_numpy(self.rules()[items.cpu().numpy()].toarray())[:,None].to(items.device)
+
+# %% ../../nbs/31_models.rules.ipynb #ebe53fc4
+@patch
+@torch.no_grad()
+def solve(self:SequentialRules,
+    interactions, # `Interactions`: the training rows, in order
+    n_epoch:int=1, # accepted; there is one answer
+):
+    "Count, weigh and keep the rules"
+    self.attach(interactions)
+    histories = Histories(interactions)
+    W = sum(math.exp(-l/self.decay)*lag_counts(histories, l+1, self.n_items) for l in range(self.lags)).tocoo()
+    n_met = np.bincount(histories.items.numpy(), minlength=self.n_items)
+    shrink = .07*n_met[n_met>0].mean() if self.shrink is None else self.shrink
+    of_row = np.bincount(W.row, W.data, self.n_items)+shrink
+    share = W.data/of_row[W.row]/(n_met+shrink)[W.col]**self.item_power
+    self._keep(csr_matrix((share.astype(np.float32),(W.row,W.col)), W.shape))
 
 # %% ../../nbs/31_models.rules.ipynb #9e70b9b4
 @patch
