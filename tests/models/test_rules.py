@@ -1,5 +1,4 @@
 "Rules and the ridge on two memories: dense float64 references, order, bundles, HTTP, explanations, refusals"
-import json
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from hypothesis import given, settings, strategies as st
-from safetensors.torch import load_file, save_file
 
 from helpers import fit
 from recfast.bundle import load_bundle
@@ -17,7 +15,7 @@ from recfast.data.loaders import CollabDataLoaders
 from recfast.data.sequences import Histories
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
-from recfast.models.rules import Decayed, SequentialRules, lag_counts, reach
+from recfast.models.rules import SequentialRules, lag_counts, reach
 from recfast.models.two_speed import TwoSpeedRidge, decayed_counts
 from recfast.serve import make_app
 
