@@ -329,9 +329,9 @@ def test_nothing_that_the_description_allows_or_forbids_is_a_500(bundle, tmp_pat
     checks = 'not_a_server_error,status_code_conformance,response_schema_conformance,content_type_conformance'
     with thread_server(make_app(bundle)) as at:
         command = [sys.executable, '-c', 'from schemathesis.cli import schemathesis; schemathesis()', 'run', f'{at}/openapi.json']
-        run = subprocess.run([*command, '--checks', checks, '--max-examples', '25', '--seed', '1'], capture_output=True, cwd=tmp_path, env={**os.environ, 'PYTHONIOENCODING': 'utf-8'})
+        run = subprocess.run([*command, '--checks', checks, '--max-examples', '12', '--seed', '1'], capture_output=True, cwd=tmp_path, env={**os.environ, 'PYTHONIOENCODING': 'utf-8'})
     said = run.stdout.decode('utf-8')
-    assert run.returncode==0 and int(re.search(r'(\d+) generated', said)[1])>300, said[-3000:]
+    assert run.returncode==0 and int(re.search(r'(\d+) generated', said)[1])>150, said[-3000:]
 
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(('127.0.0.1', 0)) as s, pytest.raises(RecfastError, match=f'cannot listen at 127.0.0.1, port {s.getsockname()[1]}'):
