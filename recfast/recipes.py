@@ -119,7 +119,8 @@ def raters(
 def _softmax(o):
     "Dot products under a softmax over all items"
     n_epoch = 40
-    fit = dict(n_epoch=n_epoch, lr_max=2e-2, wd=1.)
+    wd = min(1., (80_000/max(o.n_rows, 1))**.5)
+    fit = dict(n_epoch=n_epoch, lr_max=2e-2, wd=wd)
     seconds = .2+n_epoch*o.n_users*o.n_items*64*6/1e10
     how = dict(n_neg=0, by_user=True, bs=4096)
     return Recipe('DotProduct, softmax', 'dotproduct', {}, 64, 'implicit', how, ('SoftmaxLoss',{}), fit, seconds)
