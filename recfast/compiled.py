@@ -31,6 +31,7 @@ from . import levels # noqa: F401 (the slope of `OrdinalLoss`)
 from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
 from .models.params import DotProductParams
+from .models.parts import in_one_piece
 from .steps import find_slope,scheduled,why_not_paced,with_learned
 from .threads import Wide,pieces_of
 
@@ -264,14 +265,15 @@ def _any_cut(metric):
 def _why_not_large(self:CompiledLoop)->str:
     "What asks for a validation pass in the batches of the loader"
     if self._allow_fast not in (True,'compiled'): return 'another loop was asked for'
-    why = self._why_plain() or self._why_not_model() or self._why_not_rows()
+    own = not in_one_piece(self.model) and self._why_not_model()
+    why = self._why_plain() or own or self._why_not_rows()
     if why or self.dl.weighs: return why or 'rows have weights'
     rec = getattr(self, 'recorder', None)
     return '' if rec is None or all(map(_any_cut, rec._valid_mets)) else 'a metric may be one of batches'
 
 # %% ../nbs/55_compiled.ipynb #b865b422
 @patch
-def _large_valid(self:CompiledLoop, most=2**13):
+def _large_valid(self:CompiledLoop, most):
     "A validation pass in pieces of about `most` rows"
     rec,dl = getattr(self, 'recorder', None),self.dl
     n = 1+getattr(dl, 'n_neg', 0) # a positive and its negatives stay together
@@ -324,4 +326,4 @@ def all_batches(self:CompiledLoop):
     self.n_iter = len(self.dl)
     if self.training: return self._train()
     if self._why_not_large(): return FastLoop.all_batches(self)
-    with one_thread(): self._large_valid()
+    with one_thread(): self._large_valid(2**20 if in_one_piece(self.model) else 2**13)

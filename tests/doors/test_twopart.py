@@ -314,3 +314,14 @@ def test_a_class_of_one_s_own_does_not_take_the_name_of_one_of_recfast():
     mine = type('MyParts', (), {})
     compose(mine)
     assert COMPOSED.pop('myparts') is mine
+
+def test_a_ranker_is_asked_once_for_each_user_of_a_validation_pass(monkeypatch):
+    clicks = CollabDataLoaders.implicit_from_df(FRAME, n_neg=1, seed=42, bs=8)
+    ranker = fit(collab_learner(clicks, arch=EASE), 1)
+    two = collab_learner(clicks, arch=TwoPart(None, part_of(ranker)))
+    asked,own = [],EASE.score_items
+    monkeypatch.setattr(EASE, 'score_items', lambda self, users: asked.extend(users.tolist()) or own(self, users))
+    with two.no_bar(): quick = two.validate()
+    assert len(asked)==len(set(asked))>5 and len(two.dls.valid)>5
+    two._allow_fast = False
+    with two.no_bar(): assert list(two.validate())==pytest.approx(list(quick), rel=1e-5)
