@@ -66,7 +66,8 @@ def ordered(
         ends[x] += 1
 
 # %% ../nbs/54_threads.ipynb #b1a027dd
-SOON,EARLY = 6,12 # rows, and pairs, that compiled code asks for before it comes to them
+SOON = 6 # rows that compiled code asks for before it comes to them
+EARLY = 12 # pairs that it asks for before
 
 def ahead(a, i): "Ask for `a.flat[i]`"
 

@@ -111,10 +111,14 @@ def test_what_cannot_be_read_is_refused():
     out = fit_one_cycle(collab_learner(stars(), 4, arch=HybridDot, config=dict(wd_features=0)), 1)
     with pytest.raises(NotImplementedError, match='left out when this model was trained'): out.recommend(user_features=dict(kind='odd'))
 
-def test_two_parts_refuse():
+def test_two_parts_answer_by_the_ranker():
     from recfast.ensemble import two_part
-    learn = two_part(trained('stars'), collab_learner(stars(), 4, arch=HybridDot))
-    with pytest.raises(NotImplementedError, match='knows no features of people'): learn.recommend(user_features=dict(kind='odd'))
+    from recfast.models.linear import EASE
+    ranker,odd = collab_learner(stars(), 4, arch=HybridDot),dict(kind='odd')
+    lists = two_part(trained('stars'), ranker).recommend(user_features=odd, k=5)
+    assert lists.item_id.tolist()==ranker.recommend(user_features=odd, k=5).item_id.tolist() and lists.predicted.isna().all()
+    other = two_part(trained('stars'), fit_one_cycle(collab_learner(stars(), arch=EASE), 1))
+    with pytest.raises(NotImplementedError, match='knows no features of people'): other.recommend(user_features=odd)
 
 def test_the_service_and_the_shell_give_the_same_lists(tmp_path):
     pytest.importorskip('fastapi')

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -65,11 +64,10 @@ def at(site):
 # the build
 def test_a_second_build_writes_nothing_again(site):
     stamps = lambda: {o.name: o.stat().st_mtime_ns for o in site.glob('*.html')}
-    before,start = stamps(),time.perf_counter()
+    before = stamps()
     assert make().returncode==0
     after = stamps()
     assert {k for k in before if before[k]!=after[k]}<={'genindex','search.html','genindex.html'}
-    assert time.perf_counter()-start<60
 
 def test_a_frame_has_its_text_to_the_left():
     html = pages.align_text(pd.DataFrame(dict(title=['Fargo','Heat'], score=[1.5,-2e-7])).to_html())
