@@ -1,6 +1,6 @@
 """What follows what: counts of pairs some places apart, and a score that forgets with every place
 
-Who watched the first part often watches the second next, and the third soon after. Such rules need no training: how often one item stands some places after another is counted. The counts of near places weigh more than those of far ones, and of a history its last items speak loudest. On MovieLens this takes seconds and is not far below a transformer ([results](90_benchmarks.ipynb)).
+Who watched the first part often watches the second next, and the third soon after. Such rules need no training: how often one item stands some places after another is counted. The counts of near places weigh more than those of far ones, and of a history its last items speak loudest. How far that goes stands among the [results](90_benchmarks.ipynb).
 
 Docs: https://recfast.github.io/recfast/models.rules.html.md"""
 

@@ -1,6 +1,6 @@
 """The next item by one ridge regression on what was met, remembered for a short and for a long time
 
-[Rules](31_models.rules.ipynb) count what followed what, pair by pair, and so count twice what two past items say alike. A regression does not. The question is written as two long rows of numbers, one for each memory: what was met, fading fast, and what was met, fading slowly. What comes next is regressed on both at once, in closed form. On MovieLens-1M ten seconds of it rank as high as transformers that train for hours ([results](90_benchmarks.ipynb)).
+[Rules](31_models.rules.ipynb) count what followed what, pair by pair, and so count twice what two past items say alike. A regression does not. The question is written as two long rows of numbers, one for each memory: what was met, fading fast, and what was met, fading slowly. What comes next is regressed on both at once, in closed form. On MovieLens-1M it ranks as high as a published transformer ([results](90_benchmarks.ipynb)).
 
 Docs: https://recfast.github.io/recfast/models.two_speed.html.md"""
 
@@ -13,7 +13,7 @@ __all__ = ['decayed_counts', 'TwoSpeedRidge', 'ridge_system']
 import numpy as np,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from ..core import need_memory
+from ..core import Kept,kept,need_memory
 from ..data.sequences import Histories
 from ..machine import compile_loops
 from .base import model_device,register
@@ -26,13 +26,15 @@ def _add_up(items, starts, powers, before):
         for t in range(starts[u], starts[u+1]):
             for back in range(1, min(len(powers), t-starts[u]+1)): before[items[t],items[t-back]] += powers[back]
 
+_made = Kept()
+
 def decayed_counts(
     histories:Histories, # of training
     speed:float, # w, above 0 and below 1
     n_items:int, # I, row 0 included
 )->np.ndarray: # [I,I] float32, past by next
     "How often a column's item comes after a row's, less by the power of `speed` for every place"
-    add, = compile_loops([_add_up])
+    add, = kept(_made, 'loop', (), lambda: compile_loops([_add_up]))
     before = np.zeros((n_items,n_items), np.float32)
     starts = np.append(histories.starts.numpy(), len(histories.items))
     add(histories.items.numpy(), starts, np.float32(speed)**np.arange(reach(speed)+1, dtype=np.float32), before)
