@@ -24,13 +24,12 @@ MOST = 5000 # people to measure on
 
 def quality(
     model, # trained on `train`
-    part:str, # 'rater' or 'ranker'
     train, # `Interactions`
     valid, # `Interactions`
     candidates='trained', # as in `evaluate_recommender`
 )->Evaluation: # without the metric where nothing can be measured
-    "RMSE of a rater (rating units), NDCG@10 of a ranker"
-    how = dict(k=10, metrics=[METRIC[part]], rated=part=='rater', progress=False, baseline=False, candidates=candidates)
+    "NDCG@10 of a ranker"
+    how = dict(k=10, metrics=[METRIC['ranker']], rated=False, progress=False, baseline=False, candidates=candidates)
     return evaluate_recommender(model, train, some_users(valid, MOST)[0], **how)
 
 # %% ../nbs/56_judged.ipynb #d384c13e
@@ -61,7 +60,7 @@ class Judged(NamedTuple):
 def _squares(model, valid):
     "[n] squared errors, below 0"
     some = some_users(valid, MOST)[0]
-    return pd.Series(-(score_pairs(model, some.pairs()).numpy()-some.ratings())**2)
+    return pd.Series(-(score_pairs(model, some.pairs()).double().numpy()-some.ratings())**2)
 
 def judge(
     model, # trained on `train`
@@ -70,12 +69,13 @@ def judge(
     new=None, # `Interactions` of items held out; None: there are none
 )->Judged:
     "Measure a model on what is known, and a ranker on what is new"
-    ev,name = quality(model, part, train, valid),METRIC[part]
-    value = ev.summary.get(name, np.nan)
-    if part=='rater': return Judged(value, _squares(model, valid))
-    found = Judged(value, ev.per_user.get(name))
+    if part=='rater':
+        each = _squares(model, valid)
+        return Judged((-each.mean())**.5, each)
+    ev,name = quality(model, train, valid),METRIC[part]
+    found = Judged(ev.summary.get(name, np.nan), ev.per_user.get(name))
     if new is None or cold_items(model) is None or not len(new): return found
-    of_new = quality(model, part, train, new, train.item_vocab.decode(np.unique(new.rows_of('item'))))
+    of_new = quality(model, train, new, train.item_vocab.decode(np.unique(new.rows_of('item'))))
     return found._replace(cold=of_new.summary.get(name, np.nan), each_new=of_new.per_user.get(name))
 
 # %% ../nbs/56_judged.ipynb #a7cec626
