@@ -17,6 +17,7 @@ from .core import RatingsError,first_few
 from .data.columns import OWN,Columns
 from .data.frames import as_frame
 from .data.interactions import BY,Interactions
+from .data.sequences import in_table_order
 from .data.vocab import Vocab
 from .evaluate import evaluate_recommender
 from .evaluation import Evaluation
@@ -28,7 +29,7 @@ from .ranking import check_memory,check_seen
 class TrainedHistories:
     "What people were trained on, as they would tell it"
     def __init__(self, rec): # a `Scorer`
-        rows = rec.train
+        rows = in_table_order(rec.train)
         if rows.weights is not None: rows = rows[(rows.weights>0).numpy()]
         self.rec = rec
         self.rows = rows[np.argsort(rows.rows_of('user'), kind='stable')]

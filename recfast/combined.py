@@ -21,7 +21,7 @@ from .histories import encode_people
 from .models.base import score_pairs
 from .models.ensemble import Mixed
 from .models.parts import Part,TwoPart,rows_of_part
-from .recommend import Recommender
+from .recommend import Recommender,refuse_sets
 from .scorer import draws_of
 
 # %% ../nbs/53_combined.ipynb #cec6cee9
@@ -54,6 +54,7 @@ def _contributions(self:PartRecommender, items, ratings, targets):
 @patch
 def _people(self:PartRecommender, history, on_unknown):
     self.need_rows('a history has no trained users to be compared with')
+    refuse_sets(self.model, history)
     labels = self.takes_labels() and not self.clicks
     return encode_people(self.whole, history, on_unknown, labels)
 

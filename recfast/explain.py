@@ -18,7 +18,7 @@ from .data.frames import as_pandas,frame_to
 from .data.sequences import in_time
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
-from .models.zoo import reads_of
+from .models.zoo import reads_order
 from .recommend import Recommender,id_array
 from .models.tail import ColdTail
 from .reasons import model_reasons,tail_reasons
@@ -64,8 +64,7 @@ def _own_history(self:Recommender, user):
     ratings = own.ratings()
     if ratings is None: ratings = np.ones(len(own))
     ratings = torch.from_numpy(ratings)
-    in_order = reads_of(type(self.model))=='sequences' # a place of its own for what comes again
-    if in_order or not len(own) or not offers(self.model, 'contributions'): return items,ratings
+    if reads_order(self.model) or not len(own) or not offers(self.model, 'contributions'): return items,ratings
     items,sums = _each_once(items, torch.stack([ratings,torch.ones_like(ratings)], 1))
     return items,sums[:,0]/sums[:,1]
 

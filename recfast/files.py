@@ -78,22 +78,28 @@ def _reads_as_number(text):
     try: return bool(np.isfinite(float(text)))
     except ValueError: return False
 
-# %% ../nbs/66_files.ipynb #690bf21a
+# %% ../nbs/66_files.ipynb #d19f1efe
 def _training_rows(of): return getattr(of, 'train', of) # of a `Recommender`: those it was trained on
 
+def _in_order(rated):
+    "{item: rating}; rows of these where an item comes again, which a model that reads an order tells apart"
+    if len({item for item,_ in rated})==len(rated): return dict(rated)
+    return [dict(item_id=item, rating=rating) for item,rating in rated]
+
+# %% ../nbs/66_files.ipynb #690bf21a
 def parse_history(
     rec, # whose items: a `Recommender`, or `Interactions` of training
-    texts:list, # 'item:rating' or 'item'
-)->dict: # {item id: rating}
+    texts:list, # 'item:rating' or 'item', oldest first
+)->dict: # {item id: rating}; where an item comes again, a list of {'item_id', 'rating'}
     "One history from texts; without a rating an item counts as the best one"
     rows = _training_rows(rec)
-    vocab,out = rows.item_vocab,{}
+    vocab,out = rows.item_vocab,[]
     for text in texts:
         item,_,rating = text.rpartition(':')
         alone = not item or _is_id(vocab, text) or not _reads_as_number(rating)
         item = cast_ids(vocab, text if alone else item, 'item')[0]
-        out[item] = rows.best_rating if alone else float(rating)
-    return out
+        out.append((item,rows.best_rating if alone else float(rating)))
+    return _in_order(out)
 
 # %% ../nbs/66_files.ipynb #4a26a5a0
 def history_frame(
@@ -113,12 +119,12 @@ def history_frame(
 def read_histories(
     rec, # as in `history_frame`
     path, # as in `history_frame`
-)->tuple: # (user ids as in the file, [0] for one history; list of {item id: rating})
+)->tuple: # (user ids as in the file, [0] for one history; list of histories as `parse_history` gives them)
     "Histories from a file; raises `RatingsError` for a wrong column"
     people,at,ids,ratings = told_histories(_training_rows(rec), history_frame(rec, path))
-    histories = [{} for _ in people]
-    for person,item,rating in zip(at, ids, ratings): histories[person][item] = rating
-    return people,histories
+    histories = [[] for _ in people]
+    for person,item,rating in zip(at, ids, ratings): histories[person].append((item,rating))
+    return people,[_in_order(o) for o in histories]
 
 # %% ../nbs/66_files.ipynb #bdcae44a
 def _file_items(rows, path):
