@@ -11,6 +11,7 @@ __all__ = ['more_ids', 'with_more_rows']
 
 # %% ../nbs/54_more_items.ipynb #76455c3e
 import copy
+import warnings
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .combined import recommender_of
@@ -57,25 +58,26 @@ def _padded(name, old, new, n_old, n_new):
     return out
 
 # %% ../nbs/54_more_items.ipynb #309b7e07
-def _learns_from_features(part):
-    "Has a module learned from what items are?"
-    return getattr(part, 'item_features', None) is not None and getattr(part, 'feature_l2', 0) is not None
+def _keeps_no_map(part):
+    "Was a module solved with what items are, which it would have to be again?"
+    return getattr(part, 'item_features', None) is not None and getattr(part, 'feature_l2', None) is not None
 
 # %% ../nbs/54_more_items.ipynb #222c6494
 def with_more_rows(
     model:torch.nn.Module, # trained
     n_old:int, n_new:int, # rows of items, row 0 included
     loss=None, # what it was trained with
+    features:dict=None, # 'item' and 'user' -> `FeatureTable` with these rows, for a model that reads them
 )->torch.nn.Module: # another, with the same weights
     "A model with rows for more items; raises `NotImplementedError` for one that cannot be built by its name"
     spec = model_spec(model)
     if spec['why'] or 'n_items' not in (spec['config'] or {}):
         raise NotImplementedError(f"add_items: {type(model).__name__} cannot be built for more items "
                                   f"({spec['why'] or 'it is not told how many there are'}): train anew")
-    if any(map(_learns_from_features, model.modules())):
-        raise NotImplementedError(f"add_items: {type(model).__name__} has learned from features itself: train anew")
-    new = model_from_spec(dict(spec, config={**spec['config'], 'n_items': n_new}), {})
-    with_parts(new, _grown_specs(parts_spec(model), n_new))
+    if any(map(_keeps_no_map, model.modules())):
+        raise NotImplementedError(f"add_items: {type(model).__name__} was solved with features: train anew")
+    new = model_from_spec(dict(spec, config={**spec['config'], 'n_items': n_new}), {}, features=features)
+    with_parts(new, _grown_specs(parts_spec(model), n_new), features)
     if hasattr(loss, 'equip'): loss.equip(new)
     sizes = new.state_dict()
     state = {k: _padded(k, v.cpu(), sizes.get(k, v.new_zeros(0)), n_old, n_new) for k,v in model.state_dict().items()}
@@ -95,6 +97,9 @@ def _renamed(rows, vocab, table):
 def _more_features(table, df, n_rows):
     "What old and new items are"
     out = more_rows(table, df)
+    if lost := out.report.get('added_unknown'):
+        warnings.warn(f"features: values that are missing or were not there in training say nothing (column: how "
+                      f"many): {lost}", stacklevel=3)
     kinds = {o['name']: (o['kind'],o.get('sep')) for o in table.spec['columns']}
     if table.catalogue is not None: out.catalogue = table.catalogue.more(df, n_rows, kinds)
     return out
@@ -145,7 +150,7 @@ def add_items(self:Recommender,
     seen,train = (_renamed(o, vocab, table) for o in (self.seen,self.train))
     if ratings is not None: seen = _with_seen(seen, ratings)
     loss = copy.deepcopy(self.loss)
-    model = with_more_rows(self.model, self.n_items, len(vocab), loss)
+    model = with_more_rows(self.model, self.n_items, len(vocab), loss, train.features)
     if vars(self.model).get('cold_tail') is False: raise ArgumentError("cold_tail=False: the model scores no new items")
     remember_ids(model, train.classes)
     meet(model, train)

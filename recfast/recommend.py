@@ -18,7 +18,7 @@ from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
 from .models.base import score_items,score_pairs
-from .models.tail import cold_items
+from .models.tail import OwnScores,cold_items
 from .models.zoo import reads_order
 from .ordinal import check_levels,level_frame
 from .ranking import check_seen,mask_scores,rank_items,seen_csr,told_pairs,top_k
@@ -264,6 +264,24 @@ def _recommend_new(self:Recommender, people, k, ok, exclude_seen, memory, progre
     def told(people): return told_pairs([histories[p][0] for p in people]) if exclude_seen else None
     return self._list_frame(ids, *rank_items(score, np.arange(len(ids)), k, self.n_items, ok, told, memory, progress))
 
+# %% ../nbs/51_recommend.ipynb #74f2ba98
+@patch
+def _without_vector(self:Recommender, rows):
+    "[n] bool: the items that the model has no vector of, only what they are"
+    own = isinstance(getattr(self.model, 'cold_tail', None), OwnScores) or hasattr(self.model, 'item_map')
+    return ~(self.known('item')[rows]|own)
+
+@patch
+def _sims(self:Recommender, rows):
+    "[n,I] how near every item is to some"
+    told = self._without_vector(rows)
+    out = torch.empty(len(rows), self.n_items)
+    if not told.all(): out[~told] = self.similarities(torch.from_numpy(rows[~told]))
+    if told.any():
+        D = self.train.features['item'].directions
+        out[told] = torch.from_numpy((D[rows[told]]@D.T).toarray())
+    return out
+
 # %% ../nbs/51_recommend.ipynb #b112cca6
 @patch
 def similar_items(self:Recommender,
@@ -275,7 +293,7 @@ def similar_items(self:Recommender,
     "The nearest trained items; raises `UnknownIdError`, and `NotImplementedError` for a model without item vectors"
     check_k(k)
     ids = id_array(item_ids)
-    rows = self.items.encode(ids, on_unknown, 'item', trained=self.known('item'))
+    rows = self.items.encode(ids, on_unknown, 'item', trained=self.scorable())
     near = self._nearest(rows[rows>0], k)
     df = self._list_frame(ids[rows>0], *near).rename(columns={'user_id': 'query_id'})
     return frame_to(self.beside(df, show), to)
@@ -283,7 +301,7 @@ def similar_items(self:Recommender,
 @patch
 def _nearest(self:Recommender, rows, k):
     "(scores [n,k], item rows [n,k]) of the neighbours of items"
-    sims = self.similarities(torch.from_numpy(rows))
+    sims = self._sims(rows)
     itself = torch.arange(len(rows)),torch.from_numpy(rows)
     return top_k(mask_scores(sims, self.trained_items(), itself).masked_fill(sims==-torch.inf, -torch.inf), k)
 

@@ -17,6 +17,7 @@ from recfast.learner import collab_learner
 from recfast.losses import BPRLoss, SoftmaxLoss
 from recfast.models import EASE, IALS, SLIM, AutoRec, DotProduct, DotProductBias, GMF, ItemKNN, MultVAE, NextItem, SpectralFilter, SVDpp
 from recfast.models.graph import RP3beta
+from recfast.models.fm import FM
 from recfast.models.hybrid import HybridDot
 from recfast.models.towers import TwoTower
 from recfast.ordinal import OrdinalLoss
@@ -24,10 +25,11 @@ from recfast.serve import make_app
 
 NIGHT,FILMS = movie_night(),movie_night_films()
 WARM,OLD,NEW = NIGHT[NIGHT.item_id<280],FILMS[:290],FILMS[290:]
+PEOPLE = pd.DataFrame(dict(user_id=np.arange(1, 601), age=20.+np.arange(600)%50, kind=np.tile(['a','b','c'], 200)))
 GENRES = dict(multi={'genres': '|'}, cont='year', show='title')
 
 def clicks(n_neg=0, items=OLD, **kwargs): return CollabDataLoaders.implicit_from_df(WARM, bs=512, seed=0, n_neg=n_neg, valid_pct=.1, items=items, **kwargs)
-def stars(items=OLD): return CollabDataLoaders.from_df(WARM, bs=512, seed=0, valid_pct=.1, items=items)
+def stars(items=OLD, **kwargs): return CollabDataLoaders.from_df(WARM, bs=512, seed=0, valid_pct=.1, items=items, **kwargs)
 
 KINDS = dict(
     ease=lambda **o: collab_learner(clicks(**o), arch=EASE), knn=lambda **o: collab_learner(clicks(**o), arch=ItemKNN),
@@ -41,6 +43,12 @@ KINDS = dict(
     autorec=lambda **o: collab_learner(CollabDataLoaders.rows_from_df(WARM, by='user', bs=64, seed=0, valid_pct=.1, **{'items': OLD, **o}), 8, arch=AutoRec),
     next=lambda **o: collab_learner(CollabDataLoaders.sequences_from_df(WARM, bs=64, seed=0, **{'items': OLD, **o}), 8, arch=NextItem),
 )
+READERS = dict(
+    hybrid=lambda **o: collab_learner(clicks(users=PEOPLE, **o), 8, arch=HybridDot, loss_func=SoftmaxLoss(), config=dict(wd_features=1.)),
+    fm=lambda **o: collab_learner(stars(users=PEOPLE, **o), 8, arch=FM, loss_func=OrdinalLoss(), config=dict(wd_features=1.)),
+    towers=lambda **o: collab_learner(clicks(users=PEOPLE, **o), 8, arch=TwoTower, loss_func=SoftmaxLoss(), config=dict(layers=[12])),
+)
+KINDS |= READERS
 every_kind = pytest.mark.parametrize('kind', KINDS)
 _TRAINED = {}
 
@@ -118,7 +126,7 @@ def test_what_cannot_be_added_is_a_sentence(features, error, says):
 
 def test_unknown_values_are_counted():
     odd = NEW.assign(genres='Opera|Comedy', year=[np.nan]+[1999.]*9)
-    report = trained('ease').add_items(features=odd).train.features['item'].report
+    with pytest.warns(UserWarning, match='not there in training say nothing'): report = trained('ease').add_items(features=odd).train.features['item'].report
     assert report['added']==10 and report['added_unknown']=={'genres': 10, 'year': 1}
 
 def test_other_models_are_refused_with_what_to_do():
@@ -161,9 +169,54 @@ def test_neither_the_frame_nor_the_model_is_changed():
     pd.testing.assert_frame_equal(given, NEW)
     assert all(torch.equal(v, state[k]) for k,v in rec.model.state_dict().items())
 
-LEARNED = dict(ials=dict(arch=IALS, config=dict(feature_l2=.1)), hybrid=dict(arch=HybridDot, loss_func=SoftmaxLoss()), towers=dict(arch=TwoTower, loss_func=SoftmaxLoss()))
+every_reader = pytest.mark.parametrize('kind', READERS)
 
-@pytest.mark.parametrize('kind', LEARNED)
-def test_what_has_learned_from_features_is_trained_anew(kind):
-    rec = fit_one_cycle(collab_learner(clicks(items=Features(OLD, **GENRES)), 8, **LEARNED[kind]), 1, 1e-2).recommender
-    with pytest.raises(NotImplementedError, match='has learned from features itself: train anew'): rec.add_items(features=NEW)
+def finite(df, col='score'): return len(df)>0 and bool(np.isfinite(df[col]).all())
+
+@every_reader
+def test_what_has_learned_from_features_answers_in_every_verb(kind):
+    rec = trained(kind)
+    new = rec.add_items(features=NEW)
+    ids = NEW.item_id.tolist()
+    lists = [new.recommend([3,4], k=5, item_ids=ids), new.recommend(history=[5,6,7], k=5, item_ids=ids),
+             new.recommend(user_features=dict(kind='a', age=30), k=5, item_ids=ids)]
+    assert all(finite(o) and set(o.item_id)<=set(ids) for o in lists)
+    np.testing.assert_allclose(new.predict(3, lists[0].item_id[:5]), lists[0].score[:5], rtol=1e-5, atol=1e-6)
+    near = new.similar_items(ids, k=4)
+    assert finite(near) and len(near)==40 and set(near.item_id)<=set(WARM.item_id)
+    assert near.score.between(-1.001, 1.001).all() and near.groupby('query_id').score.std().gt(0).all()
+    pd.testing.assert_frame_equal(new.similar_items([5,6], k=3), rec.similar_items([5,6], k=3), rtol=1e-5)
+
+@every_reader
+def test_a_film_added_scores_as_the_same_film_that_was_there(kind):
+    "Film 285 was in the table of training without a row; told anew under another number it is the same film"
+    new = trained(kind).add_items(features=OLD[284:285].assign(item_id=999))
+    s = scores(new)
+    assert s[999]==pytest.approx(s[285], rel=1e-4)
+    pd.testing.assert_frame_equal(new.similar_items(999, k=3).drop(columns='query_id'), new.similar_items(285, k=3).drop(columns='query_id'), rtol=1e-5)
+
+@every_reader
+def test_nothing_given_is_changed_where_features_were_learned(kind):
+    rec,given = trained(kind),NEW.copy()
+    state,table = {k: v.clone() for k,v in rec.model.state_dict().items()},rec.model.item_features
+    before = rec.recommend([3,4], k=20)
+    with pytest.warns(UserWarning, match=r"say nothing .*'genres': 10"): new = rec.add_items(features=given.assign(genres='Opera'))
+    assert new.train.features['item'].report['added_unknown']=={'genres': 10} and np.isfinite(scores(new)[NEW.item_id]).all()
+    pd.testing.assert_frame_equal(given, NEW)
+    pd.testing.assert_frame_equal(rec.recommend([3,4], k=20), before)
+    assert all(torch.equal(v, state[k]) for k,v in rec.model.state_dict().items()) and rec.model.item_features is table
+    assert len(new.model.item_features)==301 and len(table)==291
+
+def test_what_was_solved_with_features_is_trained_anew():
+    rec = fit_one_cycle(collab_learner(clicks(items=Features(OLD, **GENRES)), 8, arch=IALS, config=dict(feature_l2=.1)), 1).recommender
+    with pytest.raises(NotImplementedError, match='was solved with features: train anew'): rec.add_items(features=NEW)
+
+@pytest.mark.parametrize('kind', ['ease','stars'])
+def test_neighbours_of_a_film_without_a_vector_are_those_by_features(kind):
+    new = trained(kind).add_items(features=NEW)
+    D = new.train.features['item'].directions.toarray()
+    row = new.items.encode([295], 'raise')[0]
+    near = new.similar_items(295, k=5)
+    known = np.flatnonzero(new.known('item'))
+    np.testing.assert_allclose(near.score, np.sort(D[known]@D[row])[::-1][:5], rtol=1e-5)
+    assert set(near.item_id)<=set(WARM.item_id)
