@@ -61,6 +61,7 @@ Modules:
 - `recfast.data.rows`: Batches of whole users or whole items, dense for the moment they are needed
 - `recfast.data.sampling`: Negatives: the items a user did not choose
 - `recfast.data.sequences`: What comes next: histories in order, cut into windows
+- `recfast.data.sessions`: Where one visit ends and the next begins
 - `recfast.data.split`: Which rows train, which rows test
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was

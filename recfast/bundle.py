@@ -135,7 +135,7 @@ def _config(rec, names, training):
         created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
         model=model_spec(rec.model),
         files=names,
-        n_train=len(rec.train),
+        n_train=len(rec.train), session_gap=rec.train.session_gap,
         columns={k: _plain(v) for k,v in rec.seen.columns._asdict().items()},
         ids=ids_digest(rec.seen.classes),
         loss=rec.loss and loss_spec(rec.loss),
@@ -264,11 +264,11 @@ def _assemble(config, files, model, loss):
     ids = json.loads(files.pop('ids').decode())
     classes = {o['column']: read_vocab(o) for o in ids}
     rating_name,time_name = _names(config)
-    how = weighing_of(config.get('weighing'))
-    seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, how)
+    seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, weighing_of(config.get('weighing')))
     described(seen, files.pop('features', None), told := config.get('features', {}), files.pop('catalogue', None))
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
-    for o in (seen,train): o.time_name,o.only_order = time_name,True # times are ranks
+    facts = dict(time_name=time_name, only_order=True, session_gap=config.get('session_gap')) # times are ranks
+    for o in (seen,train): vars(o).update(facts)
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
     if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model, seen.features)
     with_parts(model, config['parts'] if config['schema']>1 else [], seen.features)

@@ -17,7 +17,8 @@ from .core import RatingsError,first_few
 from .data.columns import OWN,Columns
 from .data.frames import as_frame
 from .data.interactions import BY,Interactions
-from .data.sequences import in_table_order
+from .data.sequences import in_time
+from .data.sessions import last_sessions
 from .data.vocab import Vocab
 from .evaluate import evaluate_recommender
 from .evaluation import Evaluation
@@ -29,7 +30,7 @@ from .ranking import check_memory,check_seen
 class TrainedHistories:
     "What people were trained on, as they would tell it"
     def __init__(self, rec): # a `Scorer`
-        rows = in_table_order(rec.train)
+        rows = in_time(last_sessions(rec.train))
         if rows.weights is not None: rows = rows[(rows.weights>0).numpy()]
         self.rec = rec
         self.rows = rows[np.argsort(rows.rows_of('user'), kind='stable')]
@@ -41,7 +42,7 @@ class TrainedHistories:
         n = self.start[users+1]-self.start[users]
         first = np.repeat(self.start[users]-n.cumsum()+n, n)
         rows = self.rows[first+np.arange(n.sum())]
-        told = iter(_encoded(self.rec, rows.timed_frame())[1] if len(rows) else ())
+        told = iter(_encoded(self.rec, rows.frame())[1] if len(rows) else ())
         return [next(told) if o else _NOTHING for o in n]
 
 # %% ../nbs/51_by_history.ipynb #a8d368a2

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from .core import check_k,check_numbers
 from .data.frames import as_pandas,frame_to
 from .data.sequences import in_time
+from .data.sessions import last_sessions
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .models.zoo import reads_order
@@ -59,7 +60,7 @@ def _each_once(items, parts):
 def _own_history(self:Recommender, user):
     "(item rows, ratings) of a user row, from training"
     if getattr(self.model, 'weighed', False): return _cells(self.train.csr('weights')[user])
-    own = in_time(self.train.of_user(user))
+    own = in_time(last_sessions(self.train.of_user(user)))
     items = torch.from_numpy(own.rows_of('item')).long()
     ratings = own.ratings()
     if ratings is None: ratings = np.ones(len(own))

@@ -21,6 +21,7 @@ from .data.frames import as_ids,as_pandas,way_to_frame
 from .data.weights import as_likes
 from .data.columns import OWN,Columns,check_ids,parse_times,uncategorised
 from .data.ratings import validate_ratings
+from .data.sessions import check_one_session
 
 # %% ../nbs/50_histories.ipynb #8fe11073
 def _are_rows(h, item, rating): return all(isinstance(o, Mapping) and set(o) in ({item},{item,rating}) for o in h)
@@ -124,6 +125,7 @@ def _of_people(df, rows, labels=False):
     "(ids of people, the place of each row's person among them, item ids, ratings) of a frame"
     cols = Columns.find(df, like=rows.columns, need=())
     people,at = _people(df, cols.user)
+    check_one_session(df, at, cols.time, rows)
     order = _time_order(df, rows, cols.time)
     return people,at[order],*_of_frame(df.iloc[order], rows, labels)
 

@@ -119,6 +119,7 @@ def _with_seen(rows, ratings):
     df = df.assign(**{f'#{role}#': v for role,v in more.items()})
     new = Interactions.from_frame(df, found, rows.classes, 'raise', weighing=rows.weighing)
     new.rating_name,new.time_name = rows.rating_name,rows.time_name
+    if rows.sessions is not None: new.sessions = np.zeros(len(new), np.int32)
     if rows.place is not None: new.place = np.arange(len(new), dtype=np.int32)+rows.place.max()+1
     out = rows+new
     if hasattr(rows, 'only_order'): out.only_order = rows.only_order

@@ -25,7 +25,7 @@ def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o),
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp,features = 1,{} # inputs of a batch; 'item' or 'user' -> `FeatureTable`, where it is known
-    time_name = weights = events = weighing = place = unnamed = None # missing in earlier pickles
+    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = None # in earlier pickles
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -36,14 +36,14 @@ class Interactions:
         time_name:str=None, # name of the times in the table they came from
         weights=None, # [N] what each row weighs in training, 0: seen only; None: all the same
         events=None, # [N] int64, the kinds of events of each row as bits; `of_events` reads them; None: not told apart
-        weighing=None, # `Weighing`: where both come from
-        place=None, # [N] where each row stood in the table; None: in this order
+        weighing=None, place=None, # `Weighing`: where both come from; [N] where rows stood in the table, None: as here
+        sessions=None, # [N] which visit of its user a row is of, as `data.sessions` counts; None: not told apart
     ):
         self.users,self.items = _tensor(users, torch.int32),_tensor(items, torch.int32)
         self.values,self.weights = _tensor(values, torch.float32),_tensor(weights, torch.float32)
         self.times = None if times is None else np.array(times)
         self.events = None if events is None else np.array(events, dtype=np.int64)
-        self.place = None if place is None else np.array(place, dtype=np.int32)
+        self.place,self.sessions = (None if o is None else np.array(o, dtype=np.int32) for o in (place,sessions))
         self.rating_name,self.time_name,self.weighing = rating_name,time_name,weighing
         self.classes,self.cat_names = classes,L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
@@ -78,7 +78,7 @@ def n_items(self:Interactions)->int: # row 0 counts
 # %% ../../nbs/14_data.interactions.ipynb #711c9448
 @patch
 def _columns(self:Interactions):
-    return self.users,self.items,self.values,self.times,self.weights,self.events,self.place
+    return self.users,self.items,self.values,self.times,self.weights,self.events,self.place,self.sessions
 
 @patch
 def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int gives (x [2], y [1])
@@ -93,10 +93,10 @@ def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int give
 
 # %% ../../nbs/14_data.interactions.ipynb #b207c753
 @patch
-def _new(self:Interactions, users, items, values=None, times=None, weights=None, events=None, place=None):
+def _new(self:Interactions, users, items, values=None, times=None, weights=None, events=None, *where):
     names = self.classes,self.rating_name,self.time_name
-    new = type(self)(users, items, values, times, *names, weights, events, self.weighing, place)
-    new.features = self.features
+    new = type(self)(users, items, values, times, *names, weights, events, self.weighing, *where)
+    new.features,new.session_gap = self.features,self.session_gap
     return new
 
 @patch

@@ -20,6 +20,7 @@ from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs
 from .rows import in_rows
 from .sequences import SequenceDL
+from .sessions import in_company
 from .split import global_time_split,leave_last_out,resolve_splits,user_split
 
 # %% ../../nbs/19_data.recut.ipynb #b1f96cb0
@@ -77,6 +78,7 @@ def _cut(rows, splits, valid_pct, seed):
         order = np.argsort(_order(rows), kind='stable')
     names = dict(zip(('user_name','item_name'), rows.cat_names), time_name=rows.time_name)
     split = [order[o] for o in resolve_splits(df.iloc[order], splits, valid_pct, seed, **names)]
+    if getattr(splits, 'how', '')=='last': split = in_company(rows.rows_of('user'), rows.sessions, *split)[:2]
     left = np.ones(len(df), bool)
     for o in split: left[o] = False
     return [rows[o] for o in (*split,np.flatnonzero(left))]
@@ -119,9 +121,9 @@ def _sequences_of(cls, parts, bs=64, val_bs=None, seq_len=50, windows=True, rand
     if train.weights is not None: raise RatingsError("rows of a next-item model have no weights: kind='implicit' has")
     train = train if train.has_ratings else _clicked(train)
     how = dict(bs=bs, val_bs=val_bs, seq_len=seq_len, windows=windows)
-    self = cls._from_sequences(train, _valued(valid, None), **how, **passes)
+    others = _valued(valid, None),_valued(rest, None) if len(rest) else None
+    self = cls._from_sequences(train, *others, **how, **passes)
     self.random_split = random_split
-    if len(rest): self.rest = _valued(rest, None)
     return self
 
 # %% ../../nbs/19_data.recut.ipynb #4e3214cc

@@ -180,7 +180,8 @@ def write_rows(
     rows = dict(users=seen.users, items=seen.items)
     first = all(torch.equal(o[:len(train)], getattr(train, name)) for name,o in rows.items())
     if not first: raise BundleError("the training rows of this Recommender are not the first of its interactions")
-    others = dict(values=seen.values, weights=seen.weights, events=seen.events, place=seen.place)
+    others = dict(values=seen.values, weights=seen.weights, events=seen.events)
+    others |= dict(place=seen.place, sessions=seen.sessions)
     rows |= {k: torch.as_tensor(o) for k,o in others.items() if o is not None}
     if seen.times is None: return rows
     ranks = np.unique(seen.times, return_inverse=True)[1]
@@ -205,6 +206,6 @@ def read_rows(
         if _fits(side, users.numel(), vocab): continue
         raise BundleError(f"the interactions name rows that the {len(vocab)-1} ids do not have")
     if any(o.shape!=users.shape for o in rows.values()): raise BundleError("columns of interactions differ in length")
-    order,events,place = (rows[o].numpy() if o in rows else None for o in ('order','events','place'))
-    others = dict(weights=rows.get('weights'), events=events, weighing=weighing, place=place)
+    order,*more = (rows[o].numpy() if o in rows else None for o in ('order','events','place','sessions'))
+    others = dict(zip(('events','place','sessions'), more), weights=rows.get('weights'), weighing=weighing)
     return Interactions(users, items, rows.get('values'), order, classes, rating_name, **others)

@@ -22,7 +22,8 @@ from .frames import as_frame
 from .implicit import note_dislikes
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,builders,check_bs,rows_by_vocab
-from .ratings import count_duplicates,last_rows,time_order,to_implicit,validate_ratings
+from .ratings import count_duplicates,time_order,to_implicit,validate_ratings
+from .sessions import HeldOut,SESSION
 from .split import readable_times,seed_or_drawn
 from .weights import liked_from
 
@@ -52,6 +53,19 @@ class Histories:
         self.items = torch.from_numpy(items)
         self.stops = n.cumsum(0) # [U] where a user's history ends
         self.starts = self.stops-n
+        self._cut_sessions(n, None if rows.sessions is None else rows.sessions[order])
+
+    def _cut_sessions(self, n, sessions):
+        "Whole histories, or their sessions"
+        self.whose = torch.arange(len(n)) # [S] user rows of what is read as one
+        self.begins,self.ends,self.since = self.starts,self.stops,self.starts # [S], [S], [U]
+        if sessions is None: return
+        users = torch.repeat_interleave(n).numpy()
+        new = np.append(True, (users[1:]!=users[:-1])|(sessions[1:]!=sessions[:-1]))[:len(users)]
+        self.begins = torch.from_numpy(np.flatnonzero(new))
+        self.ends = torch.from_numpy(np.append(np.flatnonzero(new)[1:], len(users))[:int(new.sum())])
+        self.whose = torch.from_numpy(users[new])
+        self.since = self.starts.scatter_reduce(0, self.whose, self.begins, 'amax')
 
 # %% ../../nbs/18_data.sequences.ipynb #54c6d81c
 @patch
@@ -74,7 +88,7 @@ def last(self:Histories,
     n:int, # how many
 )->torch.Tensor: # [B,n] int64, 0 before the first
     "The last `n` items of `users`, left-padded with row 0"
-    return self.window(self.stops[users], self.starts[users], n)
+    return self.window(self.stops[users], self.since[users], n)
 
 # %% ../../nbs/18_data.sequences.ipynb #88278004
 class SequenceDL(RatingDL):
@@ -105,16 +119,16 @@ def _cut(self:SequenceDL):
     "Where the windows lie: `stops` [n] of the questions, `firsts` [n] of the histories"
     h = self.hist
     L = self.seq_len
-    n_asked = (h.stops-h.starts-1).clamp(min=0)
-    n = (n_asked+L-1)//L # [U] windows
+    n_asked = (h.ends-h.begins-1).clamp(min=0)
+    n = (n_asked+L-1)//L # [S] windows
     if not self.windows: n = n.clamp(max=1)
-    users = torch.repeat_interleave(n)
+    of = torch.repeat_interleave(n)
     before = n.cumsum(0)-n
-    nth = torch.arange(len(users))-before[users]
-    self.users = users
-    self.stops = h.stops[users]-nth*L
-    self.firsts = h.starts[users]
-    self.n = len(users)
+    nth = torch.arange(len(of))-before[of]
+    self.users = h.whose[of]
+    self.stops = h.ends[of]-nth*L
+    self.firsts = h.begins[of]
+    self.n = len(of)
 
 # %% ../../nbs/18_data.sequences.ipynb #74ad85ed
 @patch
@@ -185,26 +199,21 @@ def show_results(self:SequenceDL, b, out, max_n:int=9, ctxs=None, show:bool=True
     df['next_pred'] = self.dataset.item_vocab.decode(best.numpy())
     return display_df(df) if show else (given,df,None,None)
 
-# %% ../../nbs/18_data.sequences.ipynb #2ef6573a
-def _held_out(ratings, columns, hold_out):
-    "All rows but the last of each user, and those; of the columns in use"
-    table = ratings[[o for o in columns if o is not None]].reset_index(drop=True)
-    if not hold_out: return table,table[:0]
-    times = None if columns.time is None else table[columns.time]
-    train,valid = last_rows(table[columns.user], times)
-    return table.iloc[train],table.iloc[valid]
-
 # %% ../../nbs/18_data.sequences.ipynb #561253ab
-def _sequence_rows(train, valid, columns, classes, sides=None, threshold=None):
-    "Training rows with their ratings (1 where there are none), held-out rows without"
-    rating = OWN.rating
+def _sequence_rows(parts, columns, classes, sides=None, threshold=None, gap=None):
+    "Training rows with their ratings (1 where there are none), other rows without"
+    rating,(train,*others) = OWN.rating,parts
     if columns.rating is None: train = train.assign(**{rating: np.float32(1)})
     train, = rows_by_vocab([train], columns._replace(rating=rating), classes)
     unrated = columns._replace(rating=None)
-    valid = Interactions.from_frame(valid, unrated, classes, rating_name=rating)
-    if sides is not None: sides.describe([train,valid])
-    if threshold is not None: liked_from(threshold, columns.rating or OWN.rating, train, valid)
-    return train,valid
+    others = [Interactions.from_frame(o, unrated, classes, rating_name=rating) for o in others if o is not None]
+    rows = [train,*others]
+    for o,part in zip(rows, parts):
+        o.place = part.index.to_numpy(np.int32)
+        if SESSION in part: o.sessions,o.session_gap = part[SESSION].to_numpy(),gap
+    if sides is not None: sides.describe(rows)
+    if threshold is not None: liked_from(threshold, columns.rating or OWN.rating, *rows)
+    return [*rows,*parts[len(rows):]]
 
 def _check_unweighed(kwargs):
     "Raise `RatingsError` for weights of rows, which a next-item model has no place for"
@@ -214,20 +223,26 @@ def _check_unweighed(kwargs):
                        "once, so rows have no weights here. Leave out rows, or build by implicit_from_df")
 
 # %% ../../nbs/18_data.sequences.ipynb #6bd03533
-_NO_WINDOWS = ("no user has two training rows, so nothing comes next: take users with longer histories, "
-               "or pass hold_out=False to train on their last rows too")
+_NO_WINDOWS = ("no user has two training rows (within a session_gap=), so nothing comes next: take users with longer "
+               "histories, or pass hold_out=False to train on their last rows too")
+
+def _found_order(train):
+    "What put the rows in order, and how many of them share their time with another of their user"
+    if train.time_name is None: return dict(order='rows')
+    same = pd.DataFrame(dict(user=train.rows_of('user'), time=train.times)).duplicated(keep=False)
+    return dict(order=str(train.time_name), equal_times=int(same.sum()))
 
 @patch(cls_method=True)
-def _from_sequences(cls:CollabDataLoaders, train, valid, duplicates, seed, path, device, verbose,
-                    bs, val_bs, seq_len, **train_only):
+def _from_sequences(cls:CollabDataLoaders, train, valid, rest, duplicates, seed, path, verbose,
+                    bs, val_bs, seq_len, device=None, found=None, **train_only):
     "Wrap both parts in loaders and count what a reader should know"
     how = dict(seq_len=seq_len, seed=seed_or_drawn(seed))
     dl = SequenceDL(train, bs=bs, **how, **train_only)
     check_bs(bs, val_bs, dl.n, 'training windows', _NO_WINDOWS)
     after = SequenceDL(valid, bs=val_bs or bs, history=train, **how)
     self = cls._of_loaders(dl, after, seed, path, device, duplicates)
-    self.report['n_windows'] = dl.n
-    self.report['order'] = 'rows' if train.time_name is None else str(train.time_name)
+    self.rest = rest
+    self.report |= dict(n_windows=dl.n, **_found_order(train), **(found or {}))
     if verbose: print(pd.Series(self.report).to_string())
     return self
 
@@ -251,6 +266,13 @@ def _events(ratings, threshold, **names):
     _note_order(ratings, columns)
     return validate_ratings(ratings, *columns[:4]),columns
 
+def _event_parts(ratings, threshold, held, **names):
+    "(events, their columns, training, validation and other rows, what a report says of them)"
+    frame = as_frame(ratings)
+    if isinstance(frame, pd.DataFrame): frame = frame.reset_index(drop=True)
+    events,columns = _events(frame, threshold, **names)
+    return events,columns,*held(events, columns, frame)
+
 # %% ../../nbs/18_data.sequences.ipynb #c1d1d448
 @patch(cls_method=True)
 def sequences_from_df(cls:CollabDataLoaders,
@@ -260,14 +282,13 @@ def sequences_from_df(cls:CollabDataLoaders,
     user_name:str='user_id', item_name:str='item_id', # columns of ids
     time_name:str=None, # column of times; None: 'timestamp' where there is one, else the order of the rows
     seed:int=None, path='.', # of every epoch's order; where the Learner keeps models
-    *, windows:bool=True, # all windows of a history; False: only the last of each user
-    hold_out:bool=True, # keep each user's last row for validation; lists are then those of before it
+    *, windows:bool=True, val_bs:int=None, # all of a history, False: its last; validation batch size, None: `bs`
+    hold_out:bool=True, valid_pct:float=None, splits=None, # each user's last row, or a share's; or rows as in `from_df`
+    session_gap=None, context:str='session', # '30min': what parts sessions; what is read: 'session' or 'all' of them
     threshold:float=None, rating_name:str=None, # leave out rows rated lower; by this column, None: 'rating'
     vocab='train', # 'train', 'all' or {column: values}: which ids get a row
     items=None, users=None, cold_items:str='include', cold_users:str='include', # what they are: as `Sides` takes it
-    val_bs:int=None, # validation batch size; None: `bs`
-    shuffle:bool=True, drop_last:bool=False, # permute training windows each epoch; drop an incomplete last batch
-    device=None, verbose:bool=False, # None: fastai's default device; print the report
+    shuffle:bool=True, drop_last:bool=False, device=None, verbose:bool=False, # of each epoch; print the report
     **kwargs
 ):
     "Windows of histories in order; raises `RatingsError` on bad input and `TypeError` on an unknown keyword"
@@ -276,12 +297,13 @@ def sequences_from_df(cls:CollabDataLoaders,
                  builders(cls, kwargs))
     if min(seq_len, bs, val_bs or bs)<1: raise RatingsError(f"{seq_len=}, {bs=}, {val_bs=}: expected 1 or more")
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
-    ratings,columns = _events(as_frame(ratings), threshold, **names)
-    parts = _held_out(ratings, columns, hold_out)
+    held = HeldOut(hold_out, valid_pct, splits, session_gap, context, seed)
+    ratings,columns,parts,found = _event_parts(ratings, threshold, held, **names)
     sides = Sides(items, users, cold_items, cold_users)
-    dsets = _sequence_rows(*parts, columns, make_vocabs(ratings, columns, parts[0], vocab, sides), sides, threshold)
-    return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, device, verbose,
-        bs=bs, val_bs=val_bs, seq_len=seq_len, windows=windows, shuffle=shuffle, drop_last=drop_last)
+    vocabs = make_vocabs(ratings, columns, parts[0], vocab, sides)
+    dsets = _sequence_rows(parts, columns, vocabs, sides, threshold, held.gap)
+    how = dict(seq_len=seq_len, windows=windows, shuffle=shuffle, drop_last=drop_last, device=device, found=found)
+    return cls._from_sequences(*dsets, count_duplicates(ratings, *columns[:2]), seed, path, verbose, bs, val_bs, **how)
 
 # %% ../../nbs/18_data.sequences.ipynb #ace59d11
 @patch(cls_method=True)

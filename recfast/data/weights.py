@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/data.weights.html.md"""
 
 # %% auto #0
 __all__ = ['Weighing', 'liked_from', 'as_likes', 'weights_of', 'check_event_weights', 'event_weights_of', 'half_life_seconds',
-           'decay', 'weigh', 'age', 'summed']
+           'span_in_units', 'decay', 'weigh', 'age', 'summed']
 
 # %% ../../nbs/15_data.weights.ipynb #224ee1ca
 import numbers,re,warnings
@@ -130,23 +130,28 @@ def _is_number(o): return isinstance(o, numbers.Real) and not isinstance(o, np.t
 # %% ../../nbs/15_data.weights.ipynb #fb6f03f5
 def half_life_seconds(
     half_life, # '90d', '12 hours', a `Timedelta`
+    name:str='half_life', # what the caller calls it, for the message
 )->float: # seconds
     "A half-life; raises `RatingsError` for what is none"
     found = re.fullmatch(r'\s*(\d+\.?\d*)\s*([a-z]+?)s?\s*', half_life, re.I) if isinstance(half_life, str) else None
     seconds = float(found[1])*_UNITS.get(found[2].lower(), np.nan) if found else np.nan
     if isinstance(half_life, (timedelta,np.timedelta64)): seconds = pd.Timedelta(half_life).total_seconds()
     if 0<seconds<np.inf: return seconds
-    raise RatingsError(f"half_life={half_life!r}: expected text such as '90d', '12h', '2w' (s, min, h, d, w), above 0")
+    raise RatingsError(f"{name}={half_life!r}: expected text such as '90d', '12h', '2w' (s, min, h, d, w), above 0")
 
 # %% ../../nbs/15_data.weights.ipynb #f1ec2011
-def _own_units(half_life, now):
-    "A half-life in the units of times that are numbers"
-    if not _is_number(half_life):
-        if abs(now)<1e11: return half_life_seconds(half_life)
-        raise RatingsError(f"half_life={half_life!r} of times such as {now:.0f}, which are no seconds since 1970: read "
+def span_in_units(
+    span, # text of `half_life_seconds`, or a number in the units of the times
+    now:float, # one of the times, which are numbers
+    name:str='half_life', # what the caller calls it, for the message
+)->float: # in the units of the times
+    "A span of time beside times that are numbers; raises `RatingsError` for what is none"
+    if not _is_number(span):
+        if abs(now)<1e11: return half_life_seconds(span, name)
+        raise RatingsError(f"{name}={span!r} of times such as {now:.0f}, which are no seconds since 1970: read "
                            "them by pd.to_datetime(..., unit='ms'), or give a number in their own units")
-    if 0<half_life<np.inf: return half_life
-    raise RatingsError(f"half_life={half_life!r}, expected a number above 0, in the units of the times")
+    if 0<span<np.inf: return span
+    raise RatingsError(f"{name}={span!r}, expected a number above 0, in the units of the times")
 
 def decay(
     times:pd.Series, # [N] numbers (seconds) or datetimes
@@ -154,7 +159,7 @@ def decay(
     now, # the latest training time
 )->np.ndarray: # [N] from 0 to 1
     "2 to the power of minus the age in half-lives; raises `RatingsError` for a half-life that does not fit the times"
-    if times.dtype.kind in 'iuf': ages = (float(now)-times.astype('float64'))/_own_units(half_life, float(now))
+    if times.dtype.kind in 'iuf': ages = (float(now)-times.astype('float64'))/span_in_units(half_life, float(now))
     elif _is_number(half_life):
         raise RatingsError(f"half_life={half_life!r} of times that are dates: expected text such as '90d'")
     else: ages = (now-times).dt.total_seconds()/half_life_seconds(half_life)

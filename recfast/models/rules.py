@@ -26,9 +26,9 @@ def lag_counts(
     lag:int, # places between the two
     n_items:int, # I, row 0 included
 )->csr_matrix: # [I,I] float32
-    "How often a column's item comes `lag` places after a row's, in one history"
+    "How often a column's item comes `lag` places after a row's, in one history or session"
     items = histories.items.numpy()
-    of = np.repeat(np.arange(len(histories.stops)), (histories.stops-histories.starts).numpy())
+    of = np.repeat(np.arange(len(histories.ends)), (histories.ends-histories.begins).numpy())
     same = of[lag:]==of[:-lag]
     first,later = items[:-lag][same],items[lag:][same]
     ones = np.ones(len(first), np.float32)

@@ -36,7 +36,7 @@ def decayed_counts(
     "How often a column's item comes after a row's, less by the power of `speed` for every place"
     add, = kept(_made, 'loop', (), lambda: compile_loops([_add_up]))
     before = np.zeros((n_items,n_items), np.float32)
-    starts = np.append(histories.starts.numpy(), len(histories.items))
+    starts = np.append(histories.begins.numpy(), len(histories.items))
     add(histories.items.numpy(), starts, np.float32(speed)**np.arange(reach(speed)+1, dtype=np.float32), before)
     return before.T
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recfast.core import RatingsError
 from recfast.data.datasets import ml_100k
 from recfast.data.loaders import CollabDataLoaders, Interactions, Vocab
-from recfast.data.sequences import Histories, SequenceDL, last_rows, time_order
+from recfast.data.ratings import last_rows, time_order
+from recfast.data.sequences import Histories, SequenceDL
 from recfast.testing import synth_ratings
 
 CLASSES = {'user': Vocab([1,2,3]), 'film': Vocab(list('abcdefgh'))}
