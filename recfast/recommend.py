@@ -235,6 +235,7 @@ def _people(self:Recommender, history, on_unknown):
     refuse_sets(self.model, history)
     return encode_people(self.train, history, on_unknown, self.takes_labels())
 
+# %% ../nbs/51_recommend.ipynb #59212e3f
 @patch
 def _histories(self:Recommender, history, on_unknown): return self._people(history, on_unknown)[1]
 

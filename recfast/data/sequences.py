@@ -215,6 +215,7 @@ def _sequence_rows(parts, columns, classes, sides=None, threshold=None, gap=None
     if threshold is not None: liked_from(threshold, columns.rating or OWN.rating, *rows)
     return [*rows,*parts[len(rows):]]
 
+# %% ../../nbs/18_data.sequences.ipynb #e2c42a39
 def _check_unweighed(kwargs):
     "Raise `RatingsError` for weights of rows, which a next-item model has no place for"
     given = [o for o in ('weight_name','event_name','event_weights','half_life') if kwargs.get(o) is not None]
@@ -232,6 +233,7 @@ def _found_order(train):
     same = pd.DataFrame(dict(user=train.rows_of('user'), time=train.times)).duplicated(keep=False)
     return dict(order=str(train.time_name), equal_times=int(same.sum()))
 
+# %% ../../nbs/18_data.sequences.ipynb #9fdf0696
 @patch(cls_method=True)
 def _from_sequences(cls:CollabDataLoaders, train, valid, rest, duplicates, seed, path, verbose,
                     bs, val_bs, seq_len, device=None, found=None, **train_only):
@@ -266,6 +268,7 @@ def _events(ratings, threshold, **names):
     _note_order(ratings, columns)
     return validate_ratings(ratings, *columns[:4]),columns
 
+# %% ../../nbs/18_data.sequences.ipynb #4352a820
 def _event_parts(ratings, threshold, held, **names):
     "(events, their columns, training, validation and other rows, what a report says of them)"
     frame = as_frame(ratings)

@@ -27,8 +27,7 @@ def elapsed(
 )->tuple: # ([N] float64, the gap in the same units)
     "Times and a gap in one unit; raises `RatingsError` for a gap that does not fit the times"
     if times.dtype.kind in 'iuf':
-        latest = 0. if times.empty else float(times.max())
-        return times.to_numpy(float),span_in_units(gap, latest, 'session_gap')
+        return times.to_numpy(float),span_in_units(gap, float(times.max()), 'session_gap')
     if isinstance(gap, (int,float)):
         raise RatingsError(f"session_gap={gap!r} of times that are dates: expected text such as '30min'")
     return (times-times.min()).dt.total_seconds().to_numpy(),half_life_seconds(gap, 'session_gap')
@@ -54,8 +53,7 @@ def session_numbers(
 def in_company(
     users, # [N] user ids or rows
     sessions, # [N]; None: all rows of a user belong together
-    train, # [M] positions
-    valid, # [V] positions, all behind the training rows of their user
+    train, valid, # [M], [V] positions, the latter behind the training rows of their user
 )->tuple: # (train, valid) positions, how many were moved
     "Validation rows that open a session go to training"
     if sessions is None: return train,valid,0
