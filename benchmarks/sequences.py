@@ -27,11 +27,11 @@ def rows_of(data):
     df = df.sort_values(['user_id','position'], kind='stable').reset_index(drop=True)
     return df,df.groupby('user_id').cumcount(ascending=False).to_numpy()
 
-def loaders(df, rows):
+def loaders(df, rows, seed=0, **kwargs):
     "Loaders of some rows, with a row for every id there is"
     from recfast.all import CollabDataLoaders
     ids = {o: df[o].unique() for o in ('user_id','item_id')}
-    return CollabDataLoaders.sequences_from_df(df[rows], time_name='position', hold_out=False, seed=0, vocab=ids)
+    return CollabDataLoaders.sequences_from_df(df[rows], time_name='position', hold_out=False, seed=seed, vocab=ids, **kwargs)
 
 def fit(name, config, dls):
     "A solved model and what it took"

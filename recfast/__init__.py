@@ -65,6 +65,7 @@ Modules:
 - `recfast.data.split`: Which rows train, which rows test
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was
+- `recfast.data.windows`: Histories cut anew in every epoch, in batches of windows of about one length
 - `recfast.described`: Somebody new by what they are: an age, an occupation, and nothing else
 - `recfast.distributed`: Several processes, one training: the batches, the order and the loss of one
 - `recfast.ensemble`: Recommenders made of trained learners: a rater with a ranker, a mean, a blend
@@ -120,6 +121,7 @@ Modules:
 - `recfast.models.slim`: Neighbours whose weights are learned: every item from a few others
 - `recfast.models.spec`: How to build a model again: its name and what it was called with
 - `recfast.models.spectral`: A filter over the spectrum of who met what: the broad tastes kept, the noise let down
+- `recfast.models.start`: Item vectors that begin where the counts of neighbours put them
 - `recfast.models.sums`: Sums of rows of a table: a sparse matrix times it, with gradients
 - `recfast.models.svdpp`: SVD++ on both sides: a person is also what they rated, an item is also who rated it
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
@@ -147,6 +149,7 @@ Modules:
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.shell`: How recfast speaks in a terminal
+- `recfast.softmax`: Cross-entropy over all items, a chunk of places at a time, with its gradients made on the way
 - `recfast.steps`: What a step of the compiled loop is made of: the slope of a loss, the settings of the optimizer
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs

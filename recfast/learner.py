@@ -35,6 +35,7 @@ from .models.dot import DotProductBias
 from .models.ids import meet
 from .models.ncf import EmbeddingNN
 from .models.parts import TwoPart
+from .models.start import begin
 from .models.tail import cold_items
 from .models.zoo import MODELS,reads_of
 from .ordinal import OrdinalLoss,has_levels
@@ -216,9 +217,11 @@ def _paces(model, dls):
     own = defaults_of(model, len(dls.train_ds))
     return dict(lr=own.lr, wd=own.wd)
 
-def _around(model, dls, loss_func, seed, **kwargs):
+def _around(model, dls, loss_func, seed, cold_tail, init, **kwargs):
     "A learner around a model"
+    if not cold_tail: vars(model)['cold_tail'] = False
     meet(model, dls.interactions('train'))
+    begin(model, dls.interactions('train'), init, seed)
     if loss_func is None: loss_func = default_loss(model, dls)
     loss_func = attached_loss(loss_func, model, dls)
     _hint_by_user(loss_func, dls)
@@ -243,6 +246,7 @@ def collab_learner(
     budget:float=None, # seconds that 'auto' may take; None: 60
     cold_tail:bool=True, # score items without a training row from what they are, where `items=` told that
     seed:int=None, # of weights and dropout; None: the loaders' seed
+    init:str=None, # 'svd': item vectors begin at those of near co-occurrences (`models.start`)
     **kwargs # of fastai's `Learner`
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for arguments that do not go together"
@@ -250,15 +254,14 @@ def collab_learner(
     auto = _is_auto(arch)
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN
-    _check_auto(auto, budget=budget, config=config, loss_func=loss_func, layers=layers, emb_szs=emb_szs)
+    _check_auto(auto, budget=budget, config=config, loss_func=loss_func, layers=layers, emb_szs=emb_szs, init=init)
     cb = ChooseModel(collab_learner, arch, budget, y_range, n_factors) if auto else SolveModel()
     if auto: arch = TwoPart(n_users=dls.train_ds.n_users, n_items=dls.train_ds.n_items)
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reads(dls, model)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
     kwargs = _with_own(model, cb, kwargs)
-    if not cold_tail: vars(model)['cold_tail'] = False
-    return _around(model, dls, loss_func, seed, **kwargs)
+    return _around(model, dls, loss_func, seed, cold_tail, init, **kwargs)
 
 # %% ../nbs/58_learner.ipynb #4604cec7
 class Fact(str): "Text that holds attributes, as every object does that is described by them"

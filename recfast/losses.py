@@ -29,6 +29,7 @@ from .flat_losses import drawn_softmax,expected_rating,loss_name,met_only
 from .choices import Choice,Pairwise
 from .likelihood import History,Pointwise,softplus,squared
 from .models.base import all_pairs,offers,pair_scores,takes_pairs
+from .softmax import whole_softmax
 
 # %% ../nbs/22_losses.ipynb #d9c5aa4e
 def block_width(
@@ -248,9 +249,12 @@ class NextItemLoss(FlatLoss):
         rows = dls.interactions('train')
         self.cold = torch.from_numpy(~rows.trained('item')) if 'item' in rows.features else None
 
+    def of_states(self, h, y, table, n=0): # [N,K], [N], [I,K], draws; 0: all items
+        return drawn_softmax(h, y, table, n, self.cold) if n else whole_softmax(h, y, table, self.cold)
+
     def __call__(self, pred, y):
         places = y>0
-        if isinstance(pred, tuple): loss = drawn_softmax(pred[0][places], y[places], *pred[1:], self.cold)
+        if isinstance(pred, tuple): loss = self.of_states(pred[0][places], y[places], *pred[1:])
         else: loss = F.cross_entropy(met_only(pred[places], y[places], self.cold), y[places], reduction='none')
         if self.reduction=='none': return loss.new_zeros(y.shape).masked_scatter(places, loss)
         return loss.sum() if self.reduction=='sum' else loss.sum()/places.sum().clamp(min=1)
