@@ -1,6 +1,6 @@
 """Cross-entropy over all items, a chunk of places at a time, with its gradients made on the way
 
-A next-item model asks at every place of every window: which of all items came? Written out, the scores are a table of places by items, which is too large for the processor's caches; and of what follows (the exponentials, their gradient, the gradient's two products) every step reads it from memory again. Taken in chunks of a few hundred places, a chunk is scored, made into probabilities and turned into gradients while it is at hand, and then forgotten.
+A next-item model asks at every place of every window: which of all items came? Written out, the scores are a table of places by items, which is too large for the processor's caches; and of what follows (the exponentials, their gradient, the gradient's two products) every step reads it from memory again. Taken in chunks of a few dozen places, a chunk is scored, made into probabilities and turned into gradients while it is at hand, and then forgotten.
 
 Docs: https://recfast.github.io/recfast/softmax.html.md"""
 
@@ -14,40 +14,37 @@ import torch
 from torch.autograd.function import once_differentiable
 from .flat_losses import met_only
 
-# %% ../nbs/21_softmax.ipynb #6495cc67
-def _slopes(h, y, table, cold):
-    "Losses [n] of a chunk, and their derivatives in its scores [n,I]"
-    s = h@table.T
+# %% ../nbs/21_softmax.ipynb #2195260b
+def _exponentials(h, y, table, cold):
+    "Losses [n,1] of a chunk, e^(s-max) [n,I] and their sums [n,1]"
+    s = (table@h.T).T
     if cold is not None: s = met_only(s, y, cold)
-    came = y[:,None]
-    hit = s.gather(1, came)
+    hit = s.gather(1, y[:,None])
     top = s.amax(1, keepdim=True)
-    p = s.sub_(top).exp_()
-    total = p.sum(1, keepdim=True)
-    loss = total.log()+top-hit
-    p.div_(total).scatter_add_(1, came, torch.full_like(hit, -1))
-    return loss[:,0],p
+    e = s.sub_(top).exp_()
+    total = e.sum(1, keepdim=True)
+    return total.log()+top-hit,e,total
 
-# %% ../nbs/21_softmax.ipynb #8ff2b6f9
-ROWS = 256 # places in a chunk
+# %% ../nbs/21_softmax.ipynb #c4d1635c
+ROWS = 64 # places in a chunk
 
-def _walk(h, y, table, cold, shares=None):
-    "Losses [N], their gradients in the states [N,K], and in the table [I,K] by `shares` [N] (None: 1 each)"
+def _walk(h, y, table, cold, shares):
+    "Losses [N], the gradient of each in its state [N,K], and that of all in the table [I,K] by `shares` [N,1]"
     losses,in_h,in_table = h.new_empty(len(h)),torch.empty_like(h),torch.zeros_like(table)
     for at in range(0, len(h), ROWS):
         here = slice(at, at+ROWS)
-        losses[here],slopes = _slopes(h[here], y[here], table, cold)
-        in_h[here] = slopes@table
-        if shares is not None: slopes *= shares[here,None]
-        in_table.addmm_(slopes.T, h[here])
-    return losses,in_h,in_table
+        loss,e,total = _exponentials(h[here], y[here], table, cold)
+        losses[here] = loss[:,0]
+        in_h[here] = e@table/total
+        in_table.addmm_(e.T, h[here]*(shares[here]/total))
+    return losses,in_h-table[y],in_table.index_add_(0, y, -h*shares)
 
-# %% ../nbs/21_softmax.ipynb #296f806c
+# %% ../nbs/21_softmax.ipynb #b927b1af
 class WholeSoftmax(torch.autograd.Function):
     "Cross-entropy [N] of states, with the gradients of the table and the states kept from the forward pass"
     @staticmethod
     def forward(ctx, h, y, table, cold):
-        losses,in_h,in_table = _walk(h, y, table, cold)
+        losses,in_h,in_table = _walk(h, y, table, cold, h.new_ones(len(h), 1))
         ctx.save_for_backward(h, y, table, in_h, in_table)
         ctx.cold = cold
         return losses
@@ -58,7 +55,7 @@ class WholeSoftmax(torch.autograd.Function):
         h,y,table,in_h,in_table = ctx.saved_tensors
         one = shares[:1].sum()
         if (shares==one).all(): return in_h*one,None,in_table*one,None
-        return in_h*shares[:,None],None,_walk(h, y, table, ctx.cold, shares)[2],None
+        return in_h*shares[:,None],None,_walk(h, y, table, ctx.cold, shares[:,None])[2],None
 
 # %% ../nbs/21_softmax.ipynb #e9519c1e
 def whole_softmax(
