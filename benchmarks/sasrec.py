@@ -6,12 +6,11 @@ without the last only. The item table begins at the singular vectors of near co-
 items. The blend is of standard scores, the closed form with the weight that the results name.
 """
 import json
-import time
 import warnings
 from functools import partial
 
 from common import RESULTS,Timer,arguments,machine,peak_memory_mb,versions,write_json
-from sequences import fit,loaders,measured,rows_of
+from sequences import loaders,measured,rows_of
 
 RECIPES = {
     'ml-1m': dict(n_factors=64, seq_len=100, bs=40, targets=1/3, config=dict(n_layers=2, n_heads=2, p=.1), n_epoch=9, lr=3e-3, wd=.01,
@@ -24,7 +23,6 @@ RECIPES = {
 
 def transformer(r, df, rows, seed, init='svd', ends=None):
     "A trained learner, and what it took; `ends(learn)` is called after each epoch"
-    import torch
     from fastai.callback.core import Callback
     from fastai.optimizer import Adam
     from recfast.all import SASRec,collab_learner

@@ -131,6 +131,7 @@ Modules:
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.more_items`: Items that came after the training: a recommender that knows them too, without training anew
 - `recfast.near_in_time`: What else a person rated at that moment: ratings that are near in time err together
+- `recfast.next_losses`: A next-item loss that knows it has seen few of the items: gBCE
 - `recfast.options`: What a shell is asked for: each option once, and settings as text
 - `recfast.ordinal`: Ratings as ordered levels: a loss that learns where one star ends and the next begins
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP

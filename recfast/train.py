@@ -26,6 +26,7 @@ from .data.columns import Columns
 from .data.loaders import CollabDataLoaders
 from .data.ratings import validate_ratings
 from .data.split import global_time_split,leave_last_out,readable_times
+from .data.windows import random_windows
 from .evaluate import Evaluation
 from .interpret import lists_part,made_parts,map_parts,measured_parts
 from .learner import collab_learner
@@ -145,7 +146,8 @@ def _loaders(df, columns, reads, split, valid_pct, config, clicks=None, **kwargs
     if reads=='sequences':
         _check_next_item(split, valid_pct)
         if 'seq_len' in config: kwargs['seq_len'] = config['seq_len']
-        return CollabDataLoaders.sequences_from_df(df, hold_out=valid_pct is None, **kwargs)
+        dls = CollabDataLoaders.sequences_from_df(df, hold_out=valid_pct is None, **kwargs)
+        return random_windows(dls) if config.get('align')=='left' else dls
     kwargs.update(held_out)
     if reads=='rows':
         return CollabDataLoaders.rows_from_df(df, config.get('by', 'item'), rating_name=columns.rating, **kwargs)

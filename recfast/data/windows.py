@@ -114,6 +114,7 @@ def decode(self:WindowDL, b):
     last = b[1].gather(1, _last_of(b[1])[:,None])
     return SequenceDL.decode(self, (b[0],last))
 
+# %% ../../nbs/19_data.windows.ipynb #6bb56dc1
 @patch
 def show_results(self:WindowDL, b, out, **kwargs):
     "Display windows with the item that scores best after each"

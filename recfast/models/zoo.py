@@ -13,7 +13,7 @@ __all__ = ['reads_of', 'reads_order', 'named_model', 'MODELS', 'model_from_spec'
 import os
 import sys
 from importlib import import_module
-from .. import rank_losses # noqa: F401 (its losses register themselves)
+from .. import next_losses,rank_losses # noqa: F401 (their losses register themselves)
 from . import autorec,bayesian,dot,ease,fm,graph,hybrid,ials,knn,linear # noqa: F401 (they register themselves)
 from . import ncf,params,rules,sequence,slim,spectral,svdpp,towers,two_speed,vae # noqa: F401 (and so do these)
 from . import ensemble,parts # noqa: F401 (those made of others, which are listed apart)

@@ -7,14 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from helpers import fit_one_cycle
+from helpers import fit_one_cycle, without_progress
 from recfast.core import RecfastError
 from recfast.data.catalogues import movie_night_films
 from recfast.data.datasets import movie_night
+from recfast.bundle import load_bundle
 from recfast.data.loaders import CollabDataLoaders
+from recfast.data.windows import random_windows
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
-from recfast.models.sequence import NextItem, NextItemLoss, SASRec, causal_mask
+from recfast.models.sequence import NextItem, NextItemLoss, PooledDropout, SASRec, causal_mask
+from recfast.models.spec import model_from_spec
+from recfast.next_losses import GBCELoss
 from recfast.testing import synth_ratings
 
 both = pytest.mark.parametrize('arch', [NextItem, SASRec])
@@ -205,3 +209,91 @@ def test_export_and_back(arch, tmp_path):
     torch.testing.assert_close(score_items(again.model, torch.tensor([3]), 41), score_items(learn.model, torch.tensor([3]), 41))
 
 def test_evaluate_prints_no_error_in_stars(): assert not {'rmse','mae'} & set(sequencer(NextItem).evaluate(k=3).summary)
+
+# left-aligned
+
+def left(**kwargs): return SASRec(**{'n_items':30, 'n_factors':8, 'seq_len':6, 'n_heads':2, 'align':'left', **kwargs}).eval()
+
+def test_a_left_aligned_window_needs_no_mask_and_is_read_wherever_its_padding_stands():
+    net = left()
+    x = torch.tensor([[7,8,9,0,0,0],[5,6,0,0,0,0],[1,2,3,4,5,6]])
+    moved = torch.tensor([[0,0,0,7,8,9],[0,0,0,0,5,6],[1,2,3,4,5,6]])
+    a,b = net(x),net(moved)
+    for i,n in enumerate([3,2,6]): torch.testing.assert_close(a[i,:n], b[i,6-n:])
+
+def test_left_aligned_places_count_from_the_start():
+    net = left()
+    torch.testing.assert_close(net(torch.tensor([[7,8]]))[0], net(torch.tensor([[7,8,9,1]]))[0,:2])
+    assert not torch.allclose(left().states(torch.tensor([[7,7]]))[0,0], left().states(torch.tensor([[7,7]]))[0,1])
+
+def test_no_left_aligned_place_sees_a_later_one():
+    net,x = left(),torch.randint(1, 30, (4,6))
+    changed = x.clone()
+    changed[:,4:] = torch.randint(1, 30, (4,2))
+    torch.testing.assert_close(net(x)[:,:4], net(changed)[:,:4])
+
+def test_a_history_of_any_length_is_scored_as_in_the_table():
+    learn = collab_learner(CollabDataLoaders.sequences_from_df(synth_ratings(), seed=42, bs=16), n_factors=16, arch=SASRec, config=dict(align='left'))
+    learn.model.eval()
+    scores = score_items(learn.model, torch.tensor([3,7]), learn.dls.n_items)
+    for row,u in zip(scores, (3,7)):
+        items = learn.model._last[u][learn.model._last[u]>0]
+        torch.testing.assert_close(learn.model.score_history(items), row, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(learn.model(items[None])[0,-1], row, rtol=1e-5, atol=1e-5)
+
+def test_an_empty_history_is_scored_the_same_in_any_window():
+    net = left()
+    torch.testing.assert_close(net(torch.zeros(1, 6).long())[0,-1], net(torch.zeros(1, 2).long())[0,-1])
+
+def test_no_third_alignment():
+    with pytest.raises(ValueError, match="align='middle', expected 'left' or 'right'"): SASRec(n_items=5, n_factors=8, align='middle')
+
+def test_what_is_dropped_comes_from_a_pool_and_from_the_seed():
+    drop,h = PooledDropout(.3),torch.ones(400, 50)
+    torch.manual_seed(1)
+    a = drop(h)
+    torch.manual_seed(1)
+    assert torch.equal(a, drop(h)) and not torch.equal(a, drop(h)) and abs((a==0).float().mean()-.3)<.02
+    torch.testing.assert_close(a[a>0], torch.full_like(a[a>0], 1/.7))
+
+@pytest.mark.parametrize('p', [0.,1.])
+def test_nothing_and_everything_is_dropped(p): assert (PooledDropout(p)(torch.ones(3, 3))==1-p).all()
+
+def left_learner(n_negatives=0, loss=None, p=.2, **kwargs):
+    dls = random_windows(CollabDataLoaders.sequences_from_df(rounds(), seed=0, bs=16, seq_len=11), .7)
+    config = dict(align='left', seq_len=11, n_negatives=n_negatives, p=p)
+    return without_progress(collab_learner(dls, 16, arch=SASRec, config=config, loss_func=loss, init='svd', **kwargs))
+
+@pytest.mark.parametrize('n,loss,n_epoch,lr,least', [(0,None,12,2e-2,1), (8,None,20,2e-2,.95), (8,GBCELoss(),30,1e-2,.85)],
+    ids=['all items','sampled softmax','gBCE'])
+def test_a_walk_round_a_circle_is_continued_from_random_windows(n, loss, n_epoch, lr, least):
+    learn = fit_one_cycle(left_learner(n, loss, 0.), n_epoch, lr)
+    assert learn.fast and learn.evaluate(k=1)['recall@1']>=least
+    assert learn.recommend(history=[3,4,5], k=1).item_id.tolist()==[6]
+
+@pytest.mark.parametrize('letters', ['ab','abc'])
+def test_left_aligned_it_learns_the_letters(letters):
+    dls = random_windows(CollabDataLoaders.sequences_from_tokens(list(letters)*40, seq_len=5, bs=8, seed=0))
+    learn = fit_one_cycle(collab_learner(dls, n_factors=8, arch=SASRec, config=dict(align='left', seq_len=5, p=0.)), 15, 1e-2)
+    x = torch.arange(1, len(letters)+1).repeat(3)[None,:5]
+    assert (learn.model.eval()(x).argmax(-1)[0]==x[0]%len(letters)+1).all()
+
+def test_a_training_goes_on_in_a_fresh_learner(tmp_path):
+    whole,first,second = (left_learner(path=tmp_path) for _ in range(3))
+    whole.fit(4, 1e-2)
+    first.fit(2, 1e-2)
+    first.save('half')
+    second.load('half')
+    second.fit(4, 1e-2, start_epoch=2)
+    assert all(torch.equal(a, b) for a,b in zip(whole.model.state_dict().values(), second.model.state_dict().values()))
+
+def test_a_bundle_gives_the_same_lists(tmp_path):
+    learn = fit_one_cycle(left_learner(), 2, 1e-2)
+    rec = load_bundle(learn.save_bundle(tmp_path/'b'))
+    asked = dict(k=5), dict(k=5, history=[[3,4],[7],list(range(12))])
+    for how in asked: pd.testing.assert_frame_equal(rec.recommend(**how), learn.recommend(**how))
+    assert rec.model.align=='left'
+
+def test_models_of_before_stay_right_aligned():
+    spec = dict(name='sasrec', config=dict(n_users=3, n_items=9, n_factors=4, seq_len=5), why='')
+    assert model_from_spec(spec, {}).align=='right'
