@@ -79,6 +79,7 @@ def _plan(self:WindowDL):
         return h.starts[of]+start,n,by_length(n, self.bs*self.seq_len, gen)
     return kept(self, 'plan', (self.seed,self.epoch), make)
 
+# %% ../../nbs/19_data.windows.ipynb #46725e55
 @patch
 def __len__(self:WindowDL)->int: # batches of the next pass
     "They differ by one or two from epoch to epoch"
@@ -94,6 +95,7 @@ def _windows_at(self:WindowDL, begin, n, gen):
     asked = inside if self.targets==1 else inside & (torch.rand(at.shape, generator=gen)<self.targets)
     return torch.where(inside, self.hist.items[at], 0),torch.where(asked, self.hist.items[at+1], 0)
 
+# %% ../../nbs/19_data.windows.ipynb #4607556a
 @patch
 def _blocks(self:WindowDL):
     "The batches of the next pass"

@@ -45,6 +45,7 @@ def forward(self:SequenceModel,
         raise ValueError(f"x has {n} places, the model {self.seq_len}: give it config=dict(seq_len={n})")
     return self._out(self.states(x))
 
+# %% ../../nbs/27_models.sequence.ipynb #d52458dd
 @patch
 def _of_pairs(self:SequenceModel, x):
     "[B,1] scores of users and items x:[B,2]"
@@ -70,6 +71,7 @@ def score_items(self:SequenceModel,
         raise RecfastError("this model has no histories: call model.attach(dls.interactions('train')) first")
     return self._after(self._last[users.cpu()].to(users.device))
 
+# %% ../../nbs/27_models.sequence.ipynb #953f15c7
 @patch
 def _after(self:SequenceModel, x):
     "[B,I] scores of the item after windows x:[B,L]"
@@ -116,6 +118,7 @@ def _pool(p):
     gen = torch.Generator().manual_seed(0)
     return (torch.rand(POOL, generator=gen)>=p).float()/(1-p)
 
+# %% ../../nbs/27_models.sequence.ipynb #3b61f2db
 class PooledDropout(nn.Module):
     "Dropout by numbers that were drawn before, from a random place on; of large tensors, and off the CPU, as torch's"
     def __init__(self, p): # share that is left out
@@ -216,6 +219,7 @@ def _draw(self:SASRec, std):
     nn.init.normal_(self.place, std=std)
     self.i_weight.weight[0] = 0
 
+# %% ../../nbs/27_models.sequence.ipynb #7fdbf7e0
 @patch
 @torch.no_grad()
 def _draw_lean(self:SASRec):
@@ -246,6 +250,7 @@ def states(self:SASRec,
     if self.align=='left': return _from_left(self._states, x)
     return self._states(x, self.place[self.seq_len-x.shape[1]:], causal_mask(x))
 
+# %% ../../nbs/27_models.sequence.ipynb #06c30bd5
 @patch
 def _states(self:SASRec, x, places=None, mask=None):
     h = self.drop(self.i_weight(x)+(self.place[:x.shape[1]] if places is None else places))
