@@ -75,8 +75,8 @@ def _plan(self:WindowDL):
     def make():
         gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         h = self.hist
-        of,start,n = random_cuts((h.stops-h.starts-1).clamp(min=0), self.seq_len, gen)
-        return h.starts[of]+start,n,by_length(n, self.bs*self.seq_len, gen)
+        of,start,n = random_cuts((h.ends-h.begins-1).clamp(min=0), self.seq_len, gen)
+        return h.begins[of]+start,n,by_length(n, self.bs*self.seq_len, gen)
     return kept(self, 'plan', (self.seed,self.epoch), make)
 
 # %% ../../nbs/19_data.windows.ipynb #46725e55

@@ -83,3 +83,11 @@ def test_a_pass_in_order_is_that_of_the_windows_from_the_end():
 def test_a_batch_is_shown_with_its_last_question():
     df = loaders(.4).train.decode((torch.tensor([[1,2,0]]),torch.tensor([[2,0,0]])))
     assert df.history.tolist()==['1 | 2'] and df.next.tolist()==[2]
+
+def test_no_window_crosses_a_gap():
+    rows = [(u,10*s+j,pd.Timestamp('2024-01-01')+pd.Timedelta(hours=5*s, minutes=j)) for u in range(9) for s in range(1, 4) for j in range(4)]
+    df = pd.DataFrame(rows, columns=['user_id','item_id','timestamp'])
+    dls = random_windows(CollabDataLoaders.sequences_from_df(df, seq_len=20, bs=2, seed=0, hold_out=False, session_gap='30min'))
+    ids = dls.train.dataset.item_vocab.items
+    asked = [(ids[a],ids[b]) for x,y in batches(dls.train) for a,b in zip(x[y>0].tolist(), y[y>0].tolist())]
+    assert len(asked)==9*3*3 and all(b==a+1 and a//10==b//10 for a,b in asked)
