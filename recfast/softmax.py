@@ -22,21 +22,25 @@ def _exponentials(h, y, table, cold):
     top = s.amax(1, keepdim=True)
     e = s.sub_(top).exp_()
     total = e.sum(1, keepdim=True)
-    return total.log()+top-hit,e,total
+    loss = total.log()+top-hit
+    return loss,e,total
 
 # %% ../nbs/20_softmax.ipynb #c4d1635c
 ROWS = 64 # places in a chunk
 
 def _walk(h, y, table, cold, shares):
     "Losses [N], the gradient of each in its state [N,K], and that of all in the table [I,K] by `shares` [N,1]"
-    losses,in_h,in_table = h.new_empty(len(h)),torch.empty_like(h),torch.zeros_like(table)
+    losses = h.new_empty(len(h))
+    in_h = torch.empty_like(h)
+    in_table = torch.zeros_like(table)
     for at in range(0, len(h), ROWS):
         here = slice(at, at+ROWS)
         loss,e,total = _exponentials(h[here], y[here], table, cold)
         losses[here] = loss[:,0]
         in_h[here] = e@table/total
         in_table.addmm_(e.T, h[here]*(shares[here]/total))
-    return losses,in_h-table[y],in_table.index_add_(0, y, -h*shares)
+    in_table.index_add_(0, y, -h*shares)
+    return losses,in_h-table[y],in_table
 
 # %% ../nbs/20_softmax.ipynb #b927b1af
 class WholeSoftmax(torch.autograd.Function):
@@ -53,8 +57,11 @@ class WholeSoftmax(torch.autograd.Function):
     def backward(ctx, shares):
         h,y,table,in_h,in_table = ctx.saved_tensors
         one = shares[:1].sum()
-        if (shares==one).all(): return in_h*one,None,in_table*one,None
-        return in_h*shares[:,None],None,_walk(h, y, table, ctx.cold, shares[:,None])[2],None
+        if (shares==one).all():
+            return in_h*one,None,in_table*one,None
+        shares = shares[:,None]
+        in_table = _walk(h, y, table, ctx.cold, shares)[2]
+        return in_h*shares,None,in_table,None
 
 # %% ../nbs/20_softmax.ipynb #e9519c1e
 def whole_softmax(

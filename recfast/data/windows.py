@@ -28,7 +28,8 @@ def random_cuts(
     "Windows that hold each question once"
     first = torch.randint(1, L+1, n_asked.shape, generator=gen)
     first = torch.where(n_asked>L, first, L)
-    n = torch.where(n_asked>0, 1+((n_asked-first).clamp(min=0)+L-1)//L, 0)
+    behind = (n_asked-first).clamp(min=0)
+    n = torch.where(n_asked>0, 1+(behind+L-1)//L, 0)
     of = torch.repeat_interleave(n)
     nth = torch.arange(len(of))-(n.cumsum(0)-n)[of]
     stop = torch.minimum(first[of]+nth*L, n_asked[of])
@@ -42,8 +43,11 @@ def by_length(
     gen:torch.Generator, # draws who meets whom, and the order of the batches
 )->list: # of [B] positions, each once
     "Batches of windows of about one length"
-    order = (n*(.95+.1*torch.rand(len(n), generator=gen))).argsort(descending=True)
-    n,cuts,at = n[order],[],0
+    about = .95+.1*torch.rand(len(n), generator=gen)
+    order = (n*about).argsort(descending=True)
+    n = n[order]
+    cuts = []
+    at = 0
     while at<len(n):
         longest = n[at:at+places].cummax(0).values
         fits = longest*torch.arange(1, len(longest)+1)<=places
@@ -92,18 +96,24 @@ def _windows_at(self:WindowDL, begin, n, gen):
     back = torch.arange(int(n.max()))
     inside = back<n[:,None]
     at = (begin[:,None]+back).clamp(max=len(self.hist.items)-2)
-    asked = inside if self.targets==1 else inside & (torch.rand(at.shape, generator=gen)<self.targets)
-    return torch.where(inside, self.hist.items[at], 0),torch.where(asked, self.hist.items[at+1], 0)
+    x = torch.where(inside, self.hist.items[at], 0)
+    if self.targets<1: inside = inside & (torch.rand(at.shape, generator=gen)<self.targets)
+    y = torch.where(inside, self.hist.items[at+1], 0)
+    return x,y
 
 # %% ../../nbs/19_data.windows.ipynb #4607556a
 @patch
 def _blocks(self:WindowDL):
     "The batches of the next pass"
-    if not self.shuffle: yield from SequenceDL._blocks(self); return
+    if not self.shuffle:
+        yield from SequenceDL._blocks(self)
+        return
     begin,n,batches = self._plan()
     gen = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch, 1))
     dev = self.device or torch.device('cpu')
-    for o in batches: yield tuple(t.to(dev) for t in self._windows_at(begin[o], n[o], gen))
+    for o in batches:
+        b = self._windows_at(begin[o], n[o], gen)
+        yield tuple(t.to(dev) for t in b)
 
 # %% ../../nbs/19_data.windows.ipynb #8937c4a1
 def _last_of(x): # [B] the place of the last that is not 0
