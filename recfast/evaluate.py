@@ -23,6 +23,7 @@ from fastcore.foundation import L
 from .candidates import find_candidates
 from .data.frames import as_frame
 from .data.interactions import BY
+from .data.sessions import last_sessions
 from .core import RatingsError,offer
 from .evaluation import Evaluation,best_gains,count_protocol,describe_protocol,gains_of_lists,warn_of_leakage
 from .ranked import hit_lists,rank_lists
@@ -238,6 +239,7 @@ def _test_rows(test, people, time_name, need=BY, only_cold=False):
 def _groups(by, people, test, cand):
     "`Groups` with the code of each row; None where none were asked for, or nobody is measured"
     if by is None or not len(cand.users): return None
+    if isinstance(by, str) and by=='history': by,people = 'user',last_sessions(people)
     groups = find_groups(by, people, test)
     return groups if groups.codes is not None else group_by_rows(groups.what, people, cand.users)
 
@@ -254,7 +256,7 @@ def evaluate_recommender(
     k=(5,10,20), # list length, or several
     candidates='trained', # or 'all', 'cold', item ids, {'sampled': 99, 'seed': 0}, a frame: see `find_candidates`
     relevant:float=None, # rating from which a test row is relevant; None: every row
-    by=None, # 'user', 'item', a column of the test frame, or a Series by user or item id: also measure each group
+    by=None, # 'user', 'item', 'history' (rows that are read), a column of the test frame, or a Series by id: each group too
     metrics=None, # names such as 'ndcg@10', 'recall', 'auc', or functions of `FACTS`; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
     note:str='', # ends the protocol

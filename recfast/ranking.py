@@ -98,7 +98,8 @@ def seen_words(
 )->str: # the end of a sentence
     "Which training rows a list is without"
     if isinstance(exclude_seen, (bool,np.bool_)):
-        return "less the user's own training rows" if exclude_seen else "the user's own training rows among them"
+        among = "the user's own training rows among them (exclude_seen=False: beside no list that is without them)"
+        return "less the user's own training rows" if exclude_seen else among
     kinds = [exclude_seen] if isinstance(exclude_seen, str) else sorted(exclude_seen, key=str)
     return f"less the user's own training rows of {first_few(kinds)}"
 

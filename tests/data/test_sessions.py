@@ -11,7 +11,7 @@ from recfast.by_history import TrainedHistories
 from recfast.core import RatingsError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.data.sequences import Histories
-from recfast.data.sessions import session_numbers
+from recfast.data.sessions import leave_two_out, session_numbers
 from recfast.learner import collab_learner
 from recfast.models.rules import lag_counts
 from recfast.models.two_speed import decayed_counts
@@ -167,3 +167,36 @@ def test_the_report_says_what_put_rows_in_order():
     assert report['order']=='timestamp' and report['equal_times']==2
     df.loc[1,'timestamp'] = np.nan
     with pytest.raises(RatingsError, match='time'): build(df, session_gap=None, hold_out=False)
+
+# how well, by what is read and by protocol
+
+def test_two_out_are_the_last_two_of_a_plain_loop():
+    df = shop(15).sample(frac=1, random_state=0)
+    train,valid,test = leave_two_out(df)
+    for u,own in df.reset_index(drop=True).groupby('user_id'):
+        order = own.sort_values('timestamp', kind='stable').index.tolist()
+        assert set(order[-1:])<=set(test) and (len(order)<3 or order[-2] in valid)
+        assert set(order[:max(1, len(order)-2)])<=set(train)
+    assert len(train)+len(valid)+len(test)==len(df)
+
+def test_figures_by_what_is_read_and_the_question_of_two_out():
+    df = shop(60, seed=3)
+    train,valid,test = leave_two_out(df)
+    how = dict(metrics='recall', k=3, exclude_seen=False)
+    dls = build(df, bs=4, splits=(train,valid))
+    learn = fit(collab_learner(dls, arch=ALL['sequentialrules'][0]), 1)
+    ev = learn.evaluate(by='history', **how)
+    sizes = session_numbers(df.user_id, df.timestamp, 1800)
+    read = df.iloc[train].assign(s=sizes[train])
+    last = read[read.s==read.groupby('user_id').s.transform('max')].user_id.value_counts()
+    groups = {g: o.user_id.map(last) for g,o in ev.of_groups.items()}
+    for g,n in groups.items():
+        low,high = (int(o) for o in g.split(' training')[0].split(' to '))
+        assert n.between(low, high).all()
+    assert len(groups)>1 and 'exclude_seen=False' in ev.protocol and 'exclude_seen' not in learn.evaluate(metrics='recall', k=3).protocol
+    whole = build(df, bs=4, splits=(train,valid), context='all')
+    asked = fit(collab_learner(whole, arch=ALL['sequentialrules'][0]), 1)
+    told = df.iloc[np.append(train, valid)]
+    got = asked.evaluate(df.iloc[test], histories=told, **how).by_history
+    hits = [df.item_id.iloc[t] in asked.recommend(history=told[told.user_id==df.user_id.iloc[t]], k=3, exclude_seen=False).item_id.tolist() for t in test]
+    assert got['recall@3']==pytest.approx(np.mean(hits))
