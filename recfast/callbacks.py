@@ -15,7 +15,7 @@ __all__ = ['RankingMetrics', 'some_users', 'no_params', 'SolveModel', 'ClassMetr
 from functools import partial
 from warnings import warn
 import numpy as np
-from fastai.callback.core import Callback,CancelTrainException
+from fastai.callback.core import Callback,CancelTrainException,CancelValidException
 from fastai.learner import AvgMetric,ValueMetric
 from fastai.metrics import accuracy,error_rate,top_k_accuracy
 from fastcore.basics import patch,store_attr
@@ -24,6 +24,7 @@ from .core import RatingsError,RecfastError,check_k,first_few
 from .evaluate import evaluate_recommender
 from .metrics import METRICS,metric_comp,metric_name,parse_metric
 from .models.base import offers
+from .models.parts import Parts
 from .trackers import NO_ROWS,EarlyStoppingCallback,ReduceLROnPlateau,SaveModelCallback,last_values,wrong_way
 
 # %% ../nbs/49_callbacks.ipynb #247afacd
@@ -164,6 +165,10 @@ class SolveModel(Callback):
         "The Recorder goes on: its training loss, a mean over no batches, is NaN"
         if self.solving and hasattr(self.learn, 'recorder'): self.recorder.cancel_train = False
         self.solving = False
+
+    def before_validate(self):
+        "What is made of parts has no loss on windows of histories: `evaluate` measures it"
+        if isinstance(self.model, Parts) and getattr(self.dl, 'holds', None)=='sequences': raise CancelValidException
 
 # %% ../nbs/49_callbacks.ipynb #5e71547d
 @patch

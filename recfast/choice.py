@@ -23,14 +23,14 @@ from .callbacks import SolveModel
 from .collab import CollabLearner
 from .core import NeedsMemoryError,RatingsError,RecfastError,first_few
 from .data.loaders import CollabDataLoaders
-from .data.recut import cut_rows
+from .data.recut import cut_rows,order_asked
 from .judged import METRIC,Judged,best_for_new,hold_out_new,judge,plainest
 from .losses import make_loss
 from .models.base import find_model
 from .models.ensemble import ZBlend
 from .models.parts import Part,TwoPart
 from .models import zoo # noqa: F401 (registers every model)
-from .recipes import Recipe,adapted,even_batch,rankers,raters,rating_span,reads_features,shape_of
+from .recipes import DRAWN,Recipe,adapted,even_batch,in_order,rankers,raters,rating_span,reads_features,shape_of
 from .combined import part_of
 
 # %% ../nbs/57_choice.ipynb #80268f3c
@@ -114,16 +114,19 @@ class Search:
     def __init__(self,
         dls, # `CollabDataLoaders`
         make, # `collab_learner`
-        budget:float=60, # seconds
+        budget:float=None, # seconds; None: 60, of sequences 240
         seed:int=None, # of orders and weights
         y_range:tuple=None, # of a rater
         given:dict=None, # n_factors, lr, wd that take the place of the recipes' own
     ):
+        sequences = getattr(dls.train, 'holds', None)=='sequences'
+        if budget is None: budget = 240 if sequences else 60
         self.make,self.budget,self.given = make,budget,given or {}
         self.how = dict(seed=seed, y_range=y_range, device=dls.device)
         rows = dls.interactions('train')
         self.rows = hold_out_new(rows, *cut_rows(dls, seed or 0), seed or 0) # to train on, to measure on, of new items
-        self.shape,self.rated = shape_of(rows),getattr(dls, 'rated', True)
+        self.order,self.rated = order_asked(dls, seed or 0),getattr(dls, 'rated', True) and not sequences
+        self.shape = shape_of(rows)._replace(ordered=self.order is True)
         self.made,self.found = {},{} # (part, name) -> learner, `Judged`
         self.start,self.trials = time.monotonic(),[]
 
@@ -196,6 +199,7 @@ def run(self:Search,
 )->Choice:
     "Try what suits the table"
     todo = [('ranker',o) for o in rankers(self.shape)]+[('rater',o) for o in raters(self.shape)]*self.rated
+    if self.order is False: self.note('ranker', 'SequentialRules', in_order(self.shape)[0]._asdict(), note=DRAWN)
     todo = sorted(todo, key=lambda o: round(np.log2(o[1].seconds+.01))) # of like cost as they are listed
     for part,recipe in progress_bar(todo, parent=parent) if parent else todo: self.try_one(part, recipe)
     self.try_blends()
@@ -260,13 +264,12 @@ class ChooseModel(SolveModel):
     def __init__(self,
         make, # `collab_learner`
         arch='auto', # or a `Choice` to follow
-        budget:float=None, # seconds; None: 60
+        budget:float=None, # seconds; None: as `Search` has it
         y_range:tuple=None, # of a rater; None: a little more than the ratings span
         n_factors:int=None, # in place of the recipes' own
     ):
-        self.make,self.y_range = make,y_range
+        self.make,self.y_range,self.budget = make,y_range,budget
         self.found = arch if isinstance(arch, Choice) else None
-        self.budget = 60 if budget is None else budget
         self.named = {} if n_factors is None else dict(n_factors=n_factors)
         self.given,self.rechoose = {},False
 

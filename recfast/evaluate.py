@@ -256,7 +256,7 @@ def evaluate_recommender(
     k=(5,10,20), # list length, or several
     candidates='trained', # or 'all', 'cold', item ids, {'sampled': 99, 'seed': 0}, a frame: see `find_candidates`
     relevant:float=None, # rating from which a test row is relevant; None: every row
-    by=None, # 'user', 'item', 'history' (rows that are read), a column of the test frame, or a Series by id: each group too
+    by=None, # 'user', 'item', 'history' (what is read), a column of the test frame, a Series by id: each group too
     metrics=None, # names such as 'ndcg@10', 'recall', 'auc', or functions of `FACTS`; None: all that are cheap
     clip:tuple=None, # (low, high): limit predicted ratings before RMSE and MAE
     note:str='', # ends the protocol

@@ -315,3 +315,10 @@ def test_the_stored_rules_are_above_the_chain_on_products():
     ran = in_order('beauty')
     assert ran['SequentialRules']['test']['ndcg@10']>ran['MarkovChain']['test']['ndcg@10']>ran['Popularity']['test']['ndcg@10']
     assert all('6040 users' in o['protocol'] for o in in_order('ml-1m').values()) and all('22363 users' in o['protocol'] for o in ran.values())
+
+@pytest.mark.parametrize('name', ['SequentialRules','TwoSpeedRidge'])
+def test_the_stored_hit_rate_on_small_movielens_is_above_attention_by_its_interval(name):
+    ran = in_order('ml-100k')[name]
+    attention = metric('next-item-SASRec__ml-100k*.json', 'hr@10')
+    assert ran['refitted']['recall@10 interval']['low']>sum(attention)/3>.173
+    assert '943 users' in ran['protocol'] and 'less the user\'s own training rows' in ran['protocol']
