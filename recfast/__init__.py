@@ -81,6 +81,7 @@ Modules:
 - `recfast.gibbs_features`: Features drawn with the vectors: what all thrillers share, and all nurses
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model
 - `recfast.groups`: Who belongs together, and what was measured of each group
+- `recfast.growing`: Tomorrow's rows: a learner on a new table that begins where an older one ended, row by row by id
 - `recfast.guard`: How much features may add: chosen on a tenth of the training rows, so that they do no harm
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps

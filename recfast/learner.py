@@ -23,10 +23,11 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
 from .callbacks import SolveModel
-from .choice import Choice,ChooseModel
+from .choice import Choice,ChooseModel,read_choice
 from .collab import CollabLearner,seeded
 from .fast import Fast,FusedAdam,SMALL_BATCH,one_thread
 from .core import check_k
+from .growing import check_same,grow,settings_of
 from .guard import FeatureGuard,parts_of
 from .losses import BCE,SoftmaxLoss,attached_loss,loss_name
 from .models.base import evaluating,model_device,offers,pair_scores,score_pairs,takes_pairs
@@ -188,6 +189,12 @@ class WeighedLoss(AvgLoss):
 # %% ../nbs/58_learner.ipynb #a0701a02
 def _is_auto(arch): return isinstance(arch, Choice) or isinstance(arch, str) and arch=='auto'
 
+def _chooser(dls, arch, *how):
+    "The callback that chooses, and the model that is empty until it has"
+    empty = TwoPart(n_users=dls.train_ds.n_users, n_items=dls.train_ds.n_items)
+    return ChooseModel(collab_learner, arch, *how),empty
+
+# %% ../nbs/58_learner.ipynb #b0565d16
 def _check_auto(auto, budget, **chosen):
     "Raise `TypeError` for what 'auto' chooses itself, and for its budget without it"
     named = [k for k,v in chosen.items() if v is not None]
@@ -220,6 +227,7 @@ def _paces(model, dls):
 def _around(model, dls, loss_func, seed, cold_tail, init, **kwargs):
     "A learner around a model"
     if not cold_tail: vars(model)['cold_tail'] = False
+    _check_reads(dls, model)
     meet(model, dls.interactions('train'))
     begin(model, dls.interactions('train'), init, seed)
     if loss_func is None: loss_func = default_loss(model, dls)
@@ -229,6 +237,19 @@ def _around(model, dls, loss_func, seed, cold_tail, init, **kwargs):
     learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)
     learn.seed = seed
     if getattr(dls.train, 'weighs', False) and hasattr(learn, 'recorder'): learn.recorder.loss = WeighedLoss()
+    return learn
+
+# %% ../nbs/58_learner.ipynb #9ef587ec
+def _grown(dls, like, given, **kwargs):
+    "A learner like an old one, that knows what that one has learned"
+    if isinstance(getattr(like, 'model', None), TwoPart):
+        named = [k for k,v in given.items() if v is not None]
+        if named: raise ValueError(f"like=: what the old one chose is followed again: leave out {' and '.join(named)}")
+        return collab_learner(dls, arch=read_choice(like), **kwargs)
+    own = settings_of(like)
+    check_same(own, given)
+    learn = collab_learner(dls, **own, **kwargs)
+    learn.grown = grow(learn, like)
     return learn
 
 # %% ../nbs/58_learner.ipynb #c2d4c180
@@ -244,6 +265,7 @@ def collab_learner(
     loss_func=None, # None: `default_loss` of the model and the loaders
     *, arch=None, # class or built `Module`; None: `DotProductBias`; 'auto', or a `Choice` to train again
     budget:float=None, # seconds that 'auto' may take; None: 60
+    like=None, # a trained learner, or a `Recommender`: its settings, its loss, and what it learned, by id
     cold_tail:bool=True, # score items without a training row from what they are, where `items=` told that
     seed:int=None, # of weights and dropout; None: the loaders' seed
     init:str=None, # 'svd': item vectors begin at those of near co-occurrences (`models.start`)
@@ -251,14 +273,14 @@ def collab_learner(
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for arguments that do not go together"
     _check_arch(dls, arch, use_nn, n_factors)
+    given = dict(arch=arch, n_factors=n_factors, y_range=y_range, layers=layers, config=config, loss_func=loss_func, init=init)
+    if like is not None: return _grown(dls, like, given, cold_tail=cold_tail, seed=seed, **kwargs)
     auto = _is_auto(arch)
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN
     _check_auto(auto, budget=budget, config=config, loss_func=loss_func, layers=layers, emb_szs=emb_szs, init=init)
-    cb = ChooseModel(collab_learner, arch, budget, y_range, n_factors) if auto else SolveModel()
-    if auto: arch = TwoPart(n_users=dls.train_ds.n_users, n_items=dls.train_ds.n_items)
+    cb,arch = _chooser(dls, arch, budget, y_range, n_factors) if auto else (SolveModel(),arch)
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
-    _check_reads(dls, model)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
     kwargs = _with_own(model, cb, kwargs)
     return _around(model, dls, loss_func, seed, cold_tail, init, **kwargs)
