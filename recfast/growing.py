@@ -25,7 +25,8 @@ from .models.spec import model_spec
 # %% ../nbs/57_growing.ipynb #9a514cf5
 def _loss_of(old):
     "The loss of a learner or of a Recommender"
-    loss = getattr(old, 'loss_func', None) or getattr(old, 'loss', None)
+    loss = getattr(old, 'loss_func', None)
+    if loss is None: loss = getattr(old, 'loss', None)
     if isinstance(loss, nn.Module) or callable(loss): return loss
     raise TypeError(f"like=: the loss {loss!r} of the bundle is no loss of recfast: pass the learner itself")
 
@@ -56,14 +57,15 @@ def check_same(
     given:dict, # arguments of `collab_learner`; None where they are left out
 ):
     "Raise `ValueError` for what is given and is not as the old one has it"
-    flat = {**own['config'], **{k: v for k,v in own.items() if k!='config'}}
+    flat = dict(own)
+    flat.update(flat.pop('config'))
     asked = {**given, **(given.get('config') or {})}
     loss = asked.pop('loss_func', None)
     for name,value in asked.items():
         same = name=='config' or value is None or _plain(value)==_plain(flat.get(name))
         if not same: raise _differ(name, value, flat.get(name))
     if loss is None: return
-    loss = loss() if isinstance(loss, type) else loss
+    if isinstance(loss, type): loss = loss()
     if loss_spec(loss)!=loss_spec(own['loss_func']):
         raise _differ('loss_func', loss_name(loss), loss_name(own['loss_func']))
 
@@ -87,8 +89,11 @@ def moved_rows(
     if not len(known):
         raise RatingsError(f"like=: none of the {len(before)-1} {side} ids of the old one is in the new table: are "
                            "they of another type, or of another table?")
-    old,new = (np.concatenate([[0],o]) for o in (known+1,to[known]))
-    return Moved(*(torch.from_numpy(o.astype(np.int64)) for o in (old,new,np.flatnonzero(counts))), len(now))
+    trained = np.flatnonzero(counts)
+    old = np.concatenate([[0],known+1])
+    new = np.concatenate([[0],to[known]])
+    rows = [torch.from_numpy(o.astype(np.int64)) for o in (old,new,trained)]
+    return Moved(*rows, len(now))
 
 # %% ../nbs/57_growing.ipynb #27055260
 def with_moved_rows(
@@ -97,7 +102,8 @@ def with_moved_rows(
     fill, # of new rows: 'mean' of those that were trained, or 0
 )->torch.Tensor: # [rows now,...]
     "The same table under other ids"
-    out = w.new_zeros((moved.size,*w.shape[1:]))
+    shape = moved.size,*w.shape[1:]
+    out = w.new_zeros(shape)
     if fill=='mean': out[:] = w[moved.trained].mean(0)
     out[moved.new] = w[moved.old]
     return out
@@ -107,8 +113,10 @@ def _sizes(model): return {k: torch.tensor(v.shape) for k,v in model.named_param
 
 def _by_size(model, config):
     "{name: [(axis, side)]} of tables, told by what grows with the number of people and of items"
+    make = type(model)
     with torch.random.fork_rng(devices=[]):
-        a,b = (_sizes(type(model)(n_users=501+n, n_items=701+2*n, **config)) for n in (0,1))
+        a = _sizes(make(n_users=501, n_items=701, **config))
+        b = _sizes(make(n_users=502, n_items=703, **config))
     side = {1: 'user', 2: 'item'}
     def axes(grown): return [(axis,side[n]) for axis,n in enumerate(grown.tolist()) if n]
     found = {k: axes(b[k]-a[k]) for k in a}
@@ -159,7 +167,9 @@ def move_moments(
 )->bool: # had the old one any?
     "Take over what the old optimizer keeps of each weight; 0 for new rows"
     states = getattr(getattr(old, 'opt', None), 'state', {})
-    theirs = {k: states[p] for k,p in old.model.named_parameters() if 'grad_avg' in states.get(p, {})}
+    named = dict(old.model.named_parameters())
+    kept = {k: states.get(p, {}) for k,p in named.items()}
+    theirs = {k: o for k,o in kept.items() if 'grad_avg' in o}
     if not theirs: return False
     learn.create_opt()
     for k,p in learn.model.named_parameters():

@@ -240,8 +240,9 @@ def _around(model, dls, loss_func, seed, cold_tail, init, **kwargs):
     return learn
 
 # %% ../nbs/58_learner.ipynb #9ef587ec
-def _grown(dls, like, given, **kwargs):
+def _grown(dls, like, given, init, **kwargs):
     "A learner like an old one, that knows what that one has learned"
+    if init is not None: raise ValueError(f"init={init!r} with like=: rows begin where the old one ended: leave it out")
     if isinstance(getattr(like, 'model', None), TwoPart):
         named = [k for k,v in given.items() if v is not None]
         if named: raise ValueError(f"like=: what the old one chose is followed again: leave out {' and '.join(named)}")
@@ -273,8 +274,8 @@ def collab_learner(
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for arguments that do not go together"
     _check_arch(dls, arch, use_nn, n_factors)
-    given = dict(arch=arch, n_factors=n_factors, y_range=y_range, layers=layers, config=config, loss_func=loss_func, init=init)
-    if like is not None: return _grown(dls, like, given, cold_tail=cold_tail, seed=seed, **kwargs)
+    given = dict(arch=arch, n_factors=n_factors, y_range=y_range, layers=layers, config=config, loss_func=loss_func)
+    if like is not None: return _grown(dls, like, given, init, cold_tail=cold_tail, seed=seed, **kwargs)
     auto = _is_auto(arch)
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN
@@ -282,8 +283,7 @@ def collab_learner(
     cb,arch = _chooser(dls, arch, budget, y_range, n_factors) if auto else (SolveModel(),arch)
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
-    kwargs = _with_own(model, cb, kwargs)
-    return _around(model, dls, loss_func, seed, cold_tail, init, **kwargs)
+    return _around(model, dls, loss_func, seed, cold_tail, init, **_with_own(model, cb, kwargs))
 
 # %% ../nbs/58_learner.ipynb #4604cec7
 class Fact(str): "Text that holds attributes, as every object does that is described by them"

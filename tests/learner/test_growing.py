@@ -113,6 +113,7 @@ def test_what_is_given_again_has_to_be_the_same():
     assert collab_learner(dls, 6, y_range=(0,5.5), arch=DotProductBias, like=old).model.y_range==(0,5.5)
     for wrong in (dict(n_factors=7), dict(y_range=(0,5)), dict(arch=DotProduct), dict(loss_func=BPRLoss())):
         with pytest.raises(ValueError, match=f"the old one has {next(iter(wrong))}"): collab_learner(dls, like=old, **wrong)
+    with pytest.raises(ValueError, match='rows begin where the old one ended'): collab_learner(dls, like=old, init='svd')
     with pytest.raises(TypeError, match='expected a learner, or what load_bundle'): collab_learner(dls, like='old.recfast')
 
 def test_nothing_of_the_old_one_changes():
