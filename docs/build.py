@@ -77,6 +77,7 @@ def main():
         return failed
     for name,nb in nbs.items(): write(out/f'{name}.html.md', pages.markdown(nb))
     for o in check.dead(out): print('dead link:', o, file=sys.stderr); failed = 1
+    if not failed: (src/'built').touch()
     return failed
 
 if __name__=='__main__': sys.exit(main())

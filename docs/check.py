@@ -19,6 +19,12 @@ class Page(HTMLParser):
 @cache
 def read(path): return Page(path.read_text(encoding='utf-8'))
 
+@cache
+def target(folder, path):
+    "The file that a path means, or None"
+    to = (folder/unquote(path)).resolve()
+    return to if to.is_file() else None
+
 def dead(
     out, # folder of the site
 )->list: # 'page: link', sorted
@@ -28,8 +34,8 @@ def dead(
         for ref in read(path).refs:
             url = urlsplit(ref)
             if url.scheme or url.netloc: continue
-            to = (path.parent/unquote(url.path)).resolve() if url.path else path
-            if not to.is_file() or url.fragment and to.suffix=='.html' and unquote(url.fragment) not in read(to).ids: found.append(f'{path.name}: {ref}')
+            to = target(path.parent, url.path) if url.path else path
+            if not to or url.fragment and to.suffix=='.html' and unquote(url.fragment) not in read(to).ids: found.append(f'{path.name}: {ref}')
     return sorted(found)
 
 if __name__=='__main__':

@@ -12,6 +12,7 @@ from execnb.shell import CaptureShell
 from typer.testing import CliRunner
 
 FENCE = re.compile(r'^```(sh|bash|python)\n(.*?)^```', re.M|re.S)
+COMMAND = re.compile(r'(?:#\| eval: false\n)?! (recfast .*)') # of some nbdev-test leaves the fresh process to this
 SETUP = re.compile(r'^(python -m )?(pip install|pytest)|^nbdev-test') # CI runs these
 
 def examples(cell):
@@ -49,7 +50,7 @@ def run(path, cells):
     try:
         for cell in until_the_last_example(path):
             source = ''.join(cell['source'])
-            if cells and cell['cell_type']=='code' and source.startswith('! recfast '): print(command(source[2:]), flush=True)
+            if cells and cell['cell_type']=='code' and (asked := COMMAND.match(source)): print(command(asked[1]), flush=True)
             elif cells and cell['cell_type']=='code' and '#| eval: false' not in source:
                 shell.run(source)
                 if shell.exc: sys.exit(f'{path.name}: {shell.exc!r} in\n{source}')

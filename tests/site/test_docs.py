@@ -41,9 +41,14 @@ MODULES = [o.name for o in pkgutil.walk_packages(recfast.__path__, 'recfast.') i
 def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
 def make(): return subprocess.run([sys.executable, str(ROOT/'docs/build.py')], capture_output=True, text=True, encoding='utf-8', cwd=ROOT)
 
+def changed(path): return path.stat().st_mtime
+def made_of(): return [o for folder in ('nbs','recfast','docs') for o in (ROOT/folder).rglob('*.*') if '__pycache__' not in o.parts]+[ROOT/'CHANGELOG.md']
+
 @pytest.fixture(scope='session')
 def site():
-    "The folder of the site, built where it is not up to date"
+    "The folder of the site, built where it is older than what it is made of"
+    built = ROOT/'_proc/.pages/built'
+    if OUT.exists() and built.exists() and max(map(changed, made_of()))<changed(built): return OUT
     res = make()
     assert res.returncode==0 and not re.search('warn', res.stderr, re.I), res.stderr
     return OUT
