@@ -1,9 +1,9 @@
 """SASRec as the field has it, and its blend with a closed form: full ranking, seen items left out
 
-Leave-last-out in the stable order of the table. Settings are those of one recipe for each dataset, looked at on each user's row before the last (fitted
-without the last two); tested once on the last row, asked from all rows before it: fitted without the last two (as the published figures are), and fitted
-without the last only. The item table begins at the singular vectors of near co-occurrences, windows are cut anew each epoch, the softmax is over all
-items. The blend is of standard scores, the closed form with the weight that the results name.
+Leave-last-out in the stable order of the table. One recipe for each dataset, looked at on each user's row before the last; tested on the last row,
+asked from all rows before it, by what was fitted without the last two (`test`), and where asked for by what was fitted without the last only
+(`refitted`). The item table begins at the singular vectors of near co-occurrences, windows are cut anew each epoch, the softmax is over all items.
+The blend is of standard scores, the closed form with the weight that the recipe names. Seconds are of one thread of a processor, of all that is fitted.
 """
 import json
 import warnings

@@ -322,3 +322,9 @@ def test_the_stored_hit_rate_on_small_movielens_is_above_attention_by_its_interv
     attention = metric('next-item-SASRec__ml-100k*.json', 'hr@10')
     assert ran['refitted']['recall@10 interval']['low']>sum(attention)/3>.173
     assert '943 users' in ran['protocol'] and 'less the user\'s own training rows' in ran['protocol']
+
+def test_the_stored_transformer_and_its_blend_meet_their_targets_on_a_million_ratings():
+    r = load('sasrec__ml-1m.json')[0]
+    for o in r['seeds'].values():
+        assert o['test']['SASRec']['ndcg@10']>=.166 and o['test']['Blend']['ndcg@10']>=.187
+        assert o['test']['Blend']['cpu_seconds']<=450 and r['threads']==1
