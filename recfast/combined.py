@@ -21,7 +21,7 @@ from .histories import encode_people
 from .models.base import score_pairs
 from .models.ensemble import Mixed
 from .models.parts import Part,TwoPart,rows_of_part
-from .recommend import Recommender,refuse_sets
+from .recommend import Recommender,id_array,refuse_sets
 from .scorer import draws_of
 
 # %% ../nbs/53_combined.ipynb #cec6cee9
@@ -88,6 +88,24 @@ class MixedRecommender(PartRecommender):
         terms = [o._contributions(items, ratings, every) for o in self.recs]
         scores = [o.score_history([(items,ratings)])[0] for o in self.recs]
         return self.model.mix_terms(terms, scores)[:,targets]
+
+# %% ../nbs/53_combined.ipynb #cb7125ee
+@patch
+def _told_to(self:MixedRecommender, rec, told, user_id):
+    "(item rows, ratings, scores [I]) of one person, as a part knows them"
+    if user_id is None:
+        told = told[0],rec._told(told[1])
+        return *told,rec.score_history([told])[0]
+    user = torch.from_numpy(self.users.encode(id_array(user_id), 'raise', 'user'))
+    return None,None,rec.score_users(user)[0]
+
+@patch
+def _reasons(self:MixedRecommender, told, user_id, rows):
+    each = [self._told_to(o, told, user_id) for o in self.recs]
+    found = [o._reasons(t, user_id, rows) for o,t in zip(self.recs, each)]
+    some = [(w,o) for w,o in zip(self.model.shares([t[2] for t in each]), found) if o is not None]
+    if not some: return None
+    return some[0][1][0],sum(w*parts for w,(_,parts,_) in some),told[2].double().cpu().numpy()[rows]
 
 # %% ../nbs/53_combined.ipynb #fb426e68
 class TwoPartRecommender(Recommender):

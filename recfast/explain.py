@@ -19,10 +19,11 @@ from .data.sequences import in_time
 from .data.sessions import last_sessions
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
+from .models.ials import IALS
 from .models.zoo import reads_order
 from .recommend import Recommender,id_array
 from .models.tail import ColdTail
-from .reasons import model_reasons,tail_reasons
+from .reasons import adds_features,ials_reasons,model_reasons,tail_reasons
 from .trackers import OURS
 
 # %% ../nbs/52_explain.ipynb #b8829eba
@@ -162,27 +163,44 @@ def _of_tail(self:Recommender, told, user_id, rows):
 @patch
 def _of_model(self:Recommender, told, user_id, rows):
     "(names, parts, scores) of items by a model that reads features"
-    if user_id is not None: u = self.model.complete('user', torch.from_numpy(self.users.encode(id_array(user_id))))[0]
+    if isinstance(self.model, IALS): return ials_reasons(self.model, self.train, self._row_of(told, user_id), rows)
+    if user_id is not None:
+        tables = self.model.tables()[0].values()
+        u = torch.cat(list(tables), 1)[int(self.users.encode(id_array(user_id), 'raise', 'user')[0])]
     elif not len(told[0]): u = self._prior()[0].mean
     else:
         prior,noise = self._prior()
         u = fold_in_steps(self.model, prior, *told[:2], likelihood=self._likelihood([told[:2]], noise))[0]
     return model_reasons(self.model, u.detach(), rows)
 
+# %% ../nbs/52_explain.ipynb #8eb4c3f4
+@patch
+def _row_of(self:Recommender, told, user_id):
+    "[K] float64: the row that scores of `IALS` come from"
+    if user_id is not None:
+        return self.model.user_factors[int(self.users.encode(id_array(user_id), 'raise', 'user')[0])].double().cpu().numpy()
+    items = self.model.item_vectors().double().cpu().numpy()
+    return np.linalg.lstsq(items, told[2].double().cpu().numpy(), rcond=None)[0]
+
+@patch
+def _reasons(self:Recommender, told, user_id, rows):
+    "(names, parts, scores) of items, all known or all cold; None where no features are added up"
+    cold = not self.known('item')[rows[0]]
+    if cold and isinstance(getattr(self.model, 'cold_tail', None), ColdTail): return self._of_tail(told, user_id, rows)
+    return self._of_model(told, user_id, rows) if adds_features(self.model) else None
+
 # %% ../nbs/52_explain.ipynb #07bad43c
 @patch
 def _and_features(self:Recommender, df, asked, told, user_id, top):
     "A frame of `explain` with what features add: to cold items, without a frame to known ones too"
-    known = self.known('item')[asked]
-    every,kind = df is None,type(self.model).__name__
-    todo = []
-    cold = asked[~known&(asked>0)]
-    if isinstance(getattr(self.model, 'cold_tail', None), ColdTail): todo.append((self._of_tail,cold))
-    if every and getattr(self.model, 'item_map', None) is not None: todo.append((self._of_model,asked[known]))
-    elif every and (known.any() or not todo):
-        raise NotImplementedError(f"by='features': {kind} adds up no features here. HybridDot and FM do, and behind "
-                                  "any model what scores items that nobody met")
-    found = [_because_of(self.items.decode(rows), *of(told, user_id, rows), top) for of,rows in todo if len(rows)]
+    known,every = self.known('item')[asked],df is None
+    groups = [asked[~known&(asked>0)],asked[known] if every else asked[:0]]
+    found = [(rows,self._reasons(told, user_id, rows)) for rows in groups if len(rows)]
+    if every and (not found or any(o is None for _,o in found)):
+        raise NotImplementedError(f"by='features': {type(self.model).__name__} adds up no features here. HybridDot, "
+                                  "FM, TwoTower and IALS with feature_l2 do, blends with one of them, and behind any "
+                                  "model what scores items that nobody met")
+    found = [_because_of(self.items.decode(rows), *o, top) for rows,o in found if o is not None]
     if not every and not found: return df
     out = pd.concat([o for o in (df,*found) if o is not None and len(o)] or [_because_of([], [], None, None, top)])
     out = out.reset_index(drop=True)

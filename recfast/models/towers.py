@@ -10,10 +10,12 @@ Docs: https://recfast.github.io/recfast/models.towers.html.md"""
 __all__ = ['Tower', 'TwoTower']
 
 # %% ../../nbs/35_models.towers.ipynb #fac74ec7
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastai.layers import Embedding,LinBnDrop
 from fastcore.basics import patch
+from scipy.sparse import csr_matrix,hstack
 from torch import nn
 from ..core import RatingsError,kept
 from .base import evaluating,register,weights_key
@@ -49,15 +51,22 @@ def forward(self:Tower,
     rows:torch.Tensor=None, # [n] which of its rows; None: all
 )->torch.Tensor: # [n,K]
     "Vectors of rows"
-    parts = [] if own is None else [own]
+    said = dense = None
     if self.bag is not None:
         sets = table.directions
-        parts.append(RowSums.apply(self.bag, sets) if rows is None else row_sums(self.bag, sets, rows))
-    past = sum(parts)
+        said = RowSums.apply(self.bag, sets) if rows is None else row_sums(self.bag, sets, rows)
     if self.bn_cont is not None:
         dense = self.bn_cont(table.dense)
-        parts.append(dense if rows is None else dense[rows])
-    return past+self.layers(torch.cat(parts, 1))
+        if rows is not None: dense = dense[rows]
+    return self.join(own, said, dense)
+
+@patch
+def join(self:Tower,
+    own, said, dense, # [n,K] of ids, [n,K] sums over features, [n,D] quantities as they come out of `BatchNorm`
+)->torch.Tensor: # [n,K]
+    "Vectors from what stands side by side; None where there is none of it"
+    past = [o for o in (own,said) if o is not None]
+    return sum(past)+self.layers(torch.cat([*past,*([] if dense is None else [dense])], 1))
 
 # %% ../../nbs/35_models.towers.ipynb #1ca89fa0
 _NOTHING = "ids=False, but nothing is known of items: build the loaders with items=, a table of them"
@@ -173,6 +182,45 @@ def weight(self:TwoTower,
 )->torch.Tensor: # [N,K] a copy on the CPU
     "Outputs for the ids in `arr`; raises `UnknownIdError`"
     return _done(self, 'item' if is_item else 'user').cpu()[self._rows(arr, is_item)]
+
+# %% ../../nbs/35_models.towers.ipynb #0037e43a
+def _slopes(tower, u, own, said, dense, steps):
+    "([n,K], [n,D]) mean slopes of scores along the line from nothing to `said` and `dense`"
+    given = [o for o in (said,dense) if o is not None]
+    total = [torch.zeros_like(o) for o in given]
+    for t in (torch.arange(steps)+.5)/steps:
+        at = [(t*o).requires_grad_() for o in given]
+        left = iter(at)
+        now = [None if o is None else next(left) for o in (said,dense)]
+        with torch.enable_grad():
+            if dense is not None: now[1] = tower.bn_cont(now[1])
+            out = (tower.join(own, *now)@u).sum()
+        for o,g in zip(total, torch.autograd.grad(out, at)): o += g/steps
+    left = iter(total)
+    return [None if o is None else next(left) for o in (said,dense)]
+
+# %% ../../nbs/35_models.towers.ipynb #d0645470
+@patch
+def feature_terms(self:TwoTower,
+    u:torch.Tensor, # [K] output for a person
+    items, # [k] rows, an array
+    steps:int=64, # points on the way
+)->tuple: # (sparse [k,M+D] float64: what columns of directions and of dense numbers add, [k] what is left)
+    "Scores of a person before their range, as sums over features"
+    tower,table = self.item_tower,self.item_features
+    rows = torch.from_numpy(items).to(self.u_weight.weight.device)
+    u,sets,none = u.float().to(rows.device),table.directions[items],csr_matrix((len(items),0))
+    with evaluating(self):
+        own = self._own('item', rows)
+        own = own if own is None else own.detach()
+        said = None if tower.bag is None else RowSums.apply(tower.bag, sets).detach()
+        dense = None if tower.bn_cont is None else table.dense[rows]
+        of_said,of_dense = _slopes(tower, u, own, said, dense, steps)
+        total = (_done(self, 'item')[rows].detach()@u).double().cpu().numpy()
+    parts = [none if said is None else sets.multiply((of_said@tower.bag.detach().T).cpu().numpy()),
+             none if dense is None else csr_matrix((dense*of_dense).cpu().numpy())]
+    columns = hstack(parts, format='csr', dtype=np.float64)
+    return columns,total-np.asarray(columns.sum(1)).ravel()
 
 # %% ../../nbs/35_models.towers.ipynb #1d4ce30e
 @patch

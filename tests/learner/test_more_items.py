@@ -186,6 +186,9 @@ def test_what_has_learned_from_features_answers_in_every_verb(kind):
     assert finite(near) and len(near)==40 and set(near.item_id)<=set(WARM.item_id)
     assert near.score.between(-1.001, 1.001).all() and near.groupby('query_id').score.std().gt(0).all()
     pd.testing.assert_frame_equal(new.similar_items([5,6], k=3), rec.similar_items([5,6], k=3), rtol=1e-5)
+    why = new.explain(3, ids, by='features')
+    np.testing.assert_allclose(why.groupby('item_id').contribution.sum()[ids], new.predict(3, ids), rtol=1e-4, atol=1e-4)
+    assert (why.because_feature.notna().groupby(why.item_id).sum()>0).all()
 
 @every_reader
 def test_a_film_added_scores_as_the_same_film_that_was_there(kind):

@@ -12,10 +12,12 @@ from recfast.core import RatingsError
 from recfast.data.catalogues import movie_night_films
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
+from recfast.ensemble import Blend, Ensemble
 from recfast.learner import collab_learner
 from recfast.losses import BCE, BPRLoss, SoftmaxLoss
 from recfast.models import EASE, IALS, DotProduct, DotProductBias, ItemKNN
 from recfast.models.base import score_items, score_pairs
+from recfast.models.hybrid import HybridDot
 from recfast.models.maps import RidgeMap, found, level, nearness
 from recfast.models.tail import cold_items
 
@@ -361,3 +363,33 @@ def test_strongest_first_and_all_else_last():
     why = trained('stars').explain(3, 5, top=2)
     size = why.contribution.abs()
     assert size[0]>=size[1] and why.because_feature.tolist()[2] is None and len(why)==3
+
+@pytest.fixture(scope='module')
+def reader():
+    return fit_one_cycle(collab_learner(clicks(), 8, arch=HybridDot, loss_func=SoftmaxLoss(), config=dict(wd_features=1.)), 2, 1e-2)
+
+@pytest.mark.parametrize('kind', ['mean','blend','blend of none that reads'])
+def test_features_that_explain_a_blend_sum_to_its_score(kind, reader):
+    if kind=='mean': learn = Ensemble([reader,reader])
+    else: learn = Blend([trained('knn') if kind=='blend of none that reads' else reader,trained('ease')], [.3,.7])
+    known = [] if kind=='blend of none that reads' else [1,2,7]
+    for who in (dict(user_id=3),dict(history=[1,2,3])):
+        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
+        lists = learn.recommend(**asked, k=300, item_ids=[*known,*COLD[:3]]).set_index('item_id').score
+        why = learn.explain(**who, item_ids=lists.index, by='features')
+        np.testing.assert_allclose(why.groupby('item_id').contribution.sum()[lists.index], lists, rtol=1e-4, atol=1e-5)
+        assert (why.because_feature.notna().groupby(why.item_id).sum()>=2).all()
+    if not known:
+        with pytest.raises(NotImplementedError, match='ZBlend adds up no features'): learn.explain(3, [1], by='features')
+
+def test_what_a_feature_adds_to_a_blend_is_its_share_of_the_parts(reader):
+    learn = Blend([reader,trained('ease')], [.3,.7])
+    rec = learn.recommender
+    why = learn.explain(3, COLD[:1]).set_index('because_feature').contribution
+    scores = [o.recommender.score_users(torch.tensor([3]))[0][learn.dls.interactions('train').trained('item')] for o in (reader,trained('ease'))]
+    parts = [w/float(s.std(correction=0))*o.explain(3, COLD[:1]).set_index('because_feature').contribution for w,s,o in zip((.3,.7), scores, (reader,trained('ease')))]
+    want = parts[0].add(parts[1], fill_value=0)
+    names = [o for o in why.index if isinstance(o, str)]
+    assert 'year' in names
+    np.testing.assert_allclose(why[names], want[names], rtol=1e-3, atol=1e-5)
+    assert rec.explain(3, COLD[:1]).contribution.sum()==pytest.approx(rec.predict(3, COLD[0]), rel=1e-4)

@@ -13,6 +13,7 @@ from recfast.learner import collab_learner
 from recfast.models.ials import IALS
 from recfast.models.maps import row_map
 from recfast.models.tail import ColdTail, OwnScores
+from recfast.reasons import ials_reasons
 
 NIGHT,FILMS = movie_night(),movie_night_films()
 COLD = np.arange(5, 300, 10)
@@ -131,3 +132,31 @@ def test_the_option_without_features_is_the_plain_model():
     learn = fit_one_cycle(learner(loaders(items=None)), 3)
     plain = fit_one_cycle(learner(loaders(items=None), feature_l2=None), 3)
     torch.testing.assert_close(learn.model.item_vectors(), plain.model.item_vectors())
+
+# reasons
+
+@pytest.mark.parametrize('weights', [False,True])
+def test_features_that_explain_sum_to_the_score(weights):
+    df = NIGHT.assign(w=np.where(NIGHT.user_id%2, 2., 1.))
+    learn = fit_one_cycle(learner(loaders(df, **(dict(weight_name='w') if weights else {}))), 4)
+    items = [1,2,7,*COLD[:3]]
+    for who in (dict(user_id=3),dict(history=[1,2,3])):
+        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
+        lists = learn.recommend(**asked, k=300, item_ids=items).set_index('item_id').score
+        why = learn.explain(**who, item_ids=lists.index, by='features')
+        np.testing.assert_allclose(why.groupby('item_id').contribution.sum()[lists.index], lists, rtol=1e-4, atol=1e-5)
+        left = why[why.because_feature.isna()].set_index('item_id').contribution
+        assert left[COLD[:3]].abs().max()<1e-4 and left.drop(COLD[:3], errors='ignore').abs().min()>1e-4 # a new film is nothing else
+    assert learn.explain(3, COLD[:1]).because_feature.notna().any()
+
+def test_what_features_add_to_known_films_is_the_pull_of_the_formula():
+    learn = fit_one_cycle(learner(cg_steps=None), 2)
+    m,rows,items = learn.model,learn.dls.interactions('train'),np.array([1,2,7])
+    _,(_,w) = m._sides(rows)
+    some = np.flatnonzero(rows.trained('item'))
+    D,w = m.item_features.directions.toarray().astype(float),w.double().numpy()[some]
+    B = np.linalg.solve(D[some].T@(w[:,None]*D[some])+.3*w.mean()*np.eye(D.shape[1]), D[some].T@(w[:,None]*m.item_factors.double().numpy()[some]))
+    both,none = (dense_items(m, rows, torch.from_numpy(o)) for o in (B,0*B))
+    u = m.user_factors[3].double()
+    want = ((both-none)[items]@u).numpy()
+    np.testing.assert_allclose(ials_reasons(m, rows, u.numpy(), items)[1].sum(0), want, rtol=1e-4, atol=1e-6)

@@ -163,3 +163,28 @@ def test_a_single_multi_column_is_enough():
     one = Features(FILMS[['item_id','genres']], multi={'genres': '|'})
     learn = fit_one_cycle(towers(clicks(items=one, users=None), SoftmaxLoss()), 1, 1e-2)
     assert learn.model.item_tower.bn_cont is None and len(learn.recommend(3, k=5))==5
+
+# reasons
+
+@every_kind
+def test_features_that_explain_sum_to_the_score(kind):
+    learn = trained(kind)
+    known = np.setdiff1d(np.arange(1, 20), COLD)
+    for who in (dict(user_id=3),dict(history=[1,2,3])):
+        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
+        lists = learn.recommend(**asked, k=300, item_ids=[*known,*COLD[:3]]).set_index('item_id').score
+        why = learn.explain(**who, item_ids=lists.index, by='features')
+        got = why.groupby('item_id').contribution.sum()
+        np.testing.assert_allclose(got[lists.index], lists, rtol=1e-4, atol=1e-4)
+        assert {'year'}<set(why.because_feature.dropna()) and why.because_item_id.isna().all()
+    assert (learn.explain(3, COLD[:2]).because_feature.notna()).any() # new films have them without being asked
+
+@every_kind
+def test_what_is_left_is_the_score_without_features(kind):
+    m,items = trained(kind).model.eval(),np.array([7,8,COLD[0]])
+    u = m.outputs('user', torch.tensor([3]))[0].detach()
+    columns,rest = m.feature_terms(u, items, steps=256)
+    own = m._own('item', torch.from_numpy(items))
+    nothing = m.item_tower.join(own, torch.zeros(3, 8), m.item_tower.bn_cont(torch.zeros(3, m.item_features.dense.shape[1])))
+    left = (nothing@u).detach().numpy()
+    np.testing.assert_allclose(rest, left, atol=1e-5 if not m.hyper.get('layers') else .02*np.abs(columns).sum(1).max()+1e-4)
