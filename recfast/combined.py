@@ -94,18 +94,23 @@ class MixedRecommender(PartRecommender):
 def _told_to(self:MixedRecommender, rec, told, user_id):
     "(item rows, ratings, scores [I]) of one person, as a part knows them"
     if user_id is None:
-        told = told[0],rec._told(told[1])
-        return *told,rec.score_history([told])[0]
-    user = torch.from_numpy(self.users.encode(id_array(user_id), 'raise', 'user'))
-    return None,None,rec.score_users(user)[0]
+        items,ratings = told[0],rec._told(told[1])
+        return items,ratings,rec.score_history([(items,ratings)])[0]
+    user = self.users.encode(id_array(user_id), 'raise', 'user')
+    return None,None,rec.score_users(torch.from_numpy(user))[0]
 
 @patch
 def _reasons(self:MixedRecommender, told, user_id, rows):
-    each = [self._told_to(o, told, user_id) for o in self.recs]
-    found = [o._reasons(t, user_id, rows) for o,t in zip(self.recs, each)]
-    some = [(w,o) for w,o in zip(self.model.shares([t[2] for t in each]), found) if o is not None]
-    if not some: return None
-    return some[0][1][0],sum(w*parts for w,(_,parts,_) in some),told[2].double().cpu().numpy()[rows]
+    total,names,each = 0,None,[]
+    for rec in self.recs: each.append(self._told_to(rec, told, user_id))
+    shares = self.model.shares([o[2] for o in each])
+    for rec,mine,share in zip(self.recs, each, shares):
+        found = rec._reasons(mine, user_id, rows)
+        if found is None: continue
+        names,parts,_ = found
+        total = total+share*parts
+    if names is None: return None
+    return names,total,told[2].double().cpu().numpy()[rows]
 
 # %% ../nbs/53_combined.ipynb #fb426e68
 class TwoPartRecommender(Recommender):

@@ -163,14 +163,17 @@ def _of_tail(self:Recommender, told, user_id, rows):
 @patch
 def _of_model(self:Recommender, told, user_id, rows):
     "(names, parts, scores) of items by a model that reads features"
-    if isinstance(self.model, IALS): return ials_reasons(self.model, self.train, self._row_of(told, user_id), rows)
+    if isinstance(self.model, IALS):
+        return ials_reasons(self.model, self.train, self._row_of(told, user_id), rows)
     if user_id is not None:
         tables = self.model.tables()[0].values()
-        u = torch.cat(list(tables), 1)[int(self.users.encode(id_array(user_id), 'raise', 'user')[0])]
+        row = self.users.encode(id_array(user_id), 'raise', 'user')[0]
+        u = torch.cat(list(tables), 1)[int(row)]
     elif not len(told[0]): u = self._prior()[0].mean
     else:
         prior,noise = self._prior()
-        u = fold_in_steps(self.model, prior, *told[:2], likelihood=self._likelihood([told[:2]], noise))[0]
+        likelihood = self._likelihood([told[:2]], noise)
+        u = fold_in_steps(self.model, prior, *told[:2], likelihood=likelihood)[0]
     return model_reasons(self.model, u.detach(), rows)
 
 # %% ../nbs/52_explain.ipynb #8eb4c3f4
@@ -178,16 +181,21 @@ def _of_model(self:Recommender, told, user_id, rows):
 def _row_of(self:Recommender, told, user_id):
     "[K] float64: the row that scores of `IALS` come from"
     if user_id is not None:
-        return self.model.user_factors[int(self.users.encode(id_array(user_id), 'raise', 'user')[0])].double().cpu().numpy()
+        row = self.users.encode(id_array(user_id), 'raise', 'user')[0]
+        return self.model.user_factors[int(row)].double().cpu().numpy()
     items = self.model.item_vectors().double().cpu().numpy()
-    return np.linalg.lstsq(items, told[2].double().cpu().numpy(), rcond=None)[0]
+    scores = told[2].double().cpu().numpy()
+    return np.linalg.lstsq(items, scores, rcond=None)[0]
 
 @patch
 def _reasons(self:Recommender, told, user_id, rows):
     "(names, parts, scores) of items, all known or all cold; None where no features are added up"
     cold = not self.known('item')[rows[0]]
-    if cold and isinstance(getattr(self.model, 'cold_tail', None), ColdTail): return self._of_tail(told, user_id, rows)
-    return self._of_model(told, user_id, rows) if adds_features(self.model) else None
+    tail = getattr(self.model, 'cold_tail', None)
+    if cold and isinstance(tail, ColdTail):
+        return self._of_tail(told, user_id, rows)
+    if adds_features(self.model):
+        return self._of_model(told, user_id, rows)
 
 # %% ../nbs/52_explain.ipynb #07bad43c
 @patch

@@ -40,12 +40,6 @@ def _named(table):
     cols = np.concatenate([np.arange(F), np.repeat(F+np.arange(len(sizes)), sizes).astype(int)])
     return coo_matrix((np.ones(len(cols)),(np.arange(len(cols)),cols)), shape=(len(cols),F+len(sizes))).tocsr()
 
-def _named_dense(table):
-    "[D,n] the same of dense numbers"
-    sizes = [1]*table.spec['n_cont']+[n for _,n in _sizes(table, 'vec')]
-    cols = table.csr.shape[1]+np.repeat(np.arange(len(sizes)), sizes).astype(int)
-    return coo_matrix((np.ones(len(cols)),(np.arange(len(cols)),cols)), shape=(len(cols),_named(table).shape[1])).tocsr()
-
 def _crossed(table):
     "Yields (columns of `linear`, the two names that each is made of)"
     pairs,flags = np.array(table.spec['pairs'], int).reshape(-1, 2),np.array(table.spec['flags'], int)
@@ -112,6 +106,18 @@ def tail_reasons(
     terms = tail_terms(tail, how, S, met, items)
     return feature_names(tail.table),*in_score(*terms, partial(bent, y_range=tail.y_range))
 
+# %% ../nbs/51_reasons.ipynb #58d0f51d
+def _named_dense(table):
+    "[D,n] which name a dense number has"
+    named = _named(table)
+    first = table.csr.shape[1]
+    n_cont = table.spec['n_cont']
+    vec = named[first+table.hats[0].shape[1]:]
+    one_each = coo_matrix(
+        (np.ones(n_cont),(np.arange(n_cont),first+np.arange(n_cont))),
+        shape=(n_cont,named.shape[1]))
+    return vstack([one_each,vec], format='csr')
+
 # %% ../nbs/51_reasons.ipynb #7ce52490
 def model_reasons(
     model, # that offers `feature_terms`
@@ -132,16 +138,20 @@ def model_reasons(
 def _pull(model, rows, u, items):
     "[k,K] l A^-1 u of items that were met, u of others: what their priors are multiplied by"
     P = model.user_factors.double().cpu().numpy()
-    met = rows.csr('weights' if model.weighed else False).T.tocsr()[items]
-    n_users,alpha = (P!=0).any(1).sum(),model._used('alpha')
-    w = torch.from_numpy(np.asarray(met.sum(1, dtype=np.float64)).ravel()) if model.weighed else None
-    l2 = model._used('l2')*model._row_weight(torch.from_numpy(met.getnnz(1)).double(), n_users, w).double().numpy()
-    out,whole = np.repeat(u[None], len(items), 0),alpha*P.T@P
-    for j in met.getnnz(1).nonzero()[0]:
-        one = met[j]
-        p,c = P[one.indices],one.data.astype(float) if model.weighed else np.ones(one.nnz)
-        A = whole+(p*(c-alpha)[:,None]).T@p
-        out[j] = l2[j]*np.linalg.solve(A+l2[j]*np.eye(len(u)), u)
+    alpha = model._used('alpha')
+    whole = alpha*P.T@P
+    met = rows.csr('weights' if model.weighed else False)
+    met = met.T.tocsr()
+    l2 = model._used('l2')*model._sides(rows)[1][1].double().cpu().numpy()
+    out = np.repeat(u[None], len(items), 0)
+    for j,i in enumerate(items):
+        one = met[i]
+        if not one.nnz: continue
+        p = P[one.indices]
+        c = one.data if model.weighed else np.ones(one.nnz)
+        A = whole+(p.T*(c-alpha))@p
+        A[np.diag_indices(len(A))] += l2[i]
+        out[j] = l2[i]*np.linalg.solve(A, u)
     return out
 
 # %% ../nbs/51_reasons.ipynb #254d9799
@@ -152,13 +162,16 @@ def ials_reasons(
     items:np.ndarray, # [k] rows
 )->tuple: # (names [n], parts [n,k] of scores, scores [k])
     "What features add to scores of items"
-    table,Q = model.item_features,model.item_factors.double().cpu().numpy()
+    table = model.item_features
+    Q = model.item_factors.double().cpu().numpy()
     own = np.flatnonzero((Q!=0).any(1)&table.has.cpu().numpy())
-    weight = model._sides(rows)[1][1].double().cpu().numpy()[own]
-    B = row_map(table.directions[own], Q[own], weight, model.feature_l2)
-    columns = table.directions[items].astype(float).multiply(_pull(model, rows, u, items)@B.T).tocsr()
-    scores = model.item_vectors().double().cpu().numpy()[items]@u
-    return feature_names(table),(columns@_named(table)).toarray().T,scores
+    weight = model._sides(rows)[1][1].double().cpu().numpy()
+    B = row_map(table.directions[own], Q[own], weight[own], model.feature_l2)
+    each = _pull(model, rows, u, items)@B.T
+    columns = table.directions[items].multiply(each)
+    parts = (columns@_named(table)).toarray().T
+    scores = model.item_vectors()[items].double().cpu().numpy()@u
+    return feature_names(table),parts,scores
 
 # %% ../nbs/51_reasons.ipynb #5715c91d
 def adds_features(
@@ -167,5 +180,5 @@ def adds_features(
     "Is a score of it a sum over features of items, beside a rest?"
     if isinstance(model, IALS): return model.cold_by=='itself'
     tower = getattr(model, 'item_tower', None)
-    parts = getattr(model, 'item_map', None),getattr(tower, 'bag', None),getattr(tower, 'bn_cont', None)
-    return any(o is not None for o in parts)
+    if tower is not None: return tower.bag is not None
+    return getattr(model, 'item_map', None) is not None

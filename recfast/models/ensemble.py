@@ -104,7 +104,7 @@ class MeanOf(Mixed):
     def rated(self): return all(map(scores_ratings, self.models))
     def mix(self, scores): return torch.stack(scores).mean(0) # [P] tensors of one shape
     def mix_terms(self, terms, scores): return torch.stack([o.double().cpu() for o in terms]).mean(0)
-    def shares(self, scores): return [1/len(scores)]*len(scores) # [P] floats: how much of a part's score enters
+    def shares(self, scores): return [1/len(scores)]*len(scores)
 
 # %% ../../nbs/38_models.ensemble.ipynb #ecec22d7
 @patch
@@ -180,6 +180,11 @@ def mix(self:ZBlend,
     if not self.ready: raise RecfastError("this ZBlend knows no trained items: model.attach(interactions) first")
     return sum(w*z_scores(s, self.ok) for w,s in zip(self.weights.double(), scores)).float()
 
+@patch
+def shares(self:ZBlend, scores): # [P] of [I]: of one person
+    "[P] what each part's score of one item is multiplied by, mean and deviation as they are"
+    return [float(w/_scale(o.double().cpu()[None], self.ok.cpu())[1]) for w,o in zip(self.weights.tolist(), scores)]
+
 # %% ../../nbs/38_models.ensemble.ipynb #06654a34
 @patch
 def forward(self:ZBlend,
@@ -203,12 +208,3 @@ def _z_terms(c, s, ok):
     _,sd,read = _scale(s[None], ok)
     mean = c.where(read, 0.).sum(1, keepdim=True)/read.sum().clamp(min=1)
     return ((c-mean)/sd).where(s.isfinite(), 0.)
-
-# %% ../../nbs/38_models.ensemble.ipynb #cc5dde51
-@patch
-def shares(self:ZBlend,
-    scores:list, # [P] of [I]: of one person
-)->list: # [P] floats
-    "What each part's score of one item is multiplied by"
-    ok = self.ok.cpu()
-    return [float(w/_scale(s.double().cpu()[None], ok)[1]) for w,s in zip(self.weights.double(), scores)]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastai.layers import Embedding,LinBnDrop
 from fastcore.basics import patch
-from scipy.sparse import csr_matrix,hstack
+from scipy.sparse import hstack
 from torch import nn
 from ..core import RatingsError,kept
 from .base import evaluating,register,weights_key
@@ -66,7 +66,8 @@ def join(self:Tower,
 )->torch.Tensor: # [n,K]
     "Vectors from what stands side by side; None where there is none of it"
     past = [o for o in (own,said) if o is not None]
-    return sum(past)+self.layers(torch.cat([*past,*([] if dense is None else [dense])], 1))
+    beside = past if dense is None else [*past,dense]
+    return sum(past)+self.layers(torch.cat(beside, 1))
 
 # %% ../../nbs/35_models.towers.ipynb #1ca89fa0
 _NOTHING = "ids=False, but nothing is known of items: build the loaders with items=, a table of them"
@@ -186,18 +187,18 @@ def weight(self:TwoTower,
 # %% ../../nbs/35_models.towers.ipynb #0037e43a
 def _slopes(tower, u, own, said, dense, steps):
     "([n,K], [n,D]) mean slopes of scores along the line from nothing to `said` and `dense`"
-    given = [o for o in (said,dense) if o is not None]
-    total = [torch.zeros_like(o) for o in given]
-    for t in (torch.arange(steps)+.5)/steps:
-        at = [(t*o).requires_grad_() for o in given]
-        left = iter(at)
-        now = [None if o is None else next(left) for o in (said,dense)]
+    slopes = [torch.zeros_like(said),torch.zeros_like(dense)]
+    for step in range(steps):
+        t = (step+.5)/steps
+        now = [(t*said).requires_grad_(),(t*dense).requires_grad_()]
         with torch.enable_grad():
-            if dense is not None: now[1] = tower.bn_cont(now[1])
-            out = (tower.join(own, *now)@u).sum()
-        for o,g in zip(total, torch.autograd.grad(out, at)): o += g/steps
-    left = iter(total)
-    return [None if o is None else next(left) for o in (said,dense)]
+            seen = now[1]
+            if tower.bn_cont is not None: seen = tower.bn_cont(seen)
+            out = tower.join(own, now[0], seen)@u
+            found = torch.autograd.grad(out.sum(), now)
+        for total,o in zip(slopes, found):
+            total += o/steps
+    return slopes
 
 # %% ../../nbs/35_models.towers.ipynb #d0645470
 @patch
@@ -207,20 +208,22 @@ def feature_terms(self:TwoTower,
     steps:int=64, # points on the way
 )->tuple: # (sparse [k,M+D] float64: what columns of directions and of dense numbers add, [k] what is left)
     "Scores of a person before their range, as sums over features"
-    tower,table = self.item_tower,self.item_features
-    rows = torch.from_numpy(items).to(self.u_weight.weight.device)
-    u,sets,none = u.float().to(rows.device),table.directions[items],csr_matrix((len(items),0))
+    tower = self.item_tower
+    rows = torch.from_numpy(items).to(self.item_trained.device)
+    u = u.float().to(rows.device)
+    sets = self.item_features.directions[items]
+    dense = self.item_features.dense[rows]
     with evaluating(self):
+        said = RowSums.apply(tower.bag.detach(), sets)
         own = self._own('item', rows)
-        own = own if own is None else own.detach()
-        said = None if tower.bag is None else RowSums.apply(tower.bag, sets).detach()
-        dense = None if tower.bn_cont is None else table.dense[rows]
+        if own is not None: own = own.detach()
         of_said,of_dense = _slopes(tower, u, own, said, dense, steps)
-        total = (_done(self, 'item')[rows].detach()@u).double().cpu().numpy()
-    parts = [none if said is None else sets.multiply((of_said@tower.bag.detach().T).cpu().numpy()),
-             none if dense is None else csr_matrix((dense*of_dense).cpu().numpy())]
-    columns = hstack(parts, format='csr', dtype=np.float64)
-    return columns,total-np.asarray(columns.sum(1)).ravel()
+        total = _done(self, 'item')[rows].detach()@u
+    columns = sets.multiply((of_said@tower.bag.detach().T).cpu().numpy())
+    numbers = (dense*of_dense).double().cpu().numpy()
+    columns = hstack([columns,numbers], format='csr', dtype=np.float64)
+    rest = total.double().cpu().numpy()-np.asarray(columns.sum(1)).ravel()
+    return columns,rest
 
 # %% ../../nbs/35_models.towers.ipynb #1d4ce30e
 @patch
