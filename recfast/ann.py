@@ -124,7 +124,8 @@ def lists(self:IndexedRecommender, users, k=10, candidates=None, exclude_seen=Tr
 @patch
 def _nearest(self:IndexedRecommender, rows, k):
     "As of a `Recommender`, from as many as the index finds"
-    if self._without_vector(rows).any(): return Recommender._nearest(self, rows, k)
+    if self._without_vector(rows).any():
+        return Recommender._nearest(self, rows, k)
     vecs,graph = kept(self, 'directions', (), self._directions)
     near = np.sort(graph.nearest(vecs[rows], min(k+1, int(self.known('item').sum()))), 1)
     scores = (vecs[rows][:,None]*vecs[near]).sum(-1)

@@ -102,14 +102,17 @@ def _told_to(self:MixedRecommender, rec, told, user_id):
 @patch
 def _reasons(self:MixedRecommender, told, user_id, rows):
     total,names,each = 0,None,[]
-    for rec in self.recs: each.append(self._told_to(rec, told, user_id))
+    for rec in self.recs:
+        each.append(self._told_to(rec, told, user_id))
     shares = self.model.shares([o[2] for o in each])
     for rec,mine,share in zip(self.recs, each, shares):
         found = rec._reasons(mine, user_id, rows)
-        if found is None: continue
+        if found is None:
+            continue
         names,parts,_ = found
         total = total+share*parts
-    if names is None: return None
+    if names is None:
+        return None
     return names,total,told[2].double().cpu().numpy()[rows]
 
 # %% ../nbs/53_combined.ipynb #fb426e68

@@ -156,8 +156,11 @@ def _by_history(self:Recommender, asked, told, top):
 def _of_tail(self:Recommender, told, user_id, rows):
     "(names, parts, scores) of cold items"
     tail = self.model.cold_tail
-    if user_id is None: met = tail.of_histories([told[:2]])
-    else: met = tail.met(torch.from_numpy(self.users.encode(id_array(user_id), 'raise', 'user')))
+    if user_id is None:
+        met = tail.of_histories([told[:2]])
+    else:
+        user = self.users.encode(id_array(user_id), 'raise', 'user')
+        met = tail.met(torch.from_numpy(user))
     return tail_reasons(self.model, told[2], met, rows)
 
 @patch
@@ -169,7 +172,8 @@ def _of_model(self:Recommender, told, user_id, rows):
         tables = self.model.tables()[0].values()
         row = self.users.encode(id_array(user_id), 'raise', 'user')[0]
         u = torch.cat(list(tables), 1)[int(row)]
-    elif not len(told[0]): u = self._prior()[0].mean
+    elif not len(told[0]):
+        u = self._prior()[0].mean
     else:
         prior,noise = self._prior()
         likelihood = self._likelihood([told[:2]], noise)
@@ -201,15 +205,20 @@ def _reasons(self:Recommender, told, user_id, rows):
 @patch
 def _and_features(self:Recommender, df, asked, told, user_id, top):
     "A frame of `explain` with what features add: to cold items, without a frame to known ones too"
-    known,every = self.known('item')[asked],df is None
-    groups = [asked[~known&(asked>0)],asked[known] if every else asked[:0]]
-    found = [(rows,self._reasons(told, user_id, rows)) for rows in groups if len(rows)]
-    if every and (not found or any(o is None for _,o in found)):
+    known = self.known('item')[asked]
+    every = df is None
+    groups = [asked[~known&(asked>0)]]
+    if every:
+        groups.append(asked[known])
+    groups = [o for o in groups if len(o)]
+    found = [self._reasons(told, user_id, rows) for rows in groups]
+    if every and (not found or any(o is None for o in found)):
         raise NotImplementedError(f"by='features': {type(self.model).__name__} adds up no features here. HybridDot, "
                                   "FM, TwoTower and IALS with feature_l2 do, blends with one of them, and behind any "
                                   "model what scores items that nobody met")
-    found = [_because_of(self.items.decode(rows), *o, top) for rows,o in found if o is not None]
-    if not every and not found: return df
+    found = [_because_of(self.items.decode(rows), *o, top) for rows,o in zip(groups, found) if o]
+    if not every and not found:
+        return df
     out = pd.concat([o for o in (df,*found) if o is not None and len(o)] or [_because_of([], [], None, None, top)])
     out = out.reset_index(drop=True)
     for c in ('because_item_id','because_feature'): out[c] = out[c].astype(object).where(out[c].notna(), None)

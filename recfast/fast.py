@@ -30,11 +30,11 @@ from .trackers import Recorder,smoothed
 # %% ../nbs/54_fast.ipynb #f02cd63d
 class FusedAdam:
     "Steps a fastai `Adam` in one fused kernel; its state stays fastai's"
-    def __init__(self, opt:Optimizer): # one parameter group
+    def __init__(self, opt:Optimizer):
         self.opt = opt
-        self.hyper = opt.hypers[0]
-        self.ps = list(opt.param_lists[0])
-        self.groups = {} # with weight decay or without: (parameters, averages, averages of squares, steps)
+        self.ps = [p for ps in opt.param_lists for p in ps]
+        self.nth = {id(p): n for n,ps in enumerate(opt.param_lists) for p in ps} # which group of the optimizer
+        self.groups = {} # (group, with weight decay or without): (parameters, averages, averages of squares, steps)
         self.known = set() # ids of the parameters in `groups`
 
 # %% ../nbs/54_fast.ipynb #ed162e40
@@ -43,7 +43,8 @@ def _add(self:FusedAdam, p):
     "Take `p`'s state from the optimizer, or start it"
     state = self.opt.state[p]
     if 'grad_avg' not in state: state.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
-    group = self.groups.setdefault(state.get('do_wd', True), ([],[],[],[]))
+    key = self.nth[id(p)],state.get('do_wd', True)
+    group = self.groups.setdefault(key, ([],[],[],[]))
     step = torch.tensor(float(state['step']), device=p.device)
     values = p,state['grad_avg'],state['sqr_avg'],step
     for column,value in zip(group, values): column.append(value)
@@ -51,9 +52,9 @@ def _add(self:FusedAdam, p):
 
 # %% ../nbs/54_fast.ipynb #9539e8b9
 @patch
-def _step_group(self:FusedAdam, ps, avg, sqr, steps, wd):
-    "One step of parameters with the same weight decay"
-    h = self.hyper
+def _step_group(self:FusedAdam, h, decay, ps, avg, sqr, steps):
+    "One step of parameters with the same settings `h`"
+    wd = h['wd'] if decay else 0.
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in ps]
     adamw(ps, grads, avg, sqr, [], steps, fused=True, amsgrad=False, maximize=False,
           beta1=float(h['mom']), beta2=h['sqr_mom'], lr=float(h['lr']), weight_decay=wd, eps=h['eps'])
@@ -64,7 +65,8 @@ def step(self:FusedAdam):
     "One step for every parameter that has had a gradient, then the gradients are gone"
     for p in self.ps:
         if p.grad is not None and id(p) not in self.known: self._add(p)
-    for decay,group in self.groups.items(): self._step_group(*group, self.hyper['wd'] if decay else 0.)
+    for (nth,decay),group in self.groups.items():
+        self._step_group(self.opt.hypers[nth], decay, *group)
     for p in self.ps: p.grad = None
 
 # %% ../nbs/54_fast.ipynb #b3114ca0
@@ -184,8 +186,7 @@ def _why_plain_opt(self:FastLoop)->str: # '' when the kernel may step
     "What asks for fastai's own optimizer"
     opt = self.opt
     if type(opt) is not Optimizer or _steps(opt)!=_adam_steps: return 'the optimizer is not fastai\'s Adam'
-    if len(opt.param_lists)!=1: return 'the optimizer has several parameter groups'
-    if any(p.dtype!=torch.float32 for p in opt.param_lists[0]): return 'a parameter is not float32'
+    if any(p.dtype!=torch.float32 for ps in opt.param_lists for p in ps): return 'a parameter is not float32'
     if any(getattr(m, 'sparse', False) for m in self.model.modules()): return 'an embedding has sparse gradients'
     return ''
 
@@ -213,8 +214,9 @@ def all_batches(self:FastLoop):
 # %% ../nbs/54_fast.ipynb #40a96974
 @patch
 def _set_hyper(self:FastLoop, h, name, v):
-    "`opt.set_hyper` for the one group there is"
-    if isinstance(v, (float,int)): h[name] = v
+    "`opt.set_hyper`, quicker for one group"
+    if len(self.opt.hypers)>1: self.opt.set_hyper(name, v)
+    elif isinstance(v, (float,int)): h[name] = v
     elif isinstance(v, np.ndarray) and v.size==1: h[name] = v.reshape(-1)[0]
     else: self.opt.set_hyper(name, v)
 
@@ -307,7 +309,7 @@ def _fast_valid(self:FastLoop):
 def _fast_train(self:FastLoop):
     "The batches of a training epoch, with what the usual callbacks do to each"
     schedules,clips = ([cb for cb in self.cbs if type(cb) is o and cb.run] for o in (ParamScheduler,GradientClip))
-    h = self.opt.hypers[0]
+    h = self.opt.hypers[-1]
     opt = FusedAdam(self.opt)
     log = BatchLog(self)
     n = 2 if self.dl.weighs else 9 # parts of a batch before its weights

@@ -146,7 +146,8 @@ def _pull(model, rows, u, items):
     out = np.repeat(u[None], len(items), 0)
     for j,i in enumerate(items):
         one = met[i]
-        if not one.nnz: continue
+        if not one.nnz:
+            continue
         p = P[one.indices]
         c = one.data if model.weighed else np.ones(one.nnz)
         A = whole+(p.T*(c-alpha))@p
@@ -178,7 +179,9 @@ def adds_features(
     model, # any module
 )->bool:
     "Is a score of it a sum over features of items, beside a rest?"
-    if isinstance(model, IALS): return model.cold_by=='itself'
+    if isinstance(model, IALS):
+        return model.cold_by=='itself'
     tower = getattr(model, 'item_tower', None)
-    if tower is not None: return tower.bag is not None
+    if tower is not None:
+        return tower.bag is not None
     return getattr(model, 'item_map', None) is not None

@@ -277,7 +277,8 @@ def _sims(self:Recommender, rows):
     "[n,I] how near every item is to some"
     told = self._without_vector(rows)
     out = torch.empty(len(rows), self.n_items)
-    if not told.all(): out[~told] = self.similarities(torch.from_numpy(rows[~told]))
+    if not told.all():
+        out[~told] = self.similarities(torch.from_numpy(rows[~told]))
     if told.any():
         D = self.train.features['item'].directions
         out[told] = torch.from_numpy((D[rows[told]]@D.T).toarray())

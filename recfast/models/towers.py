@@ -57,7 +57,8 @@ def forward(self:Tower,
         said = RowSums.apply(self.bag, sets) if rows is None else row_sums(self.bag, sets, rows)
     if self.bn_cont is not None:
         dense = self.bn_cont(table.dense)
-        if rows is not None: dense = dense[rows]
+        if rows is not None:
+            dense = dense[rows]
     return self.join(own, said, dense)
 
 @patch
@@ -193,7 +194,8 @@ def _slopes(tower, u, own, said, dense, steps):
         now = [(t*said).requires_grad_(),(t*dense).requires_grad_()]
         with torch.enable_grad():
             seen = now[1]
-            if tower.bn_cont is not None: seen = tower.bn_cont(seen)
+            if tower.bn_cont is not None:
+                seen = tower.bn_cont(seen)
             out = tower.join(own, now[0], seen)@u
             found = torch.autograd.grad(out.sum(), now)
         for total,o in zip(slopes, found):
@@ -216,7 +218,8 @@ def feature_terms(self:TwoTower,
     with evaluating(self):
         said = RowSums.apply(tower.bag.detach(), sets)
         own = self._own('item', rows)
-        if own is not None: own = own.detach()
+        if own is not None:
+            own = own.detach()
         of_said,of_dense = _slopes(tower, u, own, said, dense, steps)
         total = _done(self, 'item')[rows].detach()@u
     columns = sets.multiply((of_said@tower.bag.detach().T).cpu().numpy())

@@ -218,13 +218,21 @@ def halves(model): return [params(model.u_weight)+params(model.u_bias), params(m
     (dict(opt_func=lambda p,lr: Optimizer(p, [weight_decay,average_grad,average_sqr_grad,step_stat,adam_step], lr=lr, mom=.9, sqr_mom=.99,
         eps=1e-5, wd=.01)),
      "not fastai's Adam"),  # the average without dampening
-    (dict(splitter=halves), 'several parameter groups'),
     (dict(cbs=MixedPrecision), 'MixedPrecision works on every batch'),
     (dict(cbs=Watches), 'Watches works on every batch'),
 ])
 def test_what_the_fast_path_does_not_do_runs_plain(kwargs, why):
     learn = on_films(df=synth_ratings(), **kwargs)
     assert not path_taken(learn) and why in learn.fast.why and why in repr(learn.fast)
+
+def test_groups_of_parameters_keep_their_own_settings():
+    "Rates of their own by a slice, and a decay of their own"
+    def job(l, f):
+        l.create_opt()
+        l.fit_one_cycle(1, slice(1e-3, 1e-2), wd=.1, fast=f)
+        l.opt.hypers[1]['wd'] = 1.
+        l.fit(1, 1e-2, fast=f)
+    same(*both(job, 'dot', splitter=halves))
 
 def test_asked_for_the_plain_loop():
     learn = on_films(df=synth_ratings())
