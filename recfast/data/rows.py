@@ -34,7 +34,6 @@ class SparseRows:
         self.vals = torch.as_tensor(csr.data, device=device)
 
     def __len__(self): return len(self.ptr)-1
-
     def cells(self,
         rows:torch.Tensor, # [B]
     )->tuple: # (position in `rows`, column, value) of every stored cell, and how many each row has
