@@ -13,13 +13,14 @@ from recfast.data.catalogues import movie_night_films
 from recfast.data.datasets import movie_night
 from recfast.bundle import load_bundle
 from recfast.data.loaders import CollabDataLoaders
-from recfast.data.windows import random_windows
+from recfast.data.windows import WindowDL, random_windows
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
 from recfast.models.sequence import NextItem, NextItemLoss, PooledDropout, SASRec, causal_mask
 from recfast.models.spec import model_from_spec
 from recfast.next_losses import GBCELoss
 from recfast.testing import synth_ratings
+from recfast.train import train_table
 
 both = pytest.mark.parametrize('arch', [NextItem, SASRec])
 
@@ -274,7 +275,7 @@ def test_a_walk_round_a_circle_is_continued_from_random_windows(n, loss, n_epoch
 @pytest.mark.parametrize('letters', ['ab','abc'])
 def test_left_aligned_it_learns_the_letters(letters):
     dls = random_windows(CollabDataLoaders.sequences_from_tokens(list(letters)*40, seq_len=5, bs=8, seed=0))
-    learn = fit_one_cycle(collab_learner(dls, n_factors=8, arch=SASRec, config=dict(align='left', seq_len=5, p=0.)), 15, 1e-2)
+    learn = fit_one_cycle(collab_learner(dls, n_factors=8, arch=SASRec, config=dict(align='left', seq_len=5, p=0.)), 50, 2e-2)
     x = torch.arange(1, len(letters)+1).repeat(3)[None,:5]
     assert (learn.model.eval()(x).argmax(-1)[0]==x[0]%len(letters)+1).all()
 
@@ -297,3 +298,14 @@ def test_a_bundle_gives_the_same_lists(tmp_path):
 def test_models_of_before_stay_right_aligned():
     spec = dict(name='sasrec', config=dict(n_users=3, n_items=9, n_factors=4, seq_len=5), why='')
     assert model_from_spec(spec, {}).align=='right'
+
+def test_shell_service_and_bundle_give_the_same_lists(tmp_path):
+    from fastapi.testclient import TestClient
+    from recfast.serve import make_app
+    trained = train_table(rounds(), 'sasrec', n_epoch=1, n_factors=8, config=dict(align='left', seq_len=11), seed=3) # what the shell calls
+    learn = trained.learn
+    assert isinstance(learn.dls.train, WindowDL)
+    path = learn.save_bundle(tmp_path/'b')
+    want = learn.recommend(history=[3,4,5], k=5).item_id.tolist()
+    with TestClient(make_app(path)) as web: rows = web.post('/recommend', json=dict(history=[3,4,5], k=5)).json()
+    assert want==load_bundle(path).recommend(history=[3,4,5], k=5).item_id.tolist()==[o['item_id'] for o in rows]
