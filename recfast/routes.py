@@ -18,7 +18,7 @@ from .combined import TwoPartRecommender
 from .core import RecfastError,UnknownIdError
 from .recommend import Recommender
 from .data.vocab import json_ids
-from .worker import RequestError,TitleSearch,Worker,complaint,json_rows,json_value,read_ids,refuse_pairs
+from .worker import RequestError,TitleSearch,Worker,complaint,going_on,json_rows,json_value,read_ids,refuse_pairs
 
 # %% ../nbs/64_routes.ipynb #0fe4d319
 try:
@@ -52,6 +52,7 @@ def _recommend_request(Ids, Items, History, K):
         user_ids: Ids|None = None
         k: K = 10
         history: History|None = None
+        session: Items|None = None
         user_features: Described|Annotated[list[Described],Field(min_length=1, max_length=1000)]|None = None
         exclude_seen: bool|Annotated[list[int|float|str],Field(min_length=1)] = True
         item_ids: Items|None = None
@@ -100,12 +101,11 @@ def request_models(
     Several = Annotated[list[One], Field(max_length=max_users)]
     K = Annotated[int, Field(ge=1, le=max_k)]
     Few = Annotated[int, Field(ge=1, le=min(max_k, 100))]
-    Top = Annotated[int, Field(ge=0, le=max_k)]
     models = dict(
         recommend=_recommend_request(Ids, Items, One|Several, K),
         similar=_similar_request(Ids, K),
         predict=_predict_request(Items),
-        explain=_explain_request(Ids, One, Few, Top),
+        explain=_explain_request(Ids, One, Few, Annotated[int, Field(ge=0, le=max_k)]),
     )
     for name,body in (examples or {}).items(): models[name].model_config['json_schema_extra'] = dict(examples=[body])
     return models
@@ -159,16 +159,16 @@ _ONE_OF_TWO = ('pass user_ids or history, one of the two (lists for every user: 
 @patch
 async def recommend(self:Answers, q): # q: a `Recommend` request
     "Rows of `rec.recommend`"
-    new = q.history is not None or q.user_features is not None
-    if (q.user_ids is None)!=new: raise RequestError(_ONE_OF_TWO)
+    if q.session is not None: q = going_on(self.rec, q)
+    if (new := q.history is not None or q.user_features is not None)!=(q.user_ids is None):
+        raise RequestError(_ONE_OF_TWO)
     others = set(q.model_dump(exclude_defaults=True))-{'user_ids','k','exclude_seen'}
     if not others and isinstance(q.exclude_seen, bool):
         return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)
-    history = None if q.history is None else self.history(q.history)
     items = dict(item_ids=self.items(q.item_ids, False), exclude_item_ids=self.items(q.exclude_item_ids, False))
-    who = dict(history=history, user_features=q.user_features)
-    asked = dict(items, **who, exclude_seen=q.exclude_seen, on_unknown=q.on_unknown, where=q.where)
-    df = await self.worker.run(self.rec.recommend, self.users(q.user_ids), q.k, show=q.show, **asked)
+    who = dict(history=q.history and self.history(q.history), user_features=q.user_features, on_unknown=q.on_unknown)
+    asked = dict(items, **who, exclude_seen=q.exclude_seen, where=q.where, show=q.show)
+    df = await self.worker.run(self.rec.recommend, self.users(q.user_ids), q.k, **asked)
     whose = {} if new else dict(user_id=self.rec.users)
     return json_rows(df, item_id=self.rec.items, **whose)
 
