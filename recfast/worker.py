@@ -58,21 +58,29 @@ def going_on(
     q, # a request with a `session`; ids are checked
 ): # the same request by a `history`
     "A visit as a history; raises `RequestError` for a model without an order, and for more than one user"
-    if not reads_order(rec.model): raise RequestError('session: this model reads no order, pass history')
+    if not reads_order(rec.model):
+        raise RequestError('session: this model reads no order, pass history')
     if q.history is not None or q.user_features is not None:
         raise RequestError('pass session, or history and user_features: all of them tell who is asking')
-    told,new = q.session if isinstance(q.session, list) else [q.session],dict(session=None, user_ids=None)
-    if q.user_ids is None: return q.model_copy(update=dict(new, history=told))
+    told = q.session if isinstance(q.session, list) else [q.session]
+    new = dict(session=None, user_ids=None)
+    if q.user_ids is None:
+        return q.model_copy(update=dict(new, history=told))
     ids = read_ids(rec.users, q.user_ids, 'user')
-    if len(ids)!=1: raise RequestError(f'session: {len(ids)} user_ids, expected one at most')
+    if len(ids)!=1:
+        raise RequestError(f'session: {len(ids)} user_ids, expected one at most')
     row = int(rec.users.encode(ids, 'raise', 'user', rec.new_user_hint, rec.known('user'))[0])
-    before = [] if rec.train.sessions is not None else _ids_of(rec, rec._own_history(row)[0].numpy())
+    before = []
+    if rec.train.sessions is None:
+        before = _ids_of(rec, rec._own_history(row)[0].numpy())
     others = q.exclude_item_ids if isinstance(q.exclude_item_ids, list) else [q.exclude_item_ids]
     met = _ids_of(rec, rec.seen.of_user(row).rows_of('item')) if q.exclude_seen else []
     others = [o for o in [*others,*met] if o is not None]
     return q.model_copy(update=dict(new, history=before+told, exclude_item_ids=others or None))
 
-def _ids_of(rec, items): return json_ids(rec.items, rec.items.decode(items).tolist())
+def _ids_of(rec, items):
+    ids = rec.items.decode(items)
+    return json_ids(rec.items, ids.tolist())
 
 # %% ../nbs/63_worker.ipynb #16731499
 _NO_NAME = re.compile(r'[^\w]|^[A-Z]|^(bool|int|float|str)$') # what pydantic adds for one form of several

@@ -58,7 +58,8 @@ def in_company(
     train, valid, # [M], [V] positions, the latter behind the training rows of their user
 )->tuple: # (train, valid) positions, how many were moved
     "Validation rows that open a session go to training"
-    if sessions is None: return train,valid,0
+    if sessions is None:
+        return train,valid,0
     key = pd.factorize(np.asarray(users))[0].astype(np.int64)*(int(np.max(sessions, initial=0))+1)+sessions
     alone = ~np.isin(key[valid], key[train])
     return np.sort(np.append(train, valid[alone])),valid[~alone],int(alone.sum())
@@ -139,10 +140,13 @@ def __call__(self:HeldOut,
     if self.session_gap is not None:
         sessions = session_numbers(table[columns.user], table[columns.time], self.session_gap)
         found['sessions'] = int(pd.Series(sessions).groupby(table[columns.user].to_numpy()).max().add(1).sum())
-        if self.context=='session': table = table.assign(**{SESSION: sessions})
-    if self.splits is not None: return self._named(table, columns, frame),found
+        if self.context=='session':
+            table = table.assign(**{SESSION: sessions})
+    if self.splits is not None:
+        return self._named(table, columns, frame),found
     *split,alone = self._last(table, columns, sessions)
-    if sessions is not None: found['opens_session'] = alone
+    if sessions is not None:
+        found['opens_session'] = alone
     return [*(table.iloc[o] for o in split),None],found
 
 # %% ../../nbs/17_data.sessions.ipynb #b4a594fe
@@ -164,7 +168,8 @@ def check_one_session(
     rows:Interactions, # of training
 ):
     "Raise `RatingsError` for times that lie in several sessions of one person where training told sessions apart"
-    if rows.sessions is None or time_name is None or not len(df): return
+    if rows.sessions is None or time_name is None or not len(df):
+        return
     n = 1+int(session_numbers(people, parse_times(df, time_name)[time_name], rows.session_gap).max())
     if n==1: return
     raise RatingsError(f"history spans {n} sessions (more than session_gap={rows.session_gap!r} apart), and this model "
