@@ -58,8 +58,7 @@ def in_company(
     train, valid, # [M], [V] positions, the latter behind the training rows of their user
 )->tuple: # (train, valid) positions, how many were moved
     "Validation rows that open a session go to training"
-    if sessions is None:
-        return train,valid,0
+    if sessions is None: return train,valid,0
     key = pd.factorize(np.asarray(users))[0].astype(np.int64)*(int(np.max(sessions, initial=0))+1)+sessions
     alone = ~np.isin(key[valid], key[train])
     return np.sort(np.append(train, valid[alone])),valid[~alone],int(alone.sum())
