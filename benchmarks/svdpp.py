@@ -4,14 +4,16 @@
     python benchmarks/svdpp.py --part ml-1m --seeds 0 1 2      # MovieLens-1M, 90/10 at random, three splits
     python benchmarks/svdpp.py --part scales --seeds 0 1 2     # movie_night, half stars, MovieTweetings, beside DotProductBias
     python benchmarks/svdpp.py --part average --seeds 0 1 2    # the same folds: SVDpp and BayesianSVDpp, each alone and the mean of both
-    python benchmarks/svdpp.py --part average-1m --seeds 0     # the same mean on MovieLens-1M, 90/10 at random
+    python benchmarks/svdpp.py --part average-1m --seeds 0 1 2 # two SVDpp and one BayesianSVDpp on MovieLens-1M, 90/10 at random, three splits
     python benchmarks/svdpp.py --part features --seeds 0 1 2   # the same mean, BayesianSVDpp with genres and years, age, gender and occupation
     python benchmarks/svdpp.py --part times --seeds 0 1 2      # u1 and a split by time, corrected by what was rated near in time
     python benchmarks/svdpp.py --part draws                    # which draws BayesianSVDpp keeps, on validation parts of the first fold's training rows
+    python benchmarks/svdpp.py --part draws-1m                 # the same on a million rows, on a validation part of the first split, beside one SVDpp and two
 
 The settings follow from the number of rows (`models.svdpp`); they were chosen on validation parts and are tested here once. One thread.
 """
 import argparse,statistics,time,warnings
+from types import SimpleNamespace
 
 warnings.filterwarnings('ignore')
 import numpy as np,torch
@@ -25,7 +27,7 @@ from recfast.ensemble import Ensemble
 from recfast.gibbs import Chain
 from recfast.latent import Probit
 from recfast.learner import collab_learner
-from recfast.models.bayesian import BayesianSVDpp
+from recfast.models.bayesian import BayesianSVDpp,MeanScores
 from recfast.models.dot import DotProductBias
 from recfast.models.svdpp import SVDpp
 from recfast.near_in_time import GAPS,SCALES,NearInTime
@@ -167,14 +169,21 @@ def times(seeds):
                 'random within people; by_time: the last fifth of all ratings. SVDpp and BayesianSVDpp of ratings only, then the residuals of the same person near '
                 'in time, of five models of SVDpp that had not seen their rows; of a test row its time is read. Not a figure of ratings only')
 
+def three(dls, seed):
+    "Two SVDpp, a BayesianSVDpp and their mean on the validation rows"
+    (a,_,first),(_,_,second),(b,_,many) = (one(dls, seed+more, arch=arch) for more,arch in ((0,SVDpp),(1,SVDpp),(0,BayesianSVDpp)))
+    off = errors(Ensemble([first,second,many])).detach()
+    return dict(seed=seed, svdpp=a['rmse'], bayesian=b['rmse'], n_factors=b['n_factors'], rmse=rmse_of(off), lower=a['rmse']-rmse_of(off),
+        cpu_seconds=round(2*a['cpu_seconds']+b['cpu_seconds'], 1))
+
 def average1m(seeds):
     "Random tenths of MovieLens-1M; written after every one"
     df,rows = ml_1m()[['user_id','item_id','rating']],[]
     for s in seeds:
-        rows.append(pair(loaders(df, s), s)[0])
+        rows.append(three(loaders(df, s), s))
         print(f'split {s}: {rows[-1]}', flush=True)
-        yield dict(runs=rows, **{k: statistics.mean(r[k] for r in rows) for k in ('svdpp','bayesian','rmse')}, peak_memory_mb=peak_memory_mb(),
-            protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only; the mean of SVDpp and BayesianSVDpp')
+        yield dict(runs=rows, **{k: statistics.mean(r[k] for r in rows) for k in ('svdpp','bayesian','rmse','lower')}, peak_memory_mb=peak_memory_mb(),
+            protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only; the mean of two SVDpp and a BayesianSVDpp')
 
 def ml1m(seeds):
     "Three random tenths"
@@ -212,8 +221,8 @@ def parts(**kwargs):
     df = df[~df.is_valid][['user_id','item_id','rating']].reset_index(drop=True)
     return [loaders(df, 0, random_split(df, .1, seed=s), **kwargs) for s in (1,2)]
 
-def blocks(dls, n_factors, n_sweeps=400, every=50):
-    "[n_sweeps/every,n] what draws expect of the validation rows, each block of sweeps by itself; processor seconds of a sweep"
+def blocks(dls, n_factors, n_sweeps=400, every=50, keep=None):
+    "[n_sweeps/every,n] what draws expect of the validation rows, each block of sweeps by itself; processor seconds of a sweep; `keep` takes in each draw"
     rows,valid = dls.interactions('train'),dls.interactions('valid')
     levels,c = np.unique(rows.ratings(), return_inverse=True)
     probit = Probit(c, len(levels))
@@ -223,6 +232,7 @@ def blocks(dls, n_factors, n_sweeps=400, every=50):
         start = time.process_time()
         chain.sweep()
         cpu += time.process_time()-start
+        if keep: keep(n, chain)
         u,i = (side.full[at] for side,at in zip((chain.users,chain.items), valid.pairs().numpy().T))
         s = (u[:,:-1]*i[:,:-1]).sum(1)+u[:,-1]+i[:,-1]
         out[n//every] += (levels[0]+ndtr(s[:,None]-probit.cuts)@np.diff(levels))/every
@@ -248,13 +258,61 @@ def draws():
     return dict(trials=rows, best=min(rows, key=lambda o: o['rmse']), cpu_seconds_of_a_sweep={k: round(statistics.mean(o), 3) for k,o in seconds.items()},
         protocol="two random tenths of the training rows of u1; the mean of SVDpp and of the draws from warm_up to n_sweeps, one seed; rows of u1's test are never read")
 
+def part_of_1m():
+    "Loaders of a validation part of the training rows of the first split of MovieLens-1M"
+    df = loaders(ml_1m()[['user_id','item_id','rating']], 0).interactions('train').frame()
+    return loaders(df, 0, random_split(df, .1, seed=1))
+
+def kept_errors(dls, mean, ranks=(128,256)):
+    "{rank: RMSE} of the mean scores as the model keeps them"
+    out = {}
+    for rank in ranks:
+        learn = collab_learner(dls, arch=BayesianSVDpp, seed=0, config=dict(rank=rank))
+        learn.model._keep(mean, SimpleNamespace(cuts=mean.cuts))
+        out[rank] = rmse_of(errors(learn).detach())
+    return out
+
+def draws_of(dls, mates, n_factors, n_sweeps, every=25, warm_up=50):
+    "How far off each span of draws is: alone, beside one SVDpp and beside two; what keeping the mean costs"
+    rows,truth = dls.interactions('train'),dls.interactions('valid').ratings()
+    u,i = (rows.pairs().numpy()[np.random.default_rng(seed).integers(len(rows), size=5_000),seed] for seed in (0,1))
+    mean = MeanScores(torch.from_numpy(np.stack([u,i], 1)), (rows.n_users,rows.n_items))
+    def keep(n, chain):
+        if n>=warm_up: mean.add(*(torch.from_numpy(o.full) for o in (chain.users,chain.items)), chain.ratings.cuts)
+    out,cpu = blocks(dls, n_factors, n_sweeps, every, keep)
+    def off(*o): return float(np.sqrt(np.square(np.mean(o, 0)-truth).mean()))
+    trials = []
+    for w in (every,2*every,4*every):
+        for n in range(w+every, n_sweeps+1, every):
+            got = out[w//every:n//every].mean(0)
+            trials.append(dict(n_factors=n_factors, warm_up=w, n_sweeps=n, alone=off(got), with_one=off(got, mates[0]), with_two=off(got, *mates)))
+            print({k: round(v, 5) for k,v in trials[-1].items()}, flush=True)
+    return trials,dict(cpu_seconds_of_a_sweep=round(cpu, 2), kept=kept_errors(dls, mean))
+
+def draws_1m():
+    "Factors on a million rows, one seed; written after each number of them"
+    dls = part_of_1m()
+    truth = dls.interactions('valid').ratings()
+    mates = [one(dls, s)[1].detach().numpy()+truth for s in (0,1)]
+    def off(*o): return float(np.sqrt(np.square(np.mean(o, 0)-truth).mean()))
+    alone = dict(svdpp=[off(o) for o in mates], both=off(*mates))
+    print(alone, flush=True)
+    rows,about = [],{}
+    for k,n in ((47,200),):
+        new,about[k] = draws_of(dls, mates, k, n)
+        rows += new
+        print(k, about[k], flush=True)
+        yield dict(trials=rows, svdpp=alone, about=about, best=min(rows, key=lambda o: o['with_two']), protocol='a random tenth of the training rows of '
+            'the first split of MovieLens-1M; draws from warm_up to n_sweeps alone, their mean with one SVDpp and with two; kept: of the draws from 50 '
+            'on, by the rank their mean is kept in; no row of the test is read')
+
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','draws'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','draws','draws-1m'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
-    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'draws': lambda seeds: draws()}
+    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'draws': lambda seeds: draws(), 'draws-1m': lambda seeds: draws_1m()}
     for part in args.part:
         found = made[part](args.seeds)
         for o in [found] if isinstance(found, dict) else found:

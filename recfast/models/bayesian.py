@@ -43,7 +43,8 @@ class BayesianSVDpp(DotProductBias):
         self.register_buffer('seed', torch.randint(2**31, (1,)))
 
     @staticmethod
-    def defaults(n): return dict(n_factors=23, loss=OrdinalLoss, n_epoch=1) # whatever the rows
+    def defaults(n): # K doubles with ten times as many rows, from 23 at 80,000 on
+        return dict(n_factors=8*round(3*max(n/80_000, 1)**.3)-1, loss=OrdinalLoss, n_epoch=1)
 
 # %% ../../nbs/35_models.bayesian.ipynb #32bdd595
 class MeanScores:
