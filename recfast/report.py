@@ -17,6 +17,7 @@ import pandas as pd
 from rich.text import Text
 from .shell import console,fit,need_folder,progress_bar,say,show_metrics,show_table
 from .bundle import check_target
+from .choice import budget_of
 from .contest import contest
 from .core import UnknownIdError,is_first
 from .data.datasets import ml_100k,movie_night
@@ -103,7 +104,7 @@ def _scores(model):
 
 def _doing(learn):
     "What a fit will do, in words"
-    if isinstance(learn.model, TwoPart): return f'Choosing a model, at most {learn.choose_model.budget:g} s'
+    if isinstance(learn.model, TwoPart): return f'Choosing a model, at most {budget_of(learn.dls, learn.choose_model.budget):g} s'
     return f'Training {type(learn.model).__name__}{_scores(learn.model)}'
 
 # %% ../nbs/70_report.ipynb #9256fd09

@@ -14,6 +14,7 @@ from recfast.data.split import global_time_split, leave_last_out
 from recfast.learner import collab_learner
 from recfast.models.base import find_model
 from recfast.recipes import Shape, in_order, rankers
+from recfast.report import _doing
 
 ORDERED = {'SequentialRules','TwoSpeedRidge'}
 
@@ -97,6 +98,7 @@ def test_the_time_that_is_given():
     df = walks(n_users=20)
     assert Search(sequences(df, bs=4), collab_learner).budget==240 and Search(clicks(df), collab_learner).budget==60
     assert Search(sequences(df, bs=4), collab_learner, budget=7).budget==7 and ChooseModel(collab_learner).budget is None
+    for dls,most in ((sequences(df, bs=4),240),(clicks(df),60)): assert _doing(collab_learner(dls, arch='auto'))==f'Choosing a model, at most {most} s'
 
 def test_order_without_times_is_that_of_the_table():
     df = walks()
