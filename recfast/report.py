@@ -104,7 +104,9 @@ def _scores(model):
 
 def _doing(learn):
     "What a fit will do, in words"
-    if isinstance(learn.model, TwoPart): return f'Choosing a model, at most {budget_of(learn.dls, learn.choose_model.budget):g} s'
+    if isinstance(learn.model, TwoPart):
+        most = budget_of(learn.dls, learn.choose_model.budget)
+        return f'Choosing a model, at most {most:g} s'
     return f'Training {type(learn.model).__name__}{_scores(learn.model)}'
 
 # %% ../nbs/70_report.ipynb #9256fd09
