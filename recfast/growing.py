@@ -108,9 +108,10 @@ def with_moved_rows(
     out[moved.new] = w[moved.old]
     return out
 
-# %% ../nbs/57_growing.ipynb #05b773f7
+# %% ../nbs/57_growing.ipynb #3295875f
 def _sizes(model): return {k: torch.tensor(v.shape) for k,v in model.named_parameters()}
 
+# %% ../nbs/57_growing.ipynb #05b773f7
 def _by_size(model, config):
     "{name: [(axis, side)]} of tables, told by what grows with the number of people and of items"
     make = type(model)
