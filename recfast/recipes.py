@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/recipes.html.md"""
 
 # %% auto #0
 __all__ = ['RIDGE', 'DRAWN', 'Shape', 'shape_of', 'Recipe', 'even_batch', 'adapted', 'rating_span', 'reads_features', 'raters',
-           'featured', 'in_order', 'rankers', 'grid', 'words']
+           'featured', 'in_order', 'budget_of', 'rankers', 'grid', 'words']
 
 # %% ../nbs/54_recipes.ipynb #e678f9b2
 from typing import NamedTuple
@@ -165,6 +165,12 @@ def in_order(
     if shape.n_items>RIDGE: return [rules]
     seconds = .3+2e-10*shape.n_items**3+5e-6*shape.n_rows
     return [rules,_solved('TwoSpeedRidge', 'twospeedridge', seconds)._replace(**how)]
+
+# %% ../nbs/54_recipes.ipynb #70a806aa
+def budget_of(dls, budget=None): # seconds; None: 60, of sequences 240
+    "Seconds that a search on these loaders may take"
+    if budget is not None: return budget
+    return 240 if getattr(dls.train, 'holds', None)=='sequences' else 60
 
 # %% ../nbs/54_recipes.ipynb #5d16673f
 def rankers(

@@ -17,7 +17,6 @@ import pandas as pd
 from rich.text import Text
 from .shell import console,fit,need_folder,progress_bar,say,show_metrics,show_table
 from .bundle import check_target
-from .choice import budget_of
 from .contest import contest
 from .core import UnknownIdError,is_first
 from .data.datasets import ml_100k,movie_night
@@ -25,6 +24,7 @@ from .data.split import resolve_splits
 from .interpret import lists_part
 from .models.linear import ClosedForm
 from .models.parts import TwoPart
+from .recipes import budget_of
 from .tables import read_table,write_text
 from .train import bounds,metrics_frame,side_by_side,train_table
 
