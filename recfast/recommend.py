@@ -269,7 +269,8 @@ def _recommend_new(self:Recommender, people, k, ok, exclude_seen, memory, progre
 @patch
 def _without_vector(self:Recommender, rows):
     "[n] bool: the items that the model has no vector of, only what they are"
-    own = isinstance(getattr(self.model, 'cold_tail', None), OwnScores) or hasattr(self.model, 'item_map')
+    own = isinstance(getattr(self.model, 'cold_tail', None), OwnScores)
+    own = own or getattr(self.model, 'item_map', None) is not None
     return ~(self.known('item')[rows]|own)
 
 @patch
