@@ -170,7 +170,7 @@ def times(seeds):
                 'in time, of five models of SVDpp that had not seen their rows; of a test row its time is read. Not a figure of ratings only')
 
 def three(dls, seed):
-    "Two SVDpp, a BayesianSVDpp and their mean on the validation rows"
+    "Two SVDpp, a BayesianSVDpp and their mean on the validation rows; of the seconds those of the first SVDpp stand for both"
     (a,_,first),(_,_,second),(b,_,many) = (one(dls, seed+more, arch=arch) for more,arch in ((0,SVDpp),(1,SVDpp),(0,BayesianSVDpp)))
     off = errors(Ensemble([first,second,many])).detach()
     return dict(seed=seed, svdpp=a['rmse'], bayesian=b['rmse'], n_factors=b['n_factors'], rmse=rmse_of(off), lower=a['rmse']-rmse_of(off),

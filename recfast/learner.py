@@ -190,7 +190,8 @@ class WeighedLoss(AvgLoss):
 def _is_auto(arch): return isinstance(arch, Choice) or isinstance(arch, str) and arch=='auto'
 
 def _chooser(dls, arch, *how):
-    "The callback that chooses, and the model that is empty until it has"
+    "The callback that chooses or solves, and the model, which is empty until one is chosen"
+    if not _is_auto(arch): return SolveModel(),arch
     empty = TwoPart(n_users=dls.train_ds.n_users, n_items=dls.train_ds.n_items)
     return ChooseModel(collab_learner, arch, *how),empty
 
@@ -240,9 +241,8 @@ def _around(model, dls, loss_func, seed, cold_tail, init, **kwargs):
     return learn
 
 # %% ../nbs/58_learner.ipynb #9ef587ec
-def _grown(dls, like, given, init, **kwargs):
+def _grown(dls, like, given, **kwargs):
     "A learner like an old one, that knows what that one has learned"
-    if init is not None: raise ValueError(f"init={init!r} with like=: rows begin where the old one ended: leave it out")
     if isinstance(getattr(like, 'model', None), TwoPart):
         named = [k for k,v in given.items() if v is not None]
         if named: raise ValueError(f"like=: what the old one chose is followed again: leave out {' and '.join(named)}")
@@ -274,13 +274,13 @@ def collab_learner(
 )->CollabLearner: # ready to fit
     "A `CollabLearner` on `dls`; raises `TypeError` for arguments that do not go together"
     _check_arch(dls, arch, use_nn, n_factors)
-    given = dict(arch=arch, n_factors=n_factors, y_range=y_range, layers=layers, config=config, loss_func=loss_func)
-    if like is not None: return _grown(dls, like, given, init, cold_tail=cold_tail, seed=seed, **kwargs)
-    auto = _is_auto(arch)
+    own = dict(budget=budget, config=config, loss_func=loss_func, layers=layers, emb_szs=emb_szs, init=init)
+    given = dict(own, arch=arch, n_factors=n_factors, y_range=y_range, use_nn=use_nn or None)
+    if like is not None: return _grown(dls, like, given, cold_tail=cold_tail, seed=seed, **kwargs)
     if seed is None: seed = getattr(dls, 'seed', None)
     if use_nn: arch = EmbeddingNN
-    _check_auto(auto, budget=budget, config=config, loss_func=loss_func, layers=layers, emb_szs=emb_szs, init=init)
-    cb,arch = _chooser(dls, arch, budget, y_range, n_factors) if auto else (SolveModel(),arch)
+    _check_auto(_is_auto(arch), **own)
+    cb,arch = _chooser(dls, arch, budget, y_range, n_factors)
     with seeded(seed): model = _build(dls, arch, n_factors, emb_szs, layers, config, y_range)
     _check_reach(dls, (config or {}).get('y_range') if y_range is None else y_range)
     return _around(model, dls, loss_func, seed, cold_tail, init, **_with_own(model, cb, kwargs))

@@ -53,3 +53,13 @@ def near_the_same_person_known(learn, kind):
     b = learn.recommend(7, k=300).set_index('item_id').score
     both = a.index.intersection(b.index) # own rows stand in neither
     assert len(both)>100 and np.corrcoef(a[both], b[both])[0,1]>.6
+
+def reasons_that_sum_to_scores(learn):
+    "What features add, of known and of new films, for someone known and for a history; the frames of `explain`"
+    known = np.setdiff1d(np.arange(1, 20), COLD)
+    for who in (dict(user_id=3),dict(history=[1,2,3])):
+        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
+        lists = learn.recommend(**asked, k=300, item_ids=[*known,*COLD[:3]]).set_index('item_id').score
+        why = learn.explain(**who, item_ids=lists.index, by='features')
+        np.testing.assert_allclose(why.groupby('item_id').contribution.sum()[lists.index], lists, rtol=1e-4, atol=1e-4)
+        yield why

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from described import COLD, FILMS, PEOPLE, clicks, near_the_same_person_known, same_for_all_items, same_from_a_bundle, stars, trainer
+from described import COLD, FILMS, PEOPLE, clicks, near_the_same_person_known, reasons_that_sum_to_scores, same_for_all_items, same_from_a_bundle, stars, trainer
 from helpers import fit_one_cycle
 from recfast.core import RatingsError
 from recfast.data.features import Features
@@ -169,13 +169,7 @@ def test_a_single_multi_column_is_enough():
 @every_kind
 def test_features_that_explain_sum_to_the_score(kind):
     learn = trained(kind)
-    known = np.setdiff1d(np.arange(1, 20), COLD)
-    for who in (dict(user_id=3),dict(history=[1,2,3])):
-        asked = dict(history=who['history']) if 'history' in who else dict(user_ids=3, exclude_seen=False)
-        lists = learn.recommend(**asked, k=300, item_ids=[*known,*COLD[:3]]).set_index('item_id').score
-        why = learn.explain(**who, item_ids=lists.index, by='features')
-        got = why.groupby('item_id').contribution.sum()
-        np.testing.assert_allclose(got[lists.index], lists, rtol=1e-4, atol=1e-4)
+    for why in reasons_that_sum_to_scores(learn):
         assert {'year'}<set(why.because_feature.dropna()) and why.because_item_id.isna().all()
     assert (learn.explain(3, COLD[:2]).because_feature.notna()).any() # new films have them without being asked
 
