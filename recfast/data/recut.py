@@ -19,7 +19,6 @@ from .implicit import ImplicitDL,LabelDataLoaders
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs
 from .rows import in_rows
-from .sequences import SequenceDL
 from .sessions import in_company
 from .split import global_time_split,leave_last_out,resolve_splits,user_split
 
@@ -63,7 +62,7 @@ def how_cut(self:CollabDataLoaders)->Cut: # as `splits=`, an inner split of the 
     n = valid.counts('user')[1:]
     n = int(np.median(n[n>0])) if (n>0).any() else 1
     if self.random_split: return Cut('random', pct)
-    if isinstance(self.valid, SequenceDL) and self.rest is None: return Cut('last', pct, n)
+    if getattr(self.valid, 'holds', None)=='sequences' and self.rest is None: return Cut('last', pct, n)
     if _order(train) is None or _order(valid) is None: return Cut('given', pct)
     all_late,late,later = _after(train, valid)
     if all_late: return Cut('time', pct)
@@ -183,14 +182,15 @@ def has_order(
     dls, # `CollabDataLoaders`
 )->bool:
     "Do these rows have an order that is meant: times, or a loader of sequences?"
-    return isinstance(dls.train, SequenceDL) or dls.interactions('train').has_times
+    return getattr(dls.train, 'holds', None)=='sequences' or dls.interactions('train').has_times
 
 def choosing_cut(
     dls, # `CollabDataLoaders`
     seed:int=0, # of a draw
 )->Cut: # as `splits=`
     "How to cut the training rows of loaders to choose a model"
-    cut,meant = inner_cut(dls, seed),isinstance(dls.train, SequenceDL) or dls.how_cut().how=='none'
+    cut = inner_cut(dls, seed)
+    meant = getattr(dls.train, 'holds', None)=='sequences' or dls.how_cut().how=='none'
     return Cut('last', seed=seed) if cut.how=='random' and meant and has_order(dls) else cut
 
 # %% ../../nbs/19_data.recut.ipynb #394d0cf8

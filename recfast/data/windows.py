@@ -140,7 +140,7 @@ def random_windows(
 )->CollabDataLoaders: # the same rows
     "Loaders whose training windows are cut anew each epoch; raises `TypeError` for loaders of another kind"
     train = dls.train
-    if not isinstance(train, SequenceDL):
+    if getattr(train, 'holds', None)!='sequences':
         raise TypeError(f"random_windows got a {type(train).__name__}, expected loaders of sequences: build them with "
                         "CollabDataLoaders.sequences_from_df")
     how = dict(bs=train.bs, seq_len=train.seq_len, seed=train.seed, epoch=train.epoch, device=train.device)
