@@ -19,6 +19,7 @@ from .implicit import ImplicitDL,LabelDataLoaders
 from .interactions import Interactions
 from .loaders import CollabDataLoaders,builder_kwargs,check_bs
 from .rows import in_rows
+from . import sequences # noqa: F401 (their builder)
 from .sessions import in_company
 from .split import global_time_split,leave_last_out,resolve_splits,user_split
 
