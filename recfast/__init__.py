@@ -40,6 +40,7 @@ Modules:
 - `recfast.data.catalogues`: What films and products are and who the people are, beside the tables of who met what
 - `recfast.data.coded`: Ids as small numbers, worked out once for a table
 - `recfast.data.columns`: Which column is the user, the item, the rating, the time, and whether it holds what it should
+- `recfast.data.context`: What a row says beside who and what: the hour, the device, the shop; columns of the rating itself
 - `recfast.data.datasets`: Data sets that others compare on: MovieLens, MovieTweetings and Amazon Beauty, with their rows in the order of the files
 - `recfast.data.encoding`: A column that describes things as numbers: categories, lists of values, words
 - `recfast.data.feature_files`: Tables of features as plain tensors and JSON, and back

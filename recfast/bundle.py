@@ -25,7 +25,7 @@ from safetensors.torch import load as read_tensors,save as write_tensors
 from .collab import CollabLearner
 from .combined import recommender_of
 from .core import BundleError,check_weights,first_few,is_first,offer
-from .data.feature_files import described,feature_file,feature_spec
+from .data.feature_files import context_spec,described,feature_file,feature_spec,read_context
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .data.weights import Weighing
@@ -135,7 +135,7 @@ def _config(rec, names, training):
         created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
         model=model_spec(rec.model),
         files=names,
-        n_train=len(rec.train), session_gap=rec.train.session_gap,
+        n_train=len(rec.train), session_gap=rec.train.session_gap, context=context_spec(rec.train),
         columns={k: _plain(v) for k,v in rec.seen.columns._asdict().items()},
         ids=ids_digest(rec.seen.classes),
         loss=rec.loss and loss_spec(rec.loss),
@@ -267,11 +267,11 @@ def _assemble(config, files, model, loss):
     seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, weighing_of(config.get('weighing')))
     described(seen, files.pop('features', None), told := config.get('features', {}), files.pop('catalogue', None))
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
-    facts = dict(time_name=time_name, only_order=True, session_gap=config.get('session_gap')) # times are ranks
-    for o in (seen,train): vars(o).update(facts)
+    facts = dict(time_name=time_name, session_gap=config.get('session_gap'), context_table=read_context(config))
+    for o in (seen,train): vars(o).update(facts, only_order=True) # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
-    if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model, seen.features)
-    with_parts(model, config['parts'] if config['schema']>1 else [], seen.features)
+    if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model, seen.told)
+    with_parts(model, config['parts'] if config['schema']>1 else [], seen.told)
     if loss is None: loss = _loss_of(config)
     if hasattr(loss, 'equip'): loss.equip(model)
     model.load_state_dict(read_tensors(files.pop('weights')), strict=True)

@@ -102,6 +102,7 @@ def _why_not_rows(self:CompiledLoop)->str: # '' where there is nothing
     dl,slope,name = self.dl,find_slope(self.loss_func),loss_name(self.loss_func)
     if type(dl) not in (RatingDL,ImplicitDL): return f'the loader is a {type(dl).__name__}'
     if dl.after_batch.fs or dl.before_batch.fs: return 'the loader changes its batches'
+    if getattr(dl.dataset, 'context', None) is not None: return 'rows have a context'
     if slope is None: return f'{name} has no compiled derivative'
     if slope.blocks and getattr(dl, 'n_neg', 0)<1: return f'{name} needs negatives'
     own = dl.weighs and hasattr(self.loss_func, 'weighted')

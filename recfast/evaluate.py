@@ -90,7 +90,7 @@ def _prediction_errors(
     clip:tuple=None, # (low, high) rating units
 )->np.ndarray: # [N] rating units
     "Prediction less rating"
-    pred = score_pairs(model, test.pairs()).double().numpy()
+    pred = score_pairs(model, test.inputs()).double().numpy()
     if clip is not None: pred = pred.clip(*clip)
     return pred-test.ratings()
 

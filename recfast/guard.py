@@ -50,7 +50,7 @@ def worth(
         return evaluate_recommender(learn.model, train, valid, **how).per_user['ndcg@20']
     trained = [train.trained(side)[valid.rows_of(side)] for side in ('user','item')]
     rows = valid[trained[0]&trained[1]]
-    return pd.Series(-(score_pairs(learn.model, rows.pairs()).numpy()-rows.ratings())**2)
+    return pd.Series(-(score_pairs(learn.model, rows.inputs()).numpy()-rows.ratings())**2)
 
 # %% ../nbs/57_guard.ipynb #1b9f671a
 WD_TRIED = 0,3. # 0: without features

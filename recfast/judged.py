@@ -60,7 +60,7 @@ class Judged(NamedTuple):
 def _squares(model, valid):
     "[n] squared errors, below 0"
     some = some_users(valid, MOST)[0]
-    return pd.Series(-(score_pairs(model, some.pairs()).double().numpy()-some.ratings())**2)
+    return pd.Series(-(score_pairs(model, some.inputs()).double().numpy()-some.ratings())**2)
 
 def judge(
     model, # trained on `train`

@@ -61,7 +61,7 @@ def _model(dls, arch, n_factors, layers, config):
     takes = inspect.signature(arch).parameters
     if by and 'by' in takes: config.setdefault('by', by)
     ds = dls.train_ds
-    sides = {f'{k}_features': o for k,o in ds.features.items() if f'{k}_features' in takes}
+    sides = {f'{k}_features': o for k,o in ds.told.items() if f'{k}_features' in takes}
     config.setdefault('y_range', None)
     if n_factors is None: n_factors = _factors(arch, len(ds))
     settings = dict(n_users=ds.n_users, n_items=ds.n_items, n_factors=n_factors, **config)

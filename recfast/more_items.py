@@ -151,7 +151,7 @@ def add_items(self:Recommender,
     seen,train = (_renamed(o, vocab, table) for o in (self.seen,self.train))
     if ratings is not None: seen = _with_seen(seen, ratings)
     loss = copy.deepcopy(self.loss)
-    model = with_more_rows(self.model, self.n_items, len(vocab), loss, train.features)
+    model = with_more_rows(self.model, self.n_items, len(vocab), loss, train.told)
     if vars(self.model).get('cold_tail') is False: raise ArgumentError("cold_tail=False: the model scores no new items")
     remember_ids(model, train.classes)
     meet(model, train)

@@ -56,7 +56,7 @@ def left_out(
     for f in range(n_folds):
         inside = fold==f
         dls = CollabDataLoaders.from_interactions(rows, splits=tuple(map(np.flatnonzero, (~inside,inside))), seed=seed)
-        off[inside] -= score_pairs(refit(dls).model, rows.pairs()[inside]).numpy()
+        off[inside] -= score_pairs(refit(dls).model, rows.inputs()[inside]).numpy()
     return off,fold
 
 # %% ../nbs/57_near_in_time.ipynb #1ebf206e
@@ -218,7 +218,7 @@ def report(self:NearInTime,
     rows = self.learn.dls.interactions('valid')
     if not len(rows): raise ArgumentError("nothing is held out: build the loaders with valid_pct= or splits=")
     seconds,truth = _seconds_of(rows),rows.ratings()
-    said = score_pairs(self.learn.model, rows.pairs()).numpy()
+    said = score_pairs(self.learn.model, rows.inputs()).numpy()
     base = said.clip(*self.range)-truth
     lines = [_line('ratings only', base, base)]
     for name,gap in gaps.items():

@@ -14,6 +14,7 @@ import warnings
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .core import ArgumentError,RatingsError,add_later,check_k,check_numbers,check_on_unknown,first_few
+from .data.context import with_context
 from .data.frames import as_ids,check_to,frame_to,is_many
 from .data.sequences import in_time
 from .histories import encode_people
@@ -78,6 +79,7 @@ def predict(self:Recommender,
     item_ids, # one id or many; one goes with all of the other
     on_unknown:str='raise', # 'raise'; 'warn' and 'fallback': the mean user's score, or `score_of_nothing`; 'drop': NaN
     *, dist:bool=False, # the probability of each level of ratings, of a model trained under `OrdinalLoss`
+    context=None, # {column of `context_names=`: value}, or a frame with a row for each pair; None: the mean of training
 ): # float, or float array in the given order; with `dist` a series by level, or a frame of a line each
     "The model's score of each pair; raises `UnknownIdError`"
     one = not (is_many(user_ids) or is_many(item_ids))
@@ -88,7 +90,8 @@ def predict(self:Recommender,
     if len(users)!=len(items) and 1 not in (len(users),len(items)):
         raise ValueError(f"{len(users)} user_ids and {len(items)} item_ids: pass as many of both, or a single one")
     pairs = np.stack(np.broadcast_arrays(users, items), 1)
-    scores = score_pairs(self.model, torch.from_numpy(pairs), raw=dist).numpy().astype(float)
+    asked = with_context(pairs, context, self.model, self.train.context_table)
+    scores = score_pairs(self.model, torch.from_numpy(asked), raw=dist).numpy().astype(float)
     cold = (pairs==0).any(1)
     if dist: return level_frame(self.model, np.where(cold, np.nan, scores), one)
     if cold.any(): scores[cold] = self._fall_back(pairs[cold,1], on_unknown)

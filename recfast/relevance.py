@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from .core import RatingsError,kept
 from .data.frames import as_frame
 from .data.columns import Columns
+from .data.context import tell_context
 from .data.interactions import BY,Interactions
 from .data.ratings import parse_times,validate_ratings
 from .groups import Groups,find_groups,group_by_rows
@@ -34,6 +35,7 @@ def encoded_rows(
 )->Interactions: # in the order of the table; unknown ids are row 0
     "Rows of a table; raises `UnknownIdError` when all users, or all items, are unknown, unless none is needed"
     rows = Interactions.from_frame(df, columns, train.classes, rating_name=train.rating_name)
+    tell_context(rows, df, train, need=False)
     for what,name,vocab in zip(BY, columns, train.classes.values()):
         if what in need and len(rows) and not rows.rows_of(what).any(): vocab.encode(df[name], 'raise', what)
     return rows

@@ -127,10 +127,10 @@ def _taken(columns, at, least=2**16):
 
 # %% ../../nbs/15_data.batches.ipynb #551ed0d9
 @patch
-def _pieces(self:RatingDL, rows=2**20, **how):
-    "The rows in order, in pieces of about a million: (users, items, values ...), each [n], and the sizes of batches"
+def _pieces(self:RatingDL, rows=2**20, more=(), **how):
+    "The rows in order, in pieces of about a million: (users, items, values ..., more), each [n], and sizes of batches"
     dev = self.device or torch.device('cpu')
-    columns = self._on_device(dev)
+    columns = [*self._on_device(dev), *(o.to(dev) for o in more)]
     for at,sizes in self._cuts(torch.as_tensor(self.get_idxs(**how)), rows):
         at = at.to(dev)
         yield _taken(columns, at),sizes
@@ -138,9 +138,17 @@ def _pieces(self:RatingDL, rows=2**20, **how):
 @patch
 def _blocks(self:RatingDL, rows=2**20):
     "Batches of the pieces"
-    for (users,items,*values),sizes in self._pieces(rows):
-        x = torch.stack([users,items], 1).long()
-        yield from zip(x.split(sizes), *(v[:,None].split(sizes) for v in values))
+    more = self._context()
+    for columns,sizes in self._pieces(rows, more):
+        n = len(columns)-len(more)
+        x = torch.stack([*columns[:2],*columns[n:]], 1).long()
+        yield from zip(x.split(sizes), *(v[:,None].split(sizes) for v in columns[2:n]))
+
+@patch
+def _context(self:RatingDL):
+    "[N] columns that a row says beside its ids, as `data.context` counts them"
+    context = getattr(self.dataset, 'context', None)
+    return [] if context is None else [torch.from_numpy(o.copy()) for o in context.T]
 
 # %% ../../nbs/15_data.batches.ipynb #c508b9ac
 @patch

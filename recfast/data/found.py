@@ -62,6 +62,7 @@ def data_report(
     untrained = dict(untrained_users=train.n_users-1-users.sum(), untrained_items=train.n_items-1-items.sum())
     lost = {k: int(v.sum()) for k,v in cold.items()}|{k: int(v) for k,v in untrained.items() if v}
     told = {f'{side}_features': o.report for side,o in train.features.items()}
+    if train.context_table is not None: told['context'] = train.context_table.report
     return {**sizes, 'duplicates': duplicates, **lost, **told}
 
 # %% ../../nbs/15_data.found.ipynb #07e2604f

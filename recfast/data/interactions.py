@@ -21,11 +21,12 @@ from .vocab import Vocab,number_unknown
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74
 def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o), dtype=dtype)
+def _ints(o): return None if o is None else np.array(o, dtype=np.int32)
 
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
-    n_inp,features = 1,{} # inputs of a batch; 'item' or 'user' -> `FeatureTable`, where it is known
-    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = None # in earlier pickles
+    n_inp,features,context_table = 1,{},None # inputs of a batch; 'item' or 'user' -> `FeatureTable`; `Context` of rows
+    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = context = None # in earlier pickles
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -37,13 +38,13 @@ class Interactions:
         weights=None, # [N] what each row weighs in training, 0: seen only; None: all the same
         events=None, # [N] int64, the kinds of events of each row as bits; `of_events` reads them; None: not told apart
         weighing=None, place=None, # `Weighing`: where both come from; [N] where rows stood in the table, None: as here
-        sessions=None, # [N] which visit of its user a row is of, as `data.sessions` counts; None: not told apart
+        sessions=None, context=None, # [N] which visit of its user, as `data.sessions` counts; [N,C] as `Context` does
     ):
         self.users,self.items = _tensor(users, torch.int32),_tensor(items, torch.int32)
         self.values,self.weights = _tensor(values, torch.float32),_tensor(weights, torch.float32)
         self.times = None if times is None else np.array(times)
         self.events = None if events is None else np.array(events, dtype=np.int64)
-        self.place,self.sessions = (None if o is None else np.array(o, dtype=np.int32) for o in (place,sessions))
+        self.place,self.sessions,self.context = map(_ints, (place,sessions,context))
         self.rating_name,self.time_name,self.weighing = rating_name,time_name,weighing
         self.classes,self.cat_names = classes,L(list(classes))
         self.y_names = L() if values is None else L(rating_name)
@@ -78,7 +79,7 @@ def n_items(self:Interactions)->int: # row 0 counts
 # %% ../../nbs/14_data.interactions.ipynb #711c9448
 @patch
 def _columns(self:Interactions):
-    return self.users,self.items,self.values,self.times,self.weights,self.events,self.place,self.sessions
+    return self.users,self.items,self.values,self.times,self.weights,self.events,self.place,self.sessions,self.context
 
 @patch
 def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int gives (x [2], y [1])
@@ -96,7 +97,7 @@ def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int give
 def _new(self:Interactions, users, items, values=None, times=None, weights=None, events=None, *where):
     names = self.classes,self.rating_name,self.time_name
     new = type(self)(users, items, values, times, *names, weights, events, self.weighing, *where)
-    new.features,new.session_gap = self.features,self.session_gap
+    new.features,new.session_gap,new.context_table = self.features,self.session_gap,self.context_table
     return new
 
 @patch
@@ -310,8 +311,7 @@ def csr(self:Interactions,
     check_by(by)
     if values not in (False,True,'weights'): raise ValueError(f"values={values!r}, expected False, True or 'weights'")
     if not values: return kept(self, f'seen by {by}', (self.users,self.items), lambda: self._cells(by))
-    column = self.values if values is True else self.weights
-    what = 'weights' if values=='weights' else 'ratings'
+    what,column = ('ratings',self.values) if values is True else ('weights',self.weights)
     if column is None: raise RatingsError(f"there are no {what} here to make rows of")
     key = self.users,self.items,column
     if what=='weights': return kept(self, f'weights by {by}', key, lambda: self._cells(by, column))

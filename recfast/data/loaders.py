@@ -23,6 +23,7 @@ from .frames import as_frame,no_frame
 from .batches import RatingDL,epoch_seed
 from .coded import RowsAt,coded_table
 from .columns import OWN,Columns,find_columns
+from .context import keep_context,tell_context
 from .feature_table import FeatureTable
 from .features import Sides,make_vocabs
 from .found import counted,data_report,repeats_of
@@ -195,13 +196,14 @@ def _as_rows(ratings, columns, how, sides, duplicates, split, vocab, sizes):
 # %% ../../nbs/16_data.loaders.ipynb #ec44c8d7
 @patch(cls_method=True)
 def _from_table(cls:CollabDataLoaders, ratings, columns, how, time_name, sides, duplicates, splits, valid_pct, seed,
-                vocab, verbose, bs, val_bs, **others):
+                vocab, verbose, bs, val_bs, context_names=None, **others):
     "Loaders of a table, `columns` of it and `how` its rows are weighed"
     _check_duplicates(duplicates, how)
     asked = time_name is not None or callable(splits) or duplicates=='last' or how.half_life is not None
     ratings,columns = readable_times(ratings, columns, asked)
     sizes,split = dict(bs=bs, val_bs=val_bs),(splits, valid_pct, seed)
     dsets,repeats = _as_rows(*weigh(ratings, columns, how), sides, duplicates, split, vocab, sizes)
+    if context_names is not None: keep_context(dsets, ratings, context_names, duplicates)
     return cls._from_dsets(dsets, splits is None, repeats, seed, verbose, **sizes, **others)
 
 # %% ../../nbs/16_data.loaders.ipynb #962eb98f
@@ -227,6 +229,7 @@ def from_df(cls:CollabDataLoaders,
     event_name:str=None, event_weights:dict=None, # column of kinds of events, and {kind: weight} of each
     half_life=None, # '90d': a row that is so much older than the latest of training weighs half
     items=None, users=None, cold_items:str='include', cold_users:str='include', # what they are: as `Sides` takes it
+    context_names=None, # columns of the rows themselves, such as the hour, for a model that reads them (`FM`)
     bs:int=64, val_bs:int=None, # batch size; of validation, None: `bs`
     shuffle:bool=True, drop_last:bool=False, # permute training rows each epoch; drop an incomplete last batch of them
     val_shuffle:bool=False, shuffle_train:bool=None, dl_kwargs:list=None, # fastai's: validation too; `shuffle`; of each
@@ -241,7 +244,8 @@ def from_df(cls:CollabDataLoaders,
     how = Weighing(weight_name, event_name, event_weights, half_life, duplicates)
     more = _passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs)
     return cls._from_table(ratings, columns, how, time_name, Sides(items, users, cold_items, cold_users), duplicates,
-        splits, valid_pct, seed, vocab, verbose, bs, val_bs, path=path, device=device, pin_memory=pin_memory, **more)
+        splits, valid_pct, seed, vocab, verbose, bs, val_bs, context_names, path=path, device=device,
+        pin_memory=pin_memory, **more)
 
 # %% ../../nbs/16_data.loaders.ipynb #4006b6e7
 @patch(cls_method=True)
@@ -314,6 +318,7 @@ def test_dl(self:CollabDataLoaders,
     item = columns.item or ds.cat_names[1]
     validate_ratings(df, user, item, columns.rating)
     new = Interactions.from_frame(df, columns._replace(time=None), ds.classes, rating_name=ds.rating_name)
+    tell_context(new, df, ds)
     _name_unknown(ds.user_vocab, df[user], new.rows_of('user'), on_unknown, 'user')
     _name_unknown(ds.item_vocab, df[item], new.rows_of('item'), on_unknown, 'item')
     return self.valid.new(new, **{'shuffle':False, 'drop_last':False, **kwargs})

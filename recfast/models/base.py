@@ -309,13 +309,13 @@ def _arguments(sig, *args, **kwargs):
     "{name: value} of a call, defaults included"
     try: bound = sig.bind(*args, **kwargs)
     except TypeError as e:
-        takes = ', '.join(list(sig.parameters)[1:])
-        raise TypeError(f"{type(args[0]).__name__}: {e}; it takes {takes}") from None
+        raise TypeError(f"{type(args[0]).__name__}: {e}; it takes {', '.join(list(sig.parameters)[1:])}") from None
     bound.apply_defaults()
     out = dict(list(bound.arguments.items())[1:])
     for name,p in sig.parameters.items():
         if p.kind is p.VAR_KEYWORD: out.update(out.pop(name))
-    return {k: o for k,o in out.items() if k not in ('item_features','user_features')} # no settings: of the loaders
+    told = 'item_features','user_features','context_features' # of the loaders: no settings
+    return {k: o for k,o in out.items() if k not in told}
 
 # %% ../../nbs/20_models.base.ipynb #93d5c790
 def find_model(

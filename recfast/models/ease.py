@@ -180,7 +180,7 @@ def forward(self:EASE,
     x:torch.Tensor, # [B,2] user and item rows
 )->torch.Tensor: # [B,1] scores
     "Scores of pairs, from the attached rows of their users"
-    users,asked = x.T
+    users,asked = x.T[:2]
     at,items,values,_ = self._rows().cells(users)
     parts = self._need_solved(self.weight)[items,asked[at]]*values
     return torch.zeros(len(x), device=x.device).index_add(0, at, parts)[:,None]

@@ -1,6 +1,6 @@
 """Factorisation machine: ids and features are all the same, and every two of them say something together
 
-For a factorisation machine (Rendle, 2010) a rating is a row of numbers: a one for the person, a one for the film, and what is known of both. Each of these has a weight and a vector, and every two of them add the dot product of their vectors: the person with the film, her age with its genres, the film with its genres, her age with her occupation.
+For a factorisation machine (Rendle, 2010) a rating is a row of numbers: a one for the person, a one for the film, and what is known of both. Each of these has a weight and a vector, and every two of them add the dot product of their vectors: the person with the film, her age with its genres, the film with its genres, her age with her occupation. What the row itself says, such as its hour, is one number more.
 
 Docs: https://recfast.github.io/recfast/models.fm.html.md"""
 
@@ -12,8 +12,11 @@ __all__ = ['fm_defaults', 'FM']
 # %% ../../nbs/35_models.fm.ipynb #269bc558
 import math
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix
+from torch import nn
+from ..core import RatingsError
 from .base import register
 from .hybrid import HybridDot
 from .sums import RowSums
@@ -30,7 +33,23 @@ def fm_defaults(
 # %% ../../nbs/35_models.fm.ipynb #9dca8157
 @register(paper='Rendle, 2010')
 class FM(HybridDot):
-    "Factorisation machine over ids and features: every two of them add a dot product"
+    "Factorisation machine over ids, features and context: every two of them add a dot product"
+    def __init__(self,
+        n_users:int, # rows of the user table, row 0 included
+        n_items:int, # rows of the item table
+        n_factors:int=50, # K
+        y_range:tuple=None, # (low, high) in rating units
+        wd_features:float=None, # weight decay of what features add; 0: they add nothing; None: chosen, or 3
+        guard:bool=True, # choose it on a tenth of the training rows, where it is None
+        item_features=None, user_features=None, # `FeatureTable`; None: nothing is known
+        context_features=None, # `Context` of the rows; None: they have none
+    ):
+        super().__init__(n_users, n_items, n_factors, y_range, wd_features, guard, item_features, user_features)
+        self.context_features = context_features
+        if context_features is None: return
+        W = torch.empty(len(context_features), n_factors+1)
+        self.context_map = nn.Parameter(nn.init.normal_(W, std=.01))
+
     @staticmethod
     def defaults(n): return fm_defaults(n)
 
@@ -50,13 +69,75 @@ def joined(self:FM,
 # %% ../../nbs/35_models.fm.ipynb #4f0e4ff8
 @patch
 def pair_terms(self:FM,
-    F, # [k,M] sparse float64: what items have of features
+    X, # [k,M] sparse float64: what items have of features
     items, # [k] their rows, an array
 ): # [k,M] sparse
     "What the pairs within an item add, shared out among its features"
     W = self.item_map[:,:-1].double().cpu()
     own = self._own('item', torch.from_numpy(items).to(self.item_map.device))[:,:-1].double().cpu()
-    at = F.tocoo()
-    beside = own+torch.from_numpy(F@W.numpy())/2
+    at = X.tocoo()
+    beside = own+torch.from_numpy(X@W.numpy())/2
     dots = (beside[at.row]*W[at.col]).sum(1)-W[at.col].square().sum(1)*torch.from_numpy(at.data)/2
-    return csr_matrix((at.data*dots.numpy(),(at.row,at.col)), shape=F.shape)
+    return csr_matrix((at.data*dots.numpy(),(at.row,at.col)), shape=X.shape)
+
+# %% ../../nbs/35_models.fm.ipynb #228d3984
+@patch
+def of_context(self:FM,
+    x:torch.Tensor=None, # [B,C] numbers of values, as `Context` counts them; None: nothing is told
+)->torch.Tensor: # [B,C,K+1], or [1,C,K+1] of the mean
+    "Vectors and weights of the columns of rows"
+    W,table = self.context_map,self.context_features
+    means = (table.shares@W)[None]
+    if x is None: return means
+    return torch.where((x==table.first)[...,None], means, F.embedding(x, W))
+
+@patch
+def in_context(self:FM,
+    u:torch.Tensor, # [B,K+1] vectors of people, the bias at the end
+    x:torch.Tensor=None, # as in `of_context`
+)->torch.Tensor: # [B,K+1]
+    "People as they are in the context of a row"
+    if self.context_features is None: return u
+    V = self.of_context(x).to(u)
+    c = V.sum(1)[:,:-1]
+    pairs = (u[:,:-1]*c).sum(1)+(c.square().sum(1)-V[...,:-1].square().sum((1,2)))/2
+    return torch.cat([u[:,:-1]+c,(u[:,-1]+V[...,-1].sum(1)+pairs)[:,None]], 1)
+
+# %% ../../nbs/35_models.fm.ipynb #fc487807
+@patch
+def complete(self:FM,
+    side:str, # 'item' or 'user'
+    rows:torch.Tensor=None, # [n] which; None: all
+)->torch.Tensor: # [n,K+1] vectors with the bias at the end
+    "What a row and its features say together, of people in the mean context"
+    both = HybridDot.complete(self, side, rows)
+    return self.in_context(both) if side=='user' else both
+
+@patch
+def forward(self:FM,
+    x:torch.Tensor, # [B,2] user and item rows, or [B,2+C] with the context of each
+)->torch.Tensor: # [B,1] scores
+    if self.context_features is None or x.shape[1]==2: return HybridDot.forward(self, x)
+    u = self.in_context(HybridDot.complete(self, 'user', x[:,0]), x[:,2:])
+    i = self.complete('item', x[:,1])
+    return self._ranged((u[:,:-1]*i[:,:-1]).sum(1, keepdim=True)+u[:,-1:]+i[:,-1:])
+
+# %% ../../nbs/35_models.fm.ipynb #4acbe33f
+@patch
+def people(self:FM,
+    table, rows:torch.Tensor, users:torch.Tensor, # as in `HybridDot.people`
+)->tuple: # the same
+    "What is personal of users, and complete vectors of people of whom only the features are known"
+    own,u = HybridDot.people(self, table, rows, users)
+    return own,self.in_context(u).detach()
+
+@patch
+def attach(self:FM,
+    interactions, # `Interactions` of training
+):
+    "Take the training rows; raises `RatingsError` for features or context of other columns"
+    HybridDot.attach(self, interactions)
+    mine,new = self.context_features,interactions.context_table
+    if mine is None or new is not None and new.spec==mine.spec: return
+    raise RatingsError("the model has learned the context of rows from other training rows or columns than these "
+                       f"loaders have: build them with context_names={mine.names} and the same rows, or train anew")

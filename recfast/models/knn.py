@@ -129,7 +129,7 @@ def forward(self:ItemKNN,
     x:torch.Tensor, # [B,2] user and item rows
 )->torch.Tensor: # [B,1] scores
     "Scores of pairs, from the attached rows of their users"
-    users,items = x.T
+    users,items = x.T[:2]
     weight = self._need_solved(self.weight)[items]
     users,at = users.unique(return_inverse=True)
     met = self._rows().dense(users)[at[:,None],self.neighbors[items].long()]
