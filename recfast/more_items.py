@@ -58,9 +58,16 @@ def _padded(name, old, new, n_old, n_new):
     return out
 
 # %% ../nbs/54_more_items.ipynb #309b7e07
-def _keeps_no_map(part):
-    "Was a module solved with what items are, which it would have to be again?"
+def _solved_with(part):
+    "Was a module solved with what items are?"
     return getattr(part, 'item_features', None) is not None and getattr(part, 'feature_l2', None) is not None
+
+@torch.no_grad()
+def _say_of_more(model, n_old, train):
+    "Let features say of new items what they say of others without a pair; those stay as they are"
+    for part in filter(_solved_with, model.modules()):
+        weight = part._sides(train)[1][1]
+        part.said[n_old:] = part._prior(weight)[0][n_old:]
 
 # %% ../nbs/54_more_items.ipynb #222c6494
 def with_more_rows(
@@ -74,8 +81,6 @@ def with_more_rows(
     if spec['why'] or 'n_items' not in (spec['config'] or {}):
         raise NotImplementedError(f"add_items: {type(model).__name__} cannot be built for more items "
                                   f"({spec['why'] or 'it is not told how many there are'}): train anew")
-    if any(map(_keeps_no_map, model.modules())):
-        raise NotImplementedError(f"add_items: {type(model).__name__} was solved with features: train anew")
     new = model_from_spec(dict(spec, config={**spec['config'], 'n_items': n_new}), {}, features=features)
     with_parts(new, _grown_specs(parts_spec(model), n_new), features)
     if hasattr(loss, 'equip'): loss.equip(new)
@@ -155,6 +160,7 @@ def add_items(self:Recommender,
     if vars(self.model).get('cold_tail') is False: raise ArgumentError("cold_tail=False: the model scores no new items")
     remember_ids(model, train.classes)
     meet(model, train)
+    _say_of_more(model, self.n_items, train)
     return _like(recommender_of(model, seen, train, loss, self.draws), self)
 
 # %% ../nbs/54_more_items.ipynb #ab25612d

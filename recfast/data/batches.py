@@ -125,6 +125,13 @@ def _taken(columns, at, least=2**16):
     with ThreadPoolExecutor(n) as pool: list(pool.map(take, parts))
     return out
 
+# %% ../../nbs/15_data.batches.ipynb #91a88dbc
+@patch
+def _context(self:RatingDL):
+    "[N] columns that a row says beside its ids"
+    context = getattr(self.dataset, 'context', None)
+    return [] if context is None else [torch.from_numpy(o.copy()) for o in context.T]
+
 # %% ../../nbs/15_data.batches.ipynb #551ed0d9
 @patch
 def _pieces(self:RatingDL, rows=2**20, more=(), **how):
@@ -139,16 +146,10 @@ def _pieces(self:RatingDL, rows=2**20, more=(), **how):
 def _blocks(self:RatingDL, rows=2**20):
     "Batches of the pieces"
     more = self._context()
-    for columns,sizes in self._pieces(rows, more):
+    for columns,sizes in self._pieces(rows, more) if more else self._pieces(rows):
         n = len(columns)-len(more)
         x = torch.stack([*columns[:2],*columns[n:]], 1).long()
         yield from zip(x.split(sizes), *(v[:,None].split(sizes) for v in columns[2:n]))
-
-@patch
-def _context(self:RatingDL):
-    "[N] columns that a row says beside its ids, as `data.context` counts them"
-    context = getattr(self.dataset, 'context', None)
-    return [] if context is None else [torch.from_numpy(o.copy()) for o in context.T]
 
 # %% ../../nbs/15_data.batches.ipynb #c508b9ac
 @patch

@@ -174,5 +174,5 @@ def with_context(
     codes = table.encode(df)
     _warn_lost(table)
     if len(codes) not in (1,len(pairs)):
-        raise ArgumentError(f"context= has {len(codes)} rows for {len(pairs)} pairs: pass one for each, or a single one")
+        raise ArgumentError(f"context= has {len(codes)} rows for {len(pairs)} pairs: pass one for each, or one alone")
     return np.concatenate([pairs,np.broadcast_to(codes, (len(pairs),codes.shape[1]))], 1)

@@ -28,6 +28,7 @@ from .weights import liked_from
 class ImplicitDL(RatingDL):
     "Batches of positives, each followed by negatives that are drawn anew each epoch"
     given = None # what older pickles have not
+    def _context(self): return [] # what is drawn has none
     def __init__(self,
         dataset:Interactions, # the positives
         bs:int=64, # B, positives in a batch

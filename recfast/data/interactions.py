@@ -20,13 +20,12 @@ from .ratings import leaking_rows
 from .vocab import Vocab,number_unknown
 
 # %% ../../nbs/14_data.interactions.ipynb #08f2ec74
-def _tensor(o, dtype): return None if o is None else torch.tensor(np.asarray(o), dtype=dtype)
-def _ints(o): return None if o is None else np.array(o, dtype=np.int32)
+def _each(make, dtype, *columns): return [None if o is None else make(np.asarray(o), dtype=dtype) for o in columns]
 
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
-    n_inp,features,context_table = 1,{},None # inputs of a batch; 'item' or 'user' -> `FeatureTable`; `Context` of rows
-    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = context = None # in earlier pickles
+    n_inp,features,context_table = 1,{},None # inputs of a batch; 'item', 'user' -> `FeatureTable`; `Context`
+    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = context = None # of old pickles
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -40,11 +39,11 @@ class Interactions:
         weighing=None, place=None, # `Weighing`: where both come from; [N] where rows stood in the table, None: as here
         sessions=None, context=None, # [N] which visit of its user, as `data.sessions` counts; [N,C] as `Context` does
     ):
-        self.users,self.items = _tensor(users, torch.int32),_tensor(items, torch.int32)
-        self.values,self.weights = _tensor(values, torch.float32),_tensor(weights, torch.float32)
+        self.users,self.items = _each(torch.tensor, torch.int32, users, items)
+        self.values,self.weights = _each(torch.tensor, torch.float32, values, weights)
         self.times = None if times is None else np.array(times)
         self.events = None if events is None else np.array(events, dtype=np.int64)
-        self.place,self.sessions,self.context = map(_ints, (place,sessions,context))
+        self.place,self.sessions,self.context = _each(np.array, np.int32, place, sessions, context)
         self.rating_name,self.time_name,self.weighing = rating_name,time_name,weighing
         self.classes,self.cat_names = classes,L(list(classes))
         self.y_names = L() if values is None else L(rating_name)

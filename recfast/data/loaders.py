@@ -227,9 +227,8 @@ def from_df(cls:CollabDataLoaders,
     duplicates:str='keep', # repeated pairs, within each split: 'keep', 'raise', 'last', 'mean' or, of weights, 'sum'
     weight_name:str=None, # column of what each row weighs in training; 0: seen, not trained on
     event_name:str=None, event_weights:dict=None, # column of kinds of events, and {kind: weight} of each
-    half_life=None, # '90d': a row that is so much older than the latest of training weighs half
+    half_life=None, context_names=None, # '90d': what is so much older than the latest weighs half; columns for `FM`
     items=None, users=None, cold_items:str='include', cold_users:str='include', # what they are: as `Sides` takes it
-    context_names=None, # columns of the rows themselves, such as the hour, for a model that reads them (`FM`)
     bs:int=64, val_bs:int=None, # batch size; of validation, None: `bs`
     shuffle:bool=True, drop_last:bool=False, # permute training rows each epoch; drop an incomplete last batch of them
     val_shuffle:bool=False, shuffle_train:bool=None, dl_kwargs:list=None, # fastai's: validation too; `shuffle`; of each
@@ -242,10 +241,9 @@ def from_df(cls:CollabDataLoaders,
     ratings = as_frame(ratings)
     columns = find_columns(ratings, user_name, item_name, rating_name, time_name, weight_name, event_name)
     how = Weighing(weight_name, event_name, event_weights, half_life, duplicates)
-    more = _passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs)
+    more = {**_passes(shuffle, shuffle_train, drop_last, val_shuffle, dl_kwargs), 'context_names': context_names}
     return cls._from_table(ratings, columns, how, time_name, Sides(items, users, cold_items, cold_users), duplicates,
-        splits, valid_pct, seed, vocab, verbose, bs, val_bs, context_names, path=path, device=device,
-        pin_memory=pin_memory, **more)
+        splits, valid_pct, seed, vocab, verbose, bs, val_bs, path=path, device=device, pin_memory=pin_memory, **more)
 
 # %% ../../nbs/16_data.loaders.ipynb #4006b6e7
 @patch(cls_method=True)

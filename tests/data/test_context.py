@@ -50,6 +50,8 @@ def test_an_inner_cut_keeps_it(learn):
     inner = CollabDataLoaders.from_interactions(rows, splits=(np.arange(1, len(rows)),np.arange(1)))
     np.testing.assert_array_equal(inner.train_ds.context, rows.context[1:])
     assert inner.train.one_batch()[0].shape[1]==4 and inner.train_ds.context_table is rows.context_table
+    clicks = CollabDataLoaders.from_interactions(rows, 'implicit', splits=(np.arange(1, len(rows)),np.arange(1)), n_neg=2)
+    assert clicks.train.one_batch()[0].shape[1]==2 # drawn pairs have none
 
 def test_training_get_preds_predict_and_evaluate_read_the_row(learn):
     dl = learn.dls.test_dl(FEW)
