@@ -31,6 +31,7 @@ def _edges(x):
     if len(values)<=MOST_TEXT: return ((values[1:]+values[:-1])/2).tolist()
     return np.unique(np.quantile(x, np.linspace(0, 1, FINE+1)[1:-1])).tolist()
 
+# %% ../../nbs/15_data.context.ipynb #ac697bfc
 def _learned(col):
     "What to keep of a column of training rows: JSON values; raises `RatingsError`"
     name = col.name
@@ -83,6 +84,7 @@ def _with_shares(col):
     if not counts.any(): raise RatingsError(f"context_names: {col.name!r} is empty in every training row")
     return dict(o, shares=(counts/counts.sum()).tolist())
 
+# %% ../../nbs/15_data.context.ipynb #911db1de
 def context_of(
     df:pd.DataFrame, # training rows
     names, # of columns: one or several
@@ -141,6 +143,7 @@ def _warn_lost(table):
     if table.lost: warnings.warn("values that were not there in training are taken for the mean of their column "
                                  f"(column: how many): {table.lost}", stacklevel=5)
 
+# %% ../../nbs/15_data.context.ipynb #5b876a88
 def tell_context(
     rows:Interactions, # of `df`, in its order; changed
     df:pd.DataFrame, # a table
@@ -159,6 +162,7 @@ def tell_context(
 # %% ../../nbs/15_data.context.ipynb #81e24953
 def _reads_context(model): return any(getattr(o, 'context_features', None) is not None for o in model.modules())
 
+# %% ../../nbs/15_data.context.ipynb #dc8a99b6
 def with_context(
     pairs:np.ndarray, # [n,2] user and item rows
     context, # {column: value} of all of them, or a frame with a row for each; None: nothing is told

@@ -133,6 +133,7 @@ def context_spec(
     "What `config.json` says of the context"
     return None if rows.context_table is None else rows.context_table.spec
 
+# %% ../../nbs/16_data.feature_files.ipynb #73105375
 def read_context(
     config:dict, # of a bundle
 )->Context: # None without

@@ -91,6 +91,7 @@ def of_context(self:FM,
     if x is None: return means
     return torch.where((x==table.first)[...,None], means, F.embedding(x, W))
 
+# %% ../../nbs/35_models.fm.ipynb #dcdd465d
 @patch
 def in_context(self:FM,
     u:torch.Tensor, # [B,K+1] vectors of people, the bias at the end
@@ -113,6 +114,7 @@ def complete(self:FM,
     both = HybridDot.complete(self, side, rows)
     return self.in_context(both) if side=='user' else both
 
+# %% ../../nbs/35_models.fm.ipynb #337b4bb3
 @patch
 def forward(self:FM,
     x:torch.Tensor, # [B,2] user and item rows, or [B,2+C] with the context of each
@@ -131,6 +133,7 @@ def people(self:FM,
     own,u = HybridDot.people(self, table, rows, users)
     return own,self.in_context(u).detach()
 
+# %% ../../nbs/35_models.fm.ipynb #5bd85b87
 @patch
 def attach(self:FM,
     interactions, # `Interactions` of training
