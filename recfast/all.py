@@ -20,6 +20,7 @@ from recfast.data.split import (
 from recfast.data.vocab import Vocab
 from recfast.data.interactions import Interactions
 from recfast.data.batches import RatingDL
+from recfast.data.windows import random_windows
 from recfast.data.loaders import CollabDataLoaders
 from recfast.models.base import (
     MODELS, register, find_model, id_tables, item_vectors, model_device, score_items, score_pairs,
@@ -31,6 +32,8 @@ from recfast.models.params import DotProductParams, create_params
 from recfast.models.ncf import EmbeddingNN, GMF, MLP, NeuMF, PairNet, init_kaiming, init_normal, init_xavier
 from recfast.models.autorec import AutoRec
 from recfast.models.sequence import NextItem, SASRec, SequenceModel
+from recfast.models.rules import SequentialRules
+from recfast.models.two_speed import TwoSpeedRidge
 from recfast.models.linear import Popularity, EASE, ClosedForm, HistoryModel
 from recfast.models.ials import IALS
 from recfast.models.svdpp import SVDpp

@@ -60,7 +60,7 @@ def train(
     out:opt.NewBundle, # to write
     arch:opt.Arch=None, # its name, in any case; None: 'auto'
     budget:opt.Budget=None, # of 'auto'; None: 60
-    loss:opt.Loss=None, by_user:opt.ByUser=False, # of a named one
+    loss:opt.Loss=None, by_user:opt.ByUser=False, init:opt.Init=None, # of a named one
     user_name:opt.UserName='user_id', item_name:opt.ItemName='item_id', # of the file
     rating_name:opt.RatingName=None, time_name:opt.TimeName=None, # of the file
     weight_name:opt.WeightName=None, half_life:opt.HalfLife=None, threshold:opt.Threshold=None, # of the file; '90d'; 4
@@ -80,7 +80,7 @@ def train(
     training = dict(epochs=epochs, lr=lr, wd=wd, bs=bs, seed=seed, split=split, valid_pct=valid_pct, budget=budget)
     measured = dict(k=k, exclude_seen=what_is_seen(include_seen, seen_event))
     model = dict(arch=arch, n_factors=n_factors, y_range=parse_range(y_range), config=parse_config(config) or None)
-    model.update(loss=loss, by_user=by_user, items=opt.items_of(items, item_name, cat, cont, multi, show))
+    model.update(loss=loss, by_user=by_user, init=init, items=opt.items_of(items, item_name, cat, cont, multi, show))
     events = dict(event_name=event_name, event_weights=parse_event_weights(event_weights))
     weighing = dict(weight_name=weight_name, half_life=half_life, threshold=threshold, **events)
     run_train(file, out, report, **names, **weighing, **training, **measured, **model)

@@ -175,6 +175,13 @@ def _hint_by_user(loss, dls, cells=5e8):
                   "bring the same users again and again: build the loaders with by_user=True (and bs=4096), which is "
                   "several times as fast, or take SampledSoftmaxLoss with n_neg=", stacklevel=4)
 
+def _check_states(model, loss):
+    "Raise `TypeError` for a loss of scores where the model leaves scores to the loss"
+    if not getattr(model, 'gives_states', False) or hasattr(loss, 'of_states'): return
+    raise TypeError(f"loss_func={loss_name(loss)}: {type(model).__name__} as it is set up gives states and its item "
+                    "table in training, expected a loss that scores by them: NextItemLoss(), GBCELoss() or a subclass")
+
+
 # %% ../nbs/58_learner.ipynb #3ad86e5c
 class WeighedLoss(AvgLoss):
     "Mean of the losses of batches, by what their rows weigh; NaN where nothing does"
@@ -233,6 +240,7 @@ def _around(model, dls, loss_func, seed, cold_tail, init, **kwargs):
     begin(model, dls.interactions('train'), init, seed)
     if loss_func is None: loss_func = default_loss(model, dls)
     loss_func = attached_loss(loss_func, model, dls)
+    _check_states(model, loss_func)
     _hint_by_user(loss_func, dls)
     if offers(model, 'defaults'): kwargs = {**_paces(model, dls), **kwargs}
     learn = CollabLearner(dls, model, loss_func=loss_func, **kwargs)

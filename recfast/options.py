@@ -8,9 +8,9 @@ Docs: https://recfast.github.io/recfast/options.html.md"""
 
 # %% auto #0
 __all__ = ['Ratings', 'NewBundle', 'Report', 'UserName', 'ItemName', 'RatingName', 'TimeName', 'WeightName', 'EventName',
-           'EventWeights', 'Threshold', 'HalfLife', 'Arch', 'Budget', 'Loss', 'ByUser', 'Config', 'Range', 'Factors',
-           'Split', 'Share', 'Rate', 'Decay', 'BatchSize', 'Seed', 'MetricsK', 'Seen', 'SeenEvent', 'Items', 'ItemCat',
-           'ItemCont', 'ItemMulti', 'ItemShow', 'Where', 'Show', 'items_of', 'what_is_seen', 'parse_config',
+           'EventWeights', 'Threshold', 'HalfLife', 'Arch', 'Budget', 'Init', 'Loss', 'ByUser', 'Config', 'Range',
+           'Factors', 'Split', 'Share', 'Rate', 'Decay', 'BatchSize', 'Seed', 'MetricsK', 'Seen', 'SeenEvent', 'Items',
+           'ItemCat', 'ItemCont', 'ItemMulti', 'ItemShow', 'Where', 'Show', 'items_of', 'what_is_seen', 'parse_config',
            'parse_range', 'parse_where', 'parse_event_weights']
 
 # %% ../nbs/70_options.ipynb #c0701a04
@@ -43,13 +43,14 @@ HalfLife = option(str, 'Age at which a row weighs half, as of the latest trainin
 # %% ../nbs/70_options.ipynb #1308793d
 Arch = option(str, "A registered model; left out: chosen on rows held out from training.")
 Budget = option(float, 'Seconds that the choice may take; 60.', min=0)
+Init = option(str, "'svd': item vectors of a named model begin at those of near co-occurrences.")
 Loss = option(str, f"Of a named model: {', '.join(LOSSES)}.")
 ByUser = option(bool, 'Clicks in batches of few users, which makes softmax fast.', '--by-user')
 Config = option(list[str], 'key=value of the architecture; several.')
 Range = option(str, 'low,high of scores; a little more than the ratings span.')
 Factors = option(int, 'Numbers per user and item.', min=1)
 Split = option(str, "What is held out: 'random' rows, those after some 'time', or the 'last' of each user.")
-_share = 'Share of rows held out; 0.2. A next-item model holds out the last row of each user.'
+_share = 'Share of rows held out; 0.2. Of a next-item model: the share of people whose last row is; all.'
 Share = option(float, _share, min=0, max=.99)
 
 # %% ../nbs/70_options.ipynb #1f1bddd1

@@ -90,13 +90,6 @@ def _held_out(split, time, valid_pct):
     if split not in known: raise ArgumentError(f"split={split!r}: there are {', '.join(known)}")
     return known[split]
 
-# %% ../nbs/59_train.ipynb #26d777ed
-def _check_next_item(split, valid_pct):
-    "Raise `ArgumentError` for another split than that of next-item models"
-    only = 'a next-item model holds out the last row of each user'
-    if split=='time': raise ArgumentError(f"split='time': {only}")
-    if valid_pct: raise ArgumentError(f"valid_pct: {only}; 0 holds out nothing")
-
 # %% ../nbs/59_train.ipynb #a2b6396b
 def _share_held_out(df, columns, split, valid_pct):
     "About which share of the rows is held out"
@@ -144,9 +137,9 @@ def _loaders(df, columns, reads, split, valid_pct, config, clicks=None, **kwargs
         if reads=='rows': raise ArgumentError('threshold: a model of whole rows reads ratings')
         kwargs.update(rating_name=columns.rating)
     if reads=='sequences':
-        _check_next_item(split, valid_pct)
+        kwargs.update(held_out if split=='time' else dict(valid_pct=valid_pct))
         if 'seq_len' in config: kwargs['seq_len'] = config['seq_len']
-        dls = CollabDataLoaders.sequences_from_df(df, hold_out=valid_pct is None, **kwargs)
+        dls = CollabDataLoaders.sequences_from_df(df, **kwargs)
         return random_windows(dls) if config.get('align')=='left' else dls
     kwargs.update(held_out)
     if reads=='rows':
@@ -159,7 +152,9 @@ def _loaders(df, columns, reads, split, valid_pct, config, clicks=None, **kwargs
 def _learner(dls, cls, config, **kwargs):
     "A learner; raises `ArgumentError` for a `config` that the architecture does not take"
     try: return collab_learner(dls, arch=cls, config=config or None, **kwargs)
-    except TypeError as e: raise ArgumentError(str(e) if str(e).startswith('budget=') else f'config: {e}') from e
+    except TypeError as e:
+        named = str(e).startswith(('budget=','init=','loss_func='))
+        raise ArgumentError(str(e) if named else f'config: {e}') from e
 
 # %% ../nbs/59_train.ipynb #b0701a08
 def _check_auto(**chosen):
@@ -189,11 +184,11 @@ def table_learner(
     item_name:str=None, # column of item ids; None: 'item_id'
     rating_name:str=None, # column of ratings; None: 'rating' where it is there, else the rows are clicks
     time_name:str=None, # column of times, or of text such as 2024-05-17; None: 'timestamp' where it is there
-    valid_pct:float=None, # share of rows held out; None: 0.2
+    valid_pct:float=None, # share of rows (of a next-item model: of people, their last) held out; None: 0.2, all
     n_factors:int=None, # K, numbers per user and item; None: 50
     loss:str=None, # a word of `LOSSES`; None: what suits model and table
     by_user:bool=False, # clicks in batches of few users, which makes softmax fast
-    budget:float=None, # seconds that 'auto' may take; None: 60
+    budget:float=None, init:str=None, # seconds that 'auto' may take, None: 60; of `collab_learner`
     bs:int=None, # batch size; None: the builder's, or less for a small table
     y_range:tuple=None, # (low, high) of scores in rating units; None: a little more than the ratings span
     config:dict=None, # further arguments of the architecture; not changed
@@ -202,15 +197,15 @@ def table_learner(
 )->CollabLearner: # ready to fit
     "A learner that suits a table; raises `ArgumentError`, and `RatingsError` for a table that cannot be used"
     cls = _registered(arch) if isinstance(arch, str) else arch or 'auto'
-    if cls=='auto': _check_auto(n_factors=n_factors, loss=loss, by_user=by_user or None, config=config, bs=bs)
+    if cls=='auto': _check_auto(n_factors=n_factors, loss=loss, by_user=by_user, config=config, bs=bs, init=init)
     names = dict(user_name=user_name, item_name=item_name, rating_name=rating_name, time_name=time_name)
     reads,config = _what_it_reads(cls),config or {}
     loss,clicks = _named_loss(cls, loss, reads, by_user)
     how = reads,split,valid_pct,{'by': getattr(cls, 'by', 'item'), 'levels': _in_levels(cls, loss), **config},clicks
     df,columns,y_range,more = _table(df, cls, names, bs, y_range, *how, seed=seed, **weighing)
     dls = _loaders(df, columns, *how, **more)
-    how = dict(n_factors=n_factors or _factors(cls), loss_func=loss, y_range=y_range, seed=seed, budget=budget)
-    return _learner(dls, cls, config, **how)
+    chosen = dict(n_factors=n_factors or _factors(cls), loss_func=loss, y_range=y_range, budget=budget, init=init)
+    return _learner(dls, cls, config, seed=seed, **chosen)
 
 # %% ../nbs/59_train.ipynb #e524046a
 def fit_table(

@@ -26,12 +26,15 @@ class SequenceModel(nn.Module):
     pairs = rated = False
     default_loss = NextItemLoss
     seq_len = 1
+    n_negatives,gives_states = 0,False # in training, does the loss make the scores?
     _last = None # [U,L] the last items of every user, once attached
 
     def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k!='_last'}
 
     def sides(self): return ('item',)
-    def _out(self, h): return self.logits(h)
+    def _out(self, h):
+        if not (self.training and self.gives_states): return self.logits(h)
+        return h,self.i_weight.weight,self.n_negatives
 
 # %% ../../nbs/27_models.sequence.ipynb #8da60a26
 @patch
@@ -258,11 +261,11 @@ def _states(self:SASRec, x, places=None, mask=None):
     return self.norm(h)
 
 # %% ../../nbs/27_models.sequence.ipynb #1a53ea62
-@patch
-def _out(self:SASRec, h):
-    "Scores; in training with `n_negatives`, or left-aligned, what a softmax needs that makes scores itself"
-    if not (self.training and (self.n_negatives or self.align=='left')): return self.logits(h)
-    return h,self.i_weight.weight,self.n_negatives
+@patch(as_prop=True)
+def gives_states(self:SASRec)->bool: # with `n_negatives`, or left-aligned
+    "Does training hand the loss states and table, from which it makes the scores it needs?"
+    return self.n_negatives>0 or self.align=='left'
+
 
 # %% ../../nbs/27_models.sequence.ipynb #a8989dd5
 _all_ = ['NextItemLoss'] # moved; still offered here

@@ -332,3 +332,9 @@ def test_the_stored_transformer_and_its_blend_meet_their_targets_on_a_million_ra
 def test_the_stored_blend_meets_its_target_on_products():
     for o in load('sasrec__beauty.json')[0]['seeds'].values():
         assert o['test']['Blend']['ndcg@10']>=.058 and o['test']['Blend']['recall@10']>=.098 and o['test']['Blend']['cpu_seconds']<=300
+
+def test_the_stored_large_transformer_and_its_blend_meet_their_targets_on_a_million_ratings():
+    r = load('sasrec__ml-1m-big.json')[0]
+    for o in r['seeds'].values():
+        assert o['test']['SASRec']['ndcg@10']>=.181 and o['test']['Blend']['ndcg@10']>=.197
+        assert o['test']['Blend']['cpu_seconds']<=1500 and r['threads']==1

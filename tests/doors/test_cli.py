@@ -147,6 +147,20 @@ def test_the_latest_rows_may_be_held_out(ratings, tmp_path, arch):
 def test_a_split_along_time_needs_times(ratings, tmp_path):
     says(train(ratings/'clicks.csv', tmp_path/'b', '--split', 'time'), 'there is no column of times', '--time-name')
 
+@pytest.mark.parametrize('args,n_valid', [(('--split','time'),None), (('--valid-pct','.5'),25), ((),50)])
+def test_a_next_item_model_holds_out_what_is_asked_for(tmp_path, args, n_valid):
+    df = synth_ratings().rename(columns={'user_id': 'userId', 'item_id': 'movieId'})
+    df.to_csv(tmp_path/'r.csv', index=False)
+    res = train(tmp_path/'r.csv', tmp_path/'b', '--arch', 'sasrec', '--config', 'align=left', '--init', 'svd', '--seed', '1', *args)
+    assert res.exit_code==0, res.output
+    how = dict(splits=partial(global_time_split, valid_pct=None)) if 'time' in args else dict(valid_pct=.5 if args else None)
+    dls = CollabDataLoaders.sequences_from_df(df, user_name='userId', item_name='movieId', seed=1, bs=32, **how)
+    valid,rec = dls.interactions('valid'),load_bundle(tmp_path/'b')
+    assert rec.info['n_train']==len(dls.train_ds) and len(valid)==(n_valid or len(valid))>0
+    learn = collab_learner(random_windows(dls), 4, arch=SASRec, config=dict(align='left'), init='svd', seed=1)
+    fit_one_cycle(learn, 1, 5e-3, wd=.1)
+    assert rec.recommend([1,2], k=5).item_id.tolist()==learn.recommend([1,2], k=5).item_id.tolist()
+
 def test_ids_keep_their_leading_zeros(tmp_path):
     synth_ratings().assign(user_id=lambda d: d.user_id.map('{:03}'.format), item_id=lambda d: d.item_id.map('{:04}'.format)).to_csv(tmp_path/'r.csv', index=False)
     assert run('train', str(tmp_path/'r.csv'), *ARCH, '--out', str(tmp_path/'b'), '--epochs', '1', '--n-factors', '2').exit_code==0
@@ -198,9 +212,10 @@ def says(res, *parts):
     (('--user-name','user'), ("no column 'user'","'userId', 'movieId', 'rating'")), (('--rating-name','[/stars]'), ("no column '[/stars]'",)),
     (('--arch','netflix'), ("'netflix'","dotproductbias")), (('--config','layers'), ("'layers'","key=value")), (('--config','depth=3'), ("depth","n_factors")),
     (('--y-range','5,1'), ("'5,1'","the lower first")), (('--y-range','x'), ("'x'","low,high")), (('--epochs','0'), ("epochs",)), (('--bs','100000'), ("--bs 100000","training rows")),
-    (('--lr','fast'), ("--lr",)), (('--arch','nextitem','--valid-pct','.5'), ("holds out the last row",)), (('--time-name','when'), ("no column 'when'",)),
+    (('--lr','fast'), ("--lr",)), (('--time-name','when'), ("no column 'when'",)),
     (('--split','half'), ("'half'","random, time, last")), (('--split','last','--valid-pct','.5'), ("--valid-pct","one row of each user")),
-    (('--split','time','--arch','nextitem'), ("holds out the last row",)), (('--report','no/such/place.html'), ("there is no folder",))], ids=lambda o: ' '.join(o))
+    (('--split','time','--arch','nextitem'), ("no column of times",)), (('--init','pca','--arch','sasrec'), ("init='pca', expected 'svd'",)),
+    (('--init','svd'), ("--init: goes with a model that is named",)), (('--init','svd','--arch','ease'), ("EASE is solved and begins nowhere",)), (('--report','no/such/place.html'), ("there is no folder",))], ids=lambda o: ' '.join(o))
 def test_an_argument_of_train_that_cannot_be_used(ratings, tmp_path, args, parts):
     says(train(ratings/'r.csv', tmp_path/'b', *args), *parts)
     assert list(tmp_path.iterdir())==[]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from fastai.losses import CrossEntropyLossFlat
 from torch import nn
 
 from helpers import fit_one_cycle, without_progress
@@ -309,3 +310,14 @@ def test_shell_service_and_bundle_give_the_same_lists(tmp_path):
     want = learn.recommend(history=[3,4,5], k=5).item_id.tolist()
     with TestClient(make_app(path)) as web: rows = web.post('/recommend', json=dict(history=[3,4,5], k=5)).json()
     assert want==load_bundle(path).recommend(history=[3,4,5], k=5).item_id.tolist()==[o['item_id'] for o in rows]
+
+# a loss that scores
+
+@pytest.mark.parametrize('config', [dict(align='left'),dict(n_negatives=4)])
+def test_states_are_not_handed_to_a_loss_of_scores(config):
+    dls = CollabDataLoaders.sequences_from_tokens('abab'*9, bs=4)
+    for loss in (CrossEntropyLossFlat(),nn.CrossEntropyLoss(),lambda pred,y: pred.mean()):
+        with pytest.raises(TypeError, match='gives states and its item table in training, expected a loss that scores by them: NextItemLoss'):
+            collab_learner(dls, n_factors=4, arch=SASRec, config=config, loss_func=loss)
+    for loss in (NextItemLoss(),NextItemLoss): assert collab_learner(dls, n_factors=4, arch=SASRec, config=config, loss_func=loss).model.gives_states
+    assert collab_learner(dls, n_factors=4, arch=SASRec, loss_func=CrossEntropyLossFlat()).model.gives_states is False
