@@ -175,6 +175,7 @@ def _hint_by_user(loss, dls, cells=5e8):
                   "bring the same users again and again: build the loaders with by_user=True (and bs=4096), which is "
                   "several times as fast, or take SampledSoftmaxLoss with n_neg=", stacklevel=4)
 
+# %% ../nbs/58_learner.ipynb #bab2917c
 def _check_states(model, loss):
     "Raise `TypeError` for a loss of scores where the model leaves scores to the loss"
     if not getattr(model, 'gives_states', False) or hasattr(loss, 'of_states'): return

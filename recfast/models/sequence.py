@@ -32,9 +32,13 @@ class SequenceModel(nn.Module):
     def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k!='_last'}
 
     def sides(self): return ('item',)
-    def _out(self, h):
-        if not (self.training and self.gives_states): return self.logits(h)
-        return h,self.i_weight.weight,self.n_negatives
+
+# %% ../../nbs/27_models.sequence.ipynb #edd1b907
+@patch
+def _out(self:SequenceModel, h):
+    "Scores, or what a loss makes them from"
+    if not (self.training and self.gives_states): return self.logits(h)
+    return h,self.i_weight.weight,self.n_negatives
 
 # %% ../../nbs/27_models.sequence.ipynb #8da60a26
 @patch
