@@ -23,7 +23,7 @@ from fastai.torch_core import to_device
 from fastcore.basics import patch
 from torch.optim.adamw import adamw
 from .data.loaders import RatingDL
-from .likelihood import weighted_loss
+from .likelihood import batch_loss
 from .models.base import model_device,takes_pairs
 from .trackers import Recorder,smoothed
 
@@ -122,15 +122,19 @@ def _split(self:FastLoop, b):
 
 # %% ../nbs/54_fast.ipynb #8f487e6f
 @patch
+def _abreast(self:FastLoop): return getattr(self.model, 'n_seeds', 1) if self.training else 1
+
+@patch
 def _batch_loss(self:FastLoop):
-    y,w,f = self.yb,self.wb,self.loss_func
-    loss = weighted_loss(f, self.pred, *y, *w) if w else f(self.pred, *y)
+    n = self._abreast()
+    loss = batch_loss(self.loss_func, self.pred, self.yb, self.wb, n)
+    if n>1: self.pred = self.pred.detach().mean(-1, keepdim=True)
     return self.joint.joined(loss) if self.joint and self.training else loss
 
 @patch
 def _do_one_batch(self:FastLoop):
     "fastai's own where no row has a weight, and no other process a part"
-    if not self.wb and self.joint is None: return Learner._do_one_batch(self)
+    if not self.wb and self.joint is None and self._abreast()==1: return Learner._do_one_batch(self)
     self.pred = self.model(*self.xb)
     self('after_pred')
     self.loss_grad = self._batch_loss()

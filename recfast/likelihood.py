@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/likelihood.html.md"""
 
 # %% auto #0
 __all__ = ['History', 'of_people', 'each_once', 'along', 'total', 'gram', 'Likelihood', 'Pointwise', 'squared', 'softplus',
-           'logistic', 'probable', 'Classes', 'weighted_mean', 'row_losses', 'weighted_loss']
+           'logistic', 'probable', 'Classes', 'weighted_mean', 'row_losses', 'weighted_loss', 'batch_loss']
 
 # %% ../nbs/20_likelihood.ipynb #910b7bcb
 from copy import copy
@@ -268,3 +268,19 @@ def weighted_loss(
     if hasattr(loss, 'weighted'): return loss.weighted(out, y, w)
     rows = row_losses(loss, out, y).reshape(w.numel(), -1)
     return weighted_mean(rows.mean(1), w.reshape(-1))
+
+# %% ../nbs/20_likelihood.ipynb #528dd929
+_ONE_BY_ONE = "n_seeds={}: {} scores all items at once, not a column for each training; take n_seeds=1"
+
+def batch_loss(
+    loss, # as in `row_losses`
+    out:torch.Tensor, # predictions; of several trainings a column each
+    y:tuple, # targets
+    w:tuple=(), # what the rows weigh, where they do
+    n_seeds:int=1, # how many trainings
+)->torch.Tensor: # the mean over trainings, with the gradient of their sum
+    "The loss of a batch"
+    if n_seeds==1: return weighted_loss(loss, out, *y, *w) if w else loss(out, *y)
+    if getattr(loss, 'every_item', False): raise ValueError(_ONE_BY_ONE.format(n_seeds, type(loss).__name__))
+    total = sum(batch_loss(loss, o, y, w) for o in out.split(1, -1))
+    return total-(1-1/n_seeds)*total.detach()

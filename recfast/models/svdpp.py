@@ -18,7 +18,7 @@ from fastai.torch_core import Module
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix
 from torch import nn
-from ..core import kept
+from ..core import check_k,kept
 from .base import register,weights_key
 from .dot import DotProductBias,through_range
 from .sums import RowSums,row_sums
@@ -43,9 +43,11 @@ class SVDpp(Module):
         n_items:int, # rows of items, row 0 included
         n_factors:int=32, # K
         y_range:tuple=None, # (low, high) in rating units; None where the loss brings levels
+        n_seeds:int=1, # S, trainings side by side, whose scores are averaged
     ):
-        self.y_range = y_range
-        width = n_factors+1 # the last column is a bias
+        check_k(n_seeds, 'n_seeds')
+        self.y_range,self.n_seeds = y_range,n_seeds
+        width = n_seeds*(n_factors+1) # the last column of each is a bias
         self.u_weight,self.i_weight = Embedding(n_users, width),Embedding(n_items, width)
         self.u_told,self.i_told = Embedding(n_users, width),Embedding(n_items, width)
         for o in (self.u_weight,self.i_weight,self.u_told,self.i_told): nn.init.trunc_normal_(o.weight, std=.05)
@@ -98,7 +100,12 @@ def _own(self:SVDpp, users, items):
     return u.to(users.device)*self.i_told(items),i.to(users.device)*self.u_told(users)
 
 # %% ../../nbs/34_models.svdpp.ipynb #83fed8dd
-def _score(u, i): return (u[...,:-1]*i[...,:-1]).sum(-1, keepdim=True)+u[...,-1:]+i[...,-1:]
+@patch
+def _scores(self:SVDpp, u, i):
+    "[...,S] scores of complete vectors, one of each seed"
+    S = self.n_seeds
+    products = u[...,:-S]*i[...,:-S]
+    return products.unflatten(-1, (S,-1)).sum(-1)+u[...,-S:]+i[...,-S:]
 
 @patch
 def _ranged(self:SVDpp, score): return score if self.y_range is None else sigmoid_range(score, *self.y_range)
@@ -111,17 +118,18 @@ def forward(self:SVDpp,
     users,items = x[:,0],x[:,1]
     with torch.set_grad_enabled(self.training and torch.is_grad_enabled()): u,i = self._told(users, items)
     if self.training: u,i = (o-own for o,own in zip((u,i), self._own(users, items)))
-    return self._ranged(_score(self.u_weight(users)+u, self.i_weight(items)+i))
+    s = self._scores(self.u_weight(users)+u, self.i_weight(items)+i)
+    return self._ranged(s if self.training else s.mean(-1, keepdim=True))
 
 # %% ../../nbs/34_models.svdpp.ipynb #d2e4ed88
 @patch
 def _items(self:SVDpp):
     "[I,K+1] complete vectors of all items, kept for the present weights"
     def make():
-        with torch.no_grad():
-            rows = torch.arange(self.seen.shape[1], device=self.i_weight.weight.device)
-            return self.i_weight.weight+_sums(rows, self.u_told, self.seen_by, self.of_item)
-    return kept(self, 'items', (*weights_key(self),id(self.seen)), make)
+        rows = torch.arange(self.seen.shape[1], device=self.i_weight.weight.device)
+        return self.i_weight.weight+_sums(rows, self.u_told, self.seen_by, self.of_item)
+    if self.training and torch.is_grad_enabled(): return make()
+    with torch.no_grad(): return kept(self, 'items', (*weights_key(self),id(self.seen)), make)
 
 # %% ../../nbs/34_models.svdpp.ipynb #27c86ee2
 @patch
@@ -129,9 +137,10 @@ def score_vectors(self:SVDpp,
     u:torch.Tensor, # [U,K+1] complete vectors of users
 )->torch.Tensor: # [U,I] scores before they get their units
     "Scores of every item for vectors of users"
-    items = self._items()
+    S,items = self.n_seeds,self._items()
     u = u.to(items)
-    return self._ranged(u[:,:-1]@items[:,:-1].T+u[:,-1:]+items[:,-1])
+    biases = u[:,-S:].mean(1, keepdim=True)+items[:,-S:].mean(1)
+    return self._ranged(u[:,:-S]@items[:,:-S].T/S+biases)
 
 # %% ../../nbs/34_models.svdpp.ipynb #23b24076
 @patch
@@ -144,7 +153,7 @@ def score_items(self:SVDpp,
 @patch
 def item_vectors(self:SVDpp)->torch.Tensor: # [I,K]
     "Complete vectors of items, their biases aside"
-    return self._items()[:,:-1]
+    return self._items()[:,:-self.n_seeds]
 
 # %% ../../nbs/34_models.svdpp.ipynb #aa4bdfbf
 @patch
@@ -163,9 +172,9 @@ def linearize(self:SVDpp,
     items:torch.Tensor, # [...,n] item rows
 )->tuple: # (scores [...,n] float64, derivatives [...,n,K+1]), on the CPU
     "Scores of `items` for a user vector, and how they change with it"
-    w = self._items()[items]
-    x = torch.cat([w[...,:-1],torch.ones_like(w[...,-1:])], -1)
-    z = (x@u.to(x)[...,None])[...,0]+w[...,-1]
+    S,w = self.n_seeds,self._items()[items]
+    x = torch.cat([w[...,:-S],torch.ones_like(w[...,-S:])], -1)/S
+    z = (x@u.to(x)[...,None])[...,0]+w[...,-S:].mean(-1)
     return through_range(z, x, self.y_range)
 
 # %% ../../nbs/34_models.svdpp.ipynb #556708be
@@ -173,17 +182,17 @@ def linearize(self:SVDpp,
 def plain(self:SVDpp)->DotProductBias: # eval mode, of the present weights
     "A model that scores alike and needs no training rows"
     n_users,n_items = self.seen.shape
-    out = DotProductBias(n_users, n_items, self.i_weight.weight.shape[1]-1, self.y_range)
+    out = DotProductBias(n_users, n_items, self.i_weight.weight.shape[1]-self.n_seeds, self.y_range)
     users = torch.arange(n_users, device=self.u_weight.weight.device)
     with torch.no_grad(): u = self.u_weight.weight+_sums(users, self.i_told, self.seen, self.of_user)
-    return _filled(out, u, self._items())
+    return _filled(out, u, self._items(), self.n_seeds)
 
 # %% ../../nbs/34_models.svdpp.ipynb #830722f3
-def _filled(model, u, i):
+def _filled(model, u, i, S):
     "A dot product with complete vectors of users and items"
     for w,b,full in ((model.u_weight,model.u_bias,u),(model.i_weight,model.i_bias,i)):
-        w.weight.data = full[:,:-1].clone()
-        b.weight.data = full[:,-1:].clone()
+        w.weight.data = full[:,:-S]/S**.5
+        b.weight.data = full[:,-S:].mean(1, keepdim=True)
     return model.eval()
 
 # %% ../../nbs/34_models.svdpp.ipynb #97632b89

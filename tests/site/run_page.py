@@ -22,7 +22,7 @@ def examples(cell):
 def start(line):
     "A server stays until the page ends, and answers before the page goes on"
     proc = subprocess.Popen(['bash','-c',f'exec {line}'])
-    for _ in range(300):
+    for _ in range(1200): # 2 minutes: a machine may be busy
         if proc.poll() is not None: sys.exit(f'{line}: left with {proc.returncode}')
         try:
             urllib.request.urlopen('http://localhost:8000/health', timeout=5).close()
