@@ -46,8 +46,7 @@ def _add(self:FusedAdam, p):
     key = self.nth[id(p)],state.get('do_wd', True)
     group = self.groups.setdefault(key, ([],[],[],[]))
     step = torch.tensor(float(state['step']), device=p.device)
-    values = p,state['grad_avg'],state['sqr_avg'],step
-    for column,value in zip(group, values): column.append(value)
+    for column,value in zip(group, (p,state['grad_avg'],state['sqr_avg'],step)): column.append(value)
     self.known.add(id(p))
 
 # %% ../nbs/54_fast.ipynb #9539e8b9
@@ -96,6 +95,7 @@ class FastLoop(Learner):
     fast = Fast(False, 'nothing was fitted yet')
     _allow_fast,wb = True,() # may it run?; what the rows of a batch weigh
     joint = None # the processes that share its batches (`distributed`)
+    abreast = property(lambda self: getattr(self.model, 'n_seeds', 1) if self.training else 1) # models in one table
 
     @contextmanager
     def _fast_is(self, fast):
@@ -122,19 +122,15 @@ def _split(self:FastLoop, b):
 
 # %% ../nbs/54_fast.ipynb #8f487e6f
 @patch
-def _abreast(self:FastLoop): return getattr(self.model, 'n_seeds', 1) if self.training else 1
-
-@patch
 def _batch_loss(self:FastLoop):
-    n = self._abreast()
-    loss = batch_loss(self.loss_func, self.pred, self.yb, self.wb, n)
-    if n>1: self.pred = self.pred.detach().mean(-1, keepdim=True)
+    loss = batch_loss(self.loss_func, self.pred, self.yb, self.wb, self.abreast)
+    if self.abreast>1: self.pred = self.pred.detach().mean(-1, keepdim=True)
     return self.joint.joined(loss) if self.joint and self.training else loss
 
 @patch
 def _do_one_batch(self:FastLoop):
-    "fastai's own where no row has a weight, and no other process a part"
-    if not self.wb and self.joint is None and self._abreast()==1: return Learner._do_one_batch(self)
+    "fastai's own where no row has a weight, no other process a part, and one model is trained"
+    if not self.wb and self.joint is None and self.abreast==1: return Learner._do_one_batch(self)
     self.pred = self.model(*self.xb)
     self('after_pred')
     self.loss_grad = self._batch_loss()
