@@ -281,6 +281,8 @@ def batch_loss(
 )->torch.Tensor: # the mean over trainings, with the gradient of their sum
     "The loss of a batch"
     if n_seeds==1: return weighted_loss(loss, out, *y, *w) if w else loss(out, *y)
-    if getattr(loss, 'every_item', False): raise ValueError(_ONE_BY_ONE.format(n_seeds, type(loss).__name__))
-    total = sum(batch_loss(loss, o, y, w) for o in out.split(1, -1))
+    if getattr(loss, 'every_item', False):
+        raise ValueError(_ONE_BY_ONE.format(n_seeds, type(loss).__name__))
+    each = out.split(1, -1)
+    total = sum(batch_loss(loss, o, y, w) for o in each)
     return total-(1-1/n_seeds)*total.detach()

@@ -105,7 +105,9 @@ def _scores(self:SVDpp, u, i):
     "[...,S] scores of complete vectors, one of each seed"
     S = self.n_seeds
     products = u[...,:-S]*i[...,:-S]
-    return products.unflatten(-1, (S,-1)).sum(-1)+u[...,-S:]+i[...,-S:]
+    products = products.unflatten(-1, (S,-1))
+    biases = u[...,-S:]+i[...,-S:]
+    return products.sum(-1)+biases
 
 @patch
 def _ranged(self:SVDpp, score): return score if self.y_range is None else sigmoid_range(score, *self.y_range)
@@ -119,7 +121,8 @@ def forward(self:SVDpp,
     with torch.set_grad_enabled(self.training and torch.is_grad_enabled()): u,i = self._told(users, items)
     if self.training: u,i = (o-own for o,own in zip((u,i), self._own(users, items)))
     s = self._scores(self.u_weight(users)+u, self.i_weight(items)+i)
-    return self._ranged(s if self.training else s.mean(-1, keepdim=True))
+    if not self.training: s = s.mean(-1, keepdim=True)
+    return self._ranged(s)
 
 # %% ../../nbs/34_models.svdpp.ipynb #d2e4ed88
 @patch
@@ -137,10 +140,13 @@ def score_vectors(self:SVDpp,
     u:torch.Tensor, # [U,K+1] complete vectors of users
 )->torch.Tensor: # [U,I] scores before they get their units
     "Scores of every item for vectors of users"
-    S,items = self.n_seeds,self._items()
+    S = self.n_seeds
+    items = self._items()
     u = u.to(items)
-    biases = u[:,-S:].mean(1, keepdim=True)+items[:,-S:].mean(1)
-    return self._ranged(u[:,:-S]@items[:,:-S].T/S+biases)
+    biases = u[:,-S:].mean(1, keepdim=True)
+    biases = biases+items[:,-S:].mean(1)
+    products = u[:,:-S]@items[:,:-S].T
+    return self._ranged(products/S+biases)
 
 # %% ../../nbs/34_models.svdpp.ipynb #23b24076
 @patch
@@ -172,9 +178,12 @@ def linearize(self:SVDpp,
     items:torch.Tensor, # [...,n] item rows
 )->tuple: # (scores [...,n] float64, derivatives [...,n,K+1]), on the CPU
     "Scores of `items` for a user vector, and how they change with it"
-    S,w = self.n_seeds,self._items()[items]
-    x = torch.cat([w[...,:-S],torch.ones_like(w[...,-S:])], -1)/S
-    z = (x@u.to(x)[...,None])[...,0]+w[...,-S:].mean(-1)
+    S = self.n_seeds
+    w = self._items()[items]
+    biases = w[...,-S:]
+    x = torch.cat([w[...,:-S],torch.ones_like(biases)], -1)/S
+    z = (x@u.to(x)[...,None])[...,0]
+    z = z+biases.mean(-1)
     return through_range(z, x, self.y_range)
 
 # %% ../../nbs/34_models.svdpp.ipynb #556708be
@@ -182,7 +191,8 @@ def linearize(self:SVDpp,
 def plain(self:SVDpp)->DotProductBias: # eval mode, of the present weights
     "A model that scores alike and needs no training rows"
     n_users,n_items = self.seen.shape
-    out = DotProductBias(n_users, n_items, self.i_weight.weight.shape[1]-self.n_seeds, self.y_range)
+    n_factors = self.i_weight.weight.shape[1]-self.n_seeds
+    out = DotProductBias(n_users, n_items, n_factors, self.y_range)
     users = torch.arange(n_users, device=self.u_weight.weight.device)
     with torch.no_grad(): u = self.u_weight.weight+_sums(users, self.i_told, self.seen, self.of_user)
     return _filled(out, u, self._items(), self.n_seeds)
