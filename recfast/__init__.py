@@ -107,6 +107,7 @@ Modules:
 - `recfast.models.fm`: Factorisation machine: ids and features are all the same, and every two of them say something together
 - `recfast.models.foldin`: A row for someone (or something) new, under the loss of training
 - `recfast.models.graph`: Over the graph of who met what: walks of two steps, and vectors that take after their neighbours
+- `recfast.models.gru`: One state that every item updates: GRU4Rec
 - `recfast.models.hybrid`: A dot product that knows what things are: features add to the vectors of items and of people
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to

@@ -223,13 +223,14 @@ def _works(f):
 # %% ../nbs/63_worker.ipynb #8f44aae0
 def abilities(
     rec:Recommender, # to be tried
-)->dict: # 'history', 'similar', 'explain' -> bool
+)->dict: # 'history', 'similar', 'explain', 'session' -> bool
     "What this recommender can do besides lists for known users"
     item = rec.items.index[np.flatnonzero(rec.trained_items().numpy())[:1]-1].tolist()
     return dict(
         history=_works(lambda: rec.recommend(history=item, k=1)),
         similar=_works(lambda: rec.similar_items(item, k=1)),
         explain=_works(lambda: rec.explain(history=item, item_ids=item)),
+        session=reads_order(rec.model),
     )
 
 # %% ../nbs/63_worker.ipynb #6296973e

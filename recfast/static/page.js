@@ -3,6 +3,9 @@
 const $ = id => document.getElementById(id), low = +document.body.dataset.low, high = +document.body.dataset.high
 const can = document.body.dataset.can.split(' '), {word, words, rated: areRatings} = document.body.dataset
 const rated = new Map()   // JSON of an id -> {id, rating}
+const ordered = can.includes('session')   // the model reads an order: it is told a visit, and says what comes next
+const visit = []   // ids, oldest first; one may come again
+const known = () => ordered ? visit.length : rated.size
 let token = null, asked = 0
 
 function make(tag, props = {}, ...kids) {
@@ -33,7 +36,7 @@ function show(rows) {
     const li = make('li', {id: 'hit' + j, aria: {selected: false}}, make('span', {}, String(o.item_id)), make('small', {}, o.n_ratings + (o.n_ratings == 1 ? ' rating' : ' ratings')))
     li.setAttribute('role', 'option')
     li.addEventListener('pointerdown', e => e.preventDefault())   // the field keeps the focus
-    li.addEventListener('click', () => take(j))
+    li.addEventListener('click', () => choose(j))
     return li
   }))
   if (!rows.length && $('q').value.trim()) $('found').append(make('li', {className: 'none'}, 'No ' + word + ' has these words.'))
@@ -57,7 +60,7 @@ async function search() {
   catch (e) { if (e.name != 'AbortError') say(e.message, true) }
 }
 const searchSoon = later(search, 120)
-function take(j) { rate(hits[j].item_id); $('q').value = ''; open(false) }
+function choose(j) { rate(hits[j].item_id); $('q').value = ''; open(false) }
 
 $('q').addEventListener('input', searchSoon)
 $('q').addEventListener('click', () => { if ($('found').hidden) search() })
@@ -65,7 +68,7 @@ $('q').addEventListener('blur', () => open(false))
 $('q').addEventListener('keydown', e => {
   const up = e.key == 'ArrowUp', down = e.key == 'ArrowDown'
   if (up || down) { e.preventDefault(); if ($('found').hidden) search(); else if (hits.length) point(down ? at + 1 : at < 0 ? -1 : at - 1) }
-  else if (e.key == 'Enter' && !$('found').hidden && hits.length) { e.preventDefault(); take(at < 0 ? 0 : at) }
+  else if (e.key == 'Enter' && !$('found').hidden && hits.length) { e.preventDefault(); choose(at < 0 ? 0 : at) }
   else if (e.key == 'Escape') open(false)
 })
 
@@ -90,13 +93,27 @@ function control(key, title) {
   paint()
   return box
 }
+function out(li, id, forget) {
+  const away = make('button', {type: 'button', className: 'plain', title: 'Remove', aria: {label: 'Remove ' + id}}, '×')
+  away.addEventListener('click', () => { forget(); li.remove(); hints(); $('q').focus(); recommend() })
+  return away
+}
+function take(id) {
+  visit.push(id)
+  const li = make('li', {tabIndex: -1})
+  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(id)), out(li, id, () => visit.splice([...$('rated').children].indexOf(li), 1))))
+  $('rated').append(li)
+  hints()
+  recommend()
+  return li
+}
 function rate(id) {
+  if (ordered) return take(id)
   const key = JSON.stringify(id)
   if (rated.has(key)) return say('You have rated ' + id + ' already.')
   rated.set(key, {id, rating: high})
-  const away = make('button', {type: 'button', className: 'plain', title: 'Remove', aria: {label: 'Remove ' + id}}, '×')
-  const li = make('li', {}, make('div', {className: 'row'}, make('span', {className: 'title'}, String(id)), control(key, id), away))
-  away.addEventListener('click', () => { rated.delete(key); li.remove(); hints(); $('q').focus(); recommend() })
+  const li = make('li', {})
+  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(id)), control(key, id), out(li, id, () => rated.delete(key))))
   $('rated').prepend(li)
   hints()
   recommend()
@@ -104,7 +121,7 @@ function rate(id) {
 }
 
 // what to begin with: the most rated
-function hints() { $('hint').hidden = rated.size > 0; $('start').hidden = rated.size > 0 || !$('start').lastElementChild.children.length }
+function hints() { $('hint').hidden = known() > 0; $('start').hidden = known() > 0 || !$('start').lastElementChild.children.length }
 async function begin() {
   try {
     const rows = await ask('items?limit=12')
@@ -134,6 +151,7 @@ function reasons(why, item) {
   const good = top.filter(([, r]) => r >= (low + high) / 2).map(o => o[0]), bad = top.filter(([, r]) => r < (low + high) / 2).map(o => o[0])
   const what = why.filter(o => JSON.stringify(o.item_id) == JSON.stringify(item) && o.because_feature && o.contribution > 0)
   if (what.length) return 'new, because of ' + what.sort((a, b) => b.contribution - a.contribution).slice(0, 3).map(o => o.because_feature).join(', ')
+  if (ordered) return top.length ? 'because of ' + top.map(o => o[0]).join(', ') : ''
   return [good.length && 'because you liked ' + good.join(', '), bad.length && (good.length ? '' : 'because you ') + 'did not like ' + bad.join(', ')].filter(Boolean).join(', and ')
 }
 function likeness(id, li) {
@@ -146,14 +164,14 @@ function likeness(id, li) {
     li.append(box)
     try {
       const rows = await ask('similar', {item_ids: id, k: 6})
-      box.append(make('p', {className: 'quiet'}, 'Nearest ' + words + ', to rate if you know them:'), make('ul', {}, ...rows.map(o => make('li', {}, knows(o.item_id, String(o.item_id))))))
+      box.append(make('p', {className: 'quiet'}, 'Nearest ' + words + (ordered ? ', to take:' : ', to rate if you know them:')), make('ul', {}, ...rows.map(o => make('li', {}, knows(o.item_id, String(o.item_id))))))
     } catch (e) { box.append(make('p', {className: 'wrong'}, e.message)) }
   })
   return b
 }
 function knows(id, text) {
-  const b = make('button', {type: 'button', title: 'Rate it', aria: {label: 'Rate ' + id}}, text)
-  b.addEventListener('click', () => { const li = rate(id); (li || document).querySelector('input:checked, input[type=range]')?.focus() })
+  const b = make('button', {type: 'button', title: ordered ? 'Take it' : 'Rate it', aria: {label: (ordered ? 'Take ' : 'Rate ') + id}}, text)
+  b.addEventListener('click', () => { const li = rate(id), to = ordered ? li : (li || document).querySelector('input:checked, input[type=range]'); to?.focus() })
   return b
 }
 function card(o, why) {
@@ -161,7 +179,7 @@ function card(o, why) {
   li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, told(o) === null ? '' : shown(told(o)) + likely(told(o)))))
   const text = reasons(why, o.item_id)
   if (text) li.append(make('p', {className: 'why'}, text))
-  li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, 'I know it')))
+  li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, ordered ? 'Take it' : 'I know it')))
   return li
 }
 // only what is of a kind: a choice for each column of few values
@@ -171,7 +189,7 @@ async function offer() {
   choices = Object.entries(await ask('choices'))
   $('only').replaceChildren(...choices.map(([name, values], i) => {
     const box = make('select', {id: 'only' + i}, make('option', {value: ''}, 'any'), ...values.map((v, j) => make('option', {value: j}, value(v))))
-    box.addEventListener('change', () => { if (rated.size) recommend() })
+    box.addEventListener('change', () => { if (known()) recommend() })
     return make('span', {}, make('label', {htmlFor: box.id}, named(name)), box)
   }))
   $('only').hidden = !choices.length
@@ -181,16 +199,24 @@ function where() {
   return on.length ? {where: Object.fromEntries(on)} : {}
 }
 async function list() {
-  const turn = ++asked, history = [...rated.values()].map(o => ({item_id: o.id, rating: o.rating}))
-  if (!history.length) { $('recs').replaceChildren(); return say('Nothing yet: rate something first.') }
+  const turn = ++asked, history = ordered ? visit.map(id => ({item_id: id})) : [...rated.values()].map(o => ({item_id: o.id, rating: o.rating}))
+  if (!history.length) { $('recs').replaceChildren(); return say(nothing) }
   try {
-    const rows = await ask('recommend', {history, k: 10, ...where()}), why = await because(history, rows)
+    const rows = await ask('recommend', {...(ordered ? {session: history.map(o => o.item_id)} : {history}), k: 10, ...where()}), why = await because(history, rows)
     if (turn != asked) return   // a newer question is on its way
     $('recs').replaceChildren(...rows.map(o => card(o, why)))
-    say(rows.length + ' ' + words + ', from ' + history.length + (history.length == 1 ? ' rating' : ' ratings') + '; on the right, ' + (areRatings ? 'the rating the model expects' + (ranges.length ? ', and where two of three such ratings lie' : '') : 'the score of the model'))
+    say(rows.length + ' ' + words + ', from ' + history.length + (ordered ? ' in order' : history.length == 1 ? ' rating' : ' ratings') + '; on the right, ' + (areRatings ? 'the rating the model expects' + (ranges.length ? ', and where two of three such ratings lie' : '') : 'the score of the model'))
   } catch (e) { if (turn == asked) { $('recs').replaceChildren(); say(e.message, true) } }
 }
 const recommend = later(list, 150)
+const nothing = 'Nothing yet: ' + (ordered ? 'take' : 'rate') + ' something first.'
+if (ordered) {
+  $('pick').textContent = 'What you took, the latest last'
+  $('hint').textContent = 'Take a few ' + words + ' one after the other: the order counts. Arrow keys move through a list, Enter takes what is marked.'
+  $('next').textContent = 'What comes next'
+  $('rated').replaceWith(make('ol', {id: 'rated', className: 'cards'}))
+  say(nothing)
+}
 
 if (can.includes('history')) begin()
 else say('This model knows only the people it was trained on: it has no list for you.', true)
@@ -203,5 +229,5 @@ $('door').addEventListener('submit', e => {
   $('q').focus()
   say('')
   if (can.includes('history')) begin()
-  if (rated.size) recommend()
+  if (known()) recommend()
 })

@@ -2,6 +2,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from recfast.data.features import Features
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
 from recfast.models.linear import EASE
+from recfast.models.rules import SequentialRules
 from recfast.models.svdpp import SVDpp
 from recfast.ordinal import likely_ranges
 from recfast.serve import _words_for, make_app
@@ -230,3 +232,27 @@ def test_a_new_film_says_what_it_is(visit, films_with_genres):
         lists(page, [str(o) for o in rows])
         assert np.isin(rows, NEW).any()
         expect(page.locator('.why', has_text='new, because of genres: ')).to_have_count(int(np.isin(rows, NEW).sum()))
+
+# what comes next
+
+@pytest.mark.parametrize('viewport', [DESKTOP,PHONE])
+def test_what_is_taken_in_order_says_what_comes_next(visit, viewport):
+    walk = pd.DataFrame([(u,f'stop {(5*u+t)%12}') for u in range(30) for t in range(6)], columns=['user_id','stop']) # round a circle of twelve
+    learn = fit(collab_learner(CollabDataLoaders.sequences_from_df(walk, item_name='stop', seed=0, bs=8), arch=SequentialRules), 1)
+    taken,best = [],lambda: learn.recommend(history=taken, k=10).item_id.tolist()
+    def take(page, name): taken.append(name); pick(page, name)
+    with thread_server(make_app(learn.recommender)) as at:
+        page = visit(at, viewport=viewport)
+        expect(page.locator('#status')).to_have_text('Nothing yet: take something first.')
+        for name in ('stop 3','stop 4','stop 7'): take(page, name)
+        lists(page, best())
+        assert titles(page)[0]=='stop 8' and titles(page, '#rated')==taken and page.locator('#rated fieldset').count()==0
+        expect(page.locator('#status')).to_contain_text('from 3 in order; on the right, the score of the model')
+        expect(page.locator('.why').first).to_have_text(re.compile('^because of stop 7'))
+        page.get_by_role('button', name='Remove stop 7').click()
+        taken.pop()
+        lists(page, best())
+        page.get_by_role('button', name='Take stop 5', exact=True).click()
+        take(page, 'stop 3') # again
+        lists(page, learn.recommend(history=['stop 3','stop 4','stop 5','stop 3'], k=10).item_id.tolist())
+        assert titles(page, '#rated')==['stop 3','stop 4','stop 5','stop 3'] and page.evaluate('document.documentElement.scrollWidth<=innerWidth')

@@ -143,7 +143,7 @@ def test_what_a_model_cannot_do_is_said_and_no_error_of_the_server():
     learn = collab_learner(CollabDataLoaders.from_df(movie_night(), item_name='title', bs=512, seed=42), arch=Pairs())
     film = learn.dls.classes['title'][1]
     with TestClient(make_app(learn.recommender)) as web:
-        assert web.get('/health').json()['can']==dict(history=False, similar=False, explain=False)
+        assert web.get('/health').json()['can']==dict(history=False, similar=False, explain=False, session=False)
         asked = [('/similar', dict(item_ids=film)), ('/recommend', dict(history=[film])), ('/explain', dict(history=[film]))]
         got = [web.post(path, json=body) for path,body in asked]
         same(web.post('/recommend', json=dict(user_ids=[1,2])).json(), learn.recommend([1,2]))

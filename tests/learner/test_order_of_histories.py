@@ -39,7 +39,7 @@ TOLD = ['i3','i7','i3','i1','i9'] # oldest first; i3 comes again
 def made_of(name):
     if name=='blend': return Blend([made_of('sequentialrules'),set_model()], [.7,.3])
     dls = CollabDataLoaders.sequences_from_df(LOG, seq_len=8, seed=1, bs=16, hold_out=False)
-    config = dict(seq_len=8) if name=='sasrec' else {}
+    config = dict(seq_len=8) if name in ('sasrec','gru4rec') else {}
     return fit(collab_learner(dls, n_factors=8, arch=ALL[name][0], config=config, seed=3), 1)
 
 def set_model(arch=EASE): return fit(collab_learner(CollabDataLoaders.implicit_from_df(LOG, n_neg=0, valid_pct=0, seed=1, bs=64), arch=arch), 1)

@@ -17,6 +17,7 @@ from recfast.data.loaders import CollabDataLoaders
 from recfast.data.windows import WindowDL, random_windows
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
+from recfast.models.gru import GRU4Rec
 from recfast.models.sequence import NextItem, NextItemLoss, PooledDropout, SASRec, causal_mask
 from recfast.models.spec import model_from_spec
 from recfast.next_losses import GBCELoss
@@ -261,17 +262,18 @@ def test_what_is_dropped_comes_from_a_pool_and_from_the_seed():
 @pytest.mark.parametrize('p', [0.,1.])
 def test_nothing_and_everything_is_dropped(p): assert (PooledDropout(p)(torch.ones(3, 3))==1-p).all()
 
-def left_learner(n_negatives=0, loss=None, p=.2, **kwargs):
+def left_learner(n_negatives=0, loss=None, p=.2, arch=SASRec, **kwargs):
     dls = random_windows(CollabDataLoaders.sequences_from_df(rounds(), seed=0, bs=16, seq_len=11), .7)
-    config = dict(align='left', seq_len=11, n_negatives=n_negatives, p=p)
-    return without_progress(collab_learner(dls, 16, arch=SASRec, config=config, loss_func=loss, init='svd', **kwargs))
+    config = dict(seq_len=11, n_negatives=n_negatives, p=p, **dict(align='left') if arch is SASRec else {})
+    return without_progress(collab_learner(dls, 16, arch=arch, config=config, loss_func=loss, init='svd', **kwargs))
 
 @pytest.mark.parametrize('n,loss,n_epoch,lr,least', [(0,None,12,2e-2,1), (8,None,20,2e-2,.95), (8,GBCELoss(),30,1e-2,.85)],
     ids=['all items','sampled softmax','gBCE'])
 def test_a_walk_round_a_circle_is_continued_from_random_windows(n, loss, n_epoch, lr, least):
-    learn = fit_one_cycle(left_learner(n, loss, 0.), n_epoch, lr)
-    assert learn.fast and learn.evaluate(k=1)['recall@1']>=least
-    assert learn.recommend(history=[3,4,5], k=1).item_id.tolist()==[6]
+    for arch in (SASRec,GRU4Rec):
+        learn = fit_one_cycle(left_learner(n, loss, 0., arch), n_epoch, lr)
+        assert learn.fast and learn.evaluate(k=1)['recall@1']>=least
+        assert learn.recommend(history=[3,4,5], k=1).item_id.tolist()==[6]
 
 @pytest.mark.parametrize('letters', ['ab','abc'])
 def test_left_aligned_it_learns_the_letters(letters):
@@ -280,8 +282,18 @@ def test_left_aligned_it_learns_the_letters(letters):
     x = torch.arange(1, len(letters)+1).repeat(3)[None,:5]
     assert (learn.model.eval()(x).argmax(-1)[0]==x[0]%len(letters)+1).all()
 
-def test_a_training_goes_on_in_a_fresh_learner(tmp_path):
-    whole,first,second = (left_learner(path=tmp_path) for _ in range(3))
+RESUMED = {'NextItem': (NextItem,{},False), 'SASRec': (SASRec,dict(seq_len=11),False), 'SASRec, cut anew': (SASRec,dict(seq_len=11),True),
+    'left-aligned': (SASRec,dict(seq_len=11, align='left'),True), 'left-aligned, few drawn': (SASRec,dict(seq_len=11, align='left', n_negatives=4),True),
+    'GRU4Rec': (GRU4Rec,dict(seq_len=11),False), 'GRU4Rec, cut anew, few drawn': (GRU4Rec,dict(seq_len=11, n_negatives=4),True)}
+
+def resumable(name, path):
+    arch,config,anew = RESUMED[name]
+    dls = CollabDataLoaders.sequences_from_df(rounds(), seed=0, bs=16, seq_len=11)
+    return without_progress(collab_learner(random_windows(dls, .7) if anew else dls, 16, arch=arch, config=config, path=path))
+
+@pytest.mark.parametrize('name', RESUMED)
+def test_a_training_goes_on_in_a_fresh_learner(tmp_path, name):
+    whole,first,second = (resumable(name, tmp_path) for _ in range(3))
     whole.fit(4, 1e-2)
     first.fit(2, 1e-2)
     first.save('half')
