@@ -89,7 +89,7 @@ def test_explanations_and_evaluations_read_the_same_order(model):
     got = [learn.evaluate(test, histories=told.sample(frac=1, random_state=s), **how).by_history.summary['mrr@3'] for s in (0,1)]
     top = [i for i,_ in ask(learn, TOLD)][:3]
     assert got==[1/(top.index('i2')+1) if 'i2' in top else 0.]*2
-    if name in ('nextitem','sasrec'): return # have no contributions of their own
+    if name in ('nextitem','sasrec','gru4rec'): return # have no contributions of their own
     why = [o.explain(history=h, item_ids='i2') for o in (learn,rec) for h in (TOLD,shuffled(frame()))]
     for o in why[1:]: pd.testing.assert_frame_equal(o, why[0], rtol=1e-4)
     known = learn.explain('u3', item_ids='i2')
