@@ -38,21 +38,30 @@ class GRU4Rec(SequenceModel):
         self.gru = nn.GRU(n_factors, n_hidden, n_layers, batch_first=True)
         self.out = nn.Linear(n_hidden, n_factors)
         self.drop = nn.Dropout(p)
-        with torch.no_grad(): self.i_weight.weight[1:].normal_(std=n_factors**-.5)
+        self._draw(n_factors**-.5)
 
     def logits(self, h): return h@self.i_weight.weight.T
     def item_vectors(self): return self.i_weight.weight
 
 
+# %% ../../nbs/28_models.gru.ipynb #ce9dee2e
+@patch
+@torch.no_grad()
+def _draw(self:GRU4Rec, std):
+    "Vectors of items from a normal distribution"
+    self.i_weight.weight[1:].normal_(std=std)
+
 # %% ../../nbs/28_models.gru.ipynb #86564f18
-def _read(self, x): # [B,L,K] of windows whose padding lies behind
+@patch
+def _read(self:GRU4Rec, x): # [B,L,K] of windows whose padding lies behind
     remembered,_ = self.gru(self.drop(self.i_weight(x)))
     return self.out(self.drop(remembered))
 
+# %% ../../nbs/28_models.gru.ipynb #e3d30287
 @patch
 def states(self:GRU4Rec,
     x:torch.Tensor, # [B,L] item rows
 )->torch.Tensor: # [B,L,K]
     "What is remembered after each place"
-    return from_left(lambda o: _read(self, o), x)
+    return from_left(self._read, x)
 

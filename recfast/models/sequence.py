@@ -239,10 +239,7 @@ def _draw_lean(self:SASRec):
             if isinstance(o, nn.Linear) and o.bias is not None: nn.init.zeros_(o.bias)
 
 # %% ../../nbs/27_models.sequence.ipynb #ae3cba26
-def from_left(
-    f, # [B,L] -> [B,L,...]
-    x:torch.Tensor, # [B,L] item rows, padding where it may stand
-)->torch.Tensor: # [B,L,...]
+def from_left(f, x): # [B,L] -> [B,L,...]; [B,L] item rows
     "`f` of windows whose padding is brought behind the items, each place back where it was"
     n = x.shape[1]
     lead = (x>0).cumsum(1).eq(0).sum(1, keepdim=True).clamp(max=n-1)
