@@ -36,11 +36,14 @@ class Tower(nn.Module):
         super().__init__()
         M,D = (0,0) if table is None else (table.directions.shape[1],table.dense.shape[1])
         self.bag = nn.Parameter(torch.randn(M, n_factors)*.05) if M else None
+        self.bn_cont = self.layers = None
+        if layers: self.deepen(n_factors*(ids+bool(M)), D, [*layers,n_factors], bn=use_bn, p=ps)
+
+    def deepen(self, K, D, sizes, **kwargs):
+        "Layers over K numbers of rows and features and D quantities; the last begins at zero"
         self.bn_cont = nn.BatchNorm1d(D) if D else None
-        sizes = [n_factors*(ids+bool(M))+D,*layers,n_factors]
-        hidden = [dict(bn=use_bn, p=ps, act=nn.ReLU(inplace=True), lin_first=True)]*len(layers)
-        how = [*hidden,dict(bn=False)]
-        self.layers = nn.Sequential(*[LinBnDrop(*o, **h) for *o,h in zip(sizes, sizes[1:], how)])
+        how = [dict(kwargs, act=nn.ReLU(inplace=True), lin_first=True)]*(len(sizes)-1)+[dict(bn=False)]
+        self.layers = nn.Sequential(*[LinBnDrop(*o, **h) for *o,h in zip([K+D,*sizes], sizes, how)])
         for o in self.layers[-1].parameters(): nn.init.zeros_(o)
 
 # %% ../../nbs/35_models.towers.ipynb #dd7745c3
@@ -67,8 +70,18 @@ def join(self:Tower,
 )->torch.Tensor: # [n,K]
     "Vectors from what stands side by side; None where there is none of it"
     past = [o for o in (own,said) if o is not None]
+    if self.layers is None: return sum(past)
     beside = past if dense is None else [*past,dense]
     return sum(past)+self.layers(torch.cat(beside, 1))
+
+# %% ../../nbs/35_models.towers.ipynb #18bc0700
+@patch
+def _load_from_state_dict(self:Tower, state, prefix, *args):
+    last = state.get(prefix+'layers.0.0.weight')
+    if last is not None and self.layers is None: # [K,n+D] of an earlier recfast
+        D = len(state.get(prefix+'bn_cont.weight', ()))
+        self.deepen(last.shape[1]-D, D, [len(last)])
+    nn.Module._load_from_state_dict(self, state, prefix, *args)
 
 # %% ../../nbs/35_models.towers.ipynb #1ca89fa0
 _NOTHING = "ids=False, but nothing is known of items: build the loaders with items=, a table of them"
@@ -197,7 +210,7 @@ def _slopes(tower, u, own, said, dense, steps):
             if tower.bn_cont is not None:
                 seen = tower.bn_cont(seen)
             out = tower.join(own, now[0], seen)@u
-            found = torch.autograd.grad(out.sum(), now)
+            found = torch.autograd.grad(out.sum(), now, materialize_grads=True)
         for total,o in zip(slopes, found):
             total += o/steps
     return slopes

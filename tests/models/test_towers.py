@@ -41,6 +41,7 @@ def tower_by_hand(m, side):
     parts = [] if w is None else [w.weight*getattr(m, f'{side}_trained')]
     parts.append(torch.from_numpy(table.directions.toarray())@tower.bag)
     past,bn = sum(parts),tower.bn_cont
+    if tower.layers is None: return past
     parts.append((table.dense-bn.running_mean)/(bn.running_var+bn.eps).sqrt()*bn.weight+bn.bias)
     h = torch.cat(parts, 1)
     for layer in tower.layers: h = layer(h)
@@ -179,6 +180,7 @@ def test_what_is_left_is_the_score_without_features(kind):
     u = m.outputs('user', torch.tensor([3]))[0].detach()
     columns,rest = m.feature_terms(u, items, steps=256)
     own = m._own('item', torch.from_numpy(items))
-    nothing = m.item_tower.join(own, torch.zeros(3, 8), m.item_tower.bn_cont(torch.zeros(3, m.item_features.dense.shape[1])))
+    bn = m.item_tower.bn_cont
+    nothing = m.item_tower.join(own, torch.zeros(3, 8), None if bn is None else bn(torch.zeros(3, m.item_features.dense.shape[1])))
     left = (nothing@u).detach().numpy()
     np.testing.assert_allclose(rest, left, atol=1e-5 if not m.hyper.get('layers') else .02*np.abs(columns).sum(1).max()+1e-4)
