@@ -30,6 +30,12 @@ def _clean(col):
     plain = pc.and_(pc.equal(distinct, pc.utf8_trim_whitespace(distinct)), pc.not_equal(distinct, ''))
     return None if pc.all(plain).as_py() is False else a
 
+# %% ../../nbs/14_data.item_columns.ipynb #5c72efcc
+def _plain(o):
+    "Nested lists as Python writes them"
+    if isinstance(o, np.ndarray): o = o.tolist()
+    return [_plain(x) for x in o] if isinstance(o, (list,tuple,set)) else o
+
 # %% ../../nbs/14_data.item_columns.ipynb #ce8c855c
 def _lists(col, sep=None):
     "Cells of several values: [n] lists of text"
@@ -41,7 +47,8 @@ def _lists(col, sep=None):
 
 def _as_text(col):
     there = col.notna()
-    return pa.array(as_text(col[there]).reindex(col.index), pa.string(), from_pandas=True)
+    cells = col[there].map(lambda o: str(_plain(o)) if isinstance(o, (list,tuple,set,dict,np.ndarray)) else o)
+    return pa.array(as_text(cells).reindex(col.index), pa.string(), from_pandas=True)
 
 # %% ../../nbs/14_data.item_columns.ipynb #6258a784
 def _number(col, whole):
@@ -59,7 +66,7 @@ def as_column(
     if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
     try: a = pa.array(col, from_pandas=True)
     except (pa.ArrowException,OverflowError,TypeError,ValueError): return _as_text(col)
-    if pa.types.is_list(a.type): return _lists(col)
+    if pa.types.is_list(a.type) and not pa.types.is_nested(a.type.value_type): return _lists(col)
     if pa.types.is_boolean(a.type): return a
     if pa.types.is_date(a.type): a = a.cast(pa.timestamp('us'))
     if pa.types.is_timestamp(a.type): return a.cast(pa.timestamp('us', a.type.tz), safe=False)

@@ -249,3 +249,22 @@ def test_rows_in_any_order_stand_where_their_ids_do():
     made = Features(table, multi='tags').table('item', 'item_id', Vocab(pd.Series(range(1, 31))), np.ones(31, bool))
     classes = made.spec['columns'][0]['classes']
     for i,cell in zip(ids, cells): assert {classes[j] for j in made.csr[i].indices}=={*cell}
+
+NESTED = dict(ragged=lambda i: [['a','b'],['c']] if i%2 else [['a']], even=lambda i: [['a','b'],['c','d']], records=lambda i: [dict(w=i)], record=lambda i: dict(w=i),
+              square=lambda i: np.eye(2), holes=lambda i: None if i%3 else [['a']])
+
+@pytest.mark.parametrize('kind', NESTED)
+@pytest.mark.parametrize('form', [lambda df: df,pa.Table.from_pandas])
+def test_what_is_nested_is_for_people_and_the_rest_is_read(kind, form):
+    films = FILMS.assign(odd=[NESTED[kind](i) for i in FILMS.item_id])
+    if kind=='square' and form is pa.Table.from_pandas: films['odd'] = [o.tolist() for o in films.odd]
+    dls = loaders(form(films))
+    assert dls.report['item_features']['guessed']['show']==['title','odd'] and dls.report['item_features']['guessed']['multi']==['genres']
+    shown = dls.features('item').catalogue.frame(np.array([1,3]), ['odd']).odd
+    assert shown.notna().any() and not shown.dropna().str.contains('array').any()
+    if kind=='record': return # one, not several
+    with pytest.raises(RatingsError, match='odd'): loaders(Features(form(films), multi='odd'))
+
+def test_arrow_lists_of_lists_in_a_frame_are_nested_too():
+    col = pd.Series(pd.arrays.ArrowExtensionArray(pa.array([[['a'],['b','c']]]*3)))
+    assert kind_of(col)==('show',None)
