@@ -27,6 +27,7 @@ def _nested(o):
     if isinstance(o, np.ndarray) and o.dtype!=object: return o.ndim!=1
     return getattr(o, 'ndim', 1)!=1 or any(isinstance(x, (*_LISTS,dict)) for x in o)
 
+# %% ../../nbs/13_data.guessing.ipynb #102235e3
 def holds_nested(
     col:pd.Series, # of lists
 )->bool:

@@ -39,12 +39,14 @@ class Tower(nn.Module):
         self.bn_cont = self.layers = None
         if layers: self.deepen(n_factors*(ids+bool(M)), D, [*layers,n_factors], bn=use_bn, p=ps)
 
-    def deepen(self, K, D, sizes, **kwargs):
-        "Layers over K numbers of rows and features and D quantities; the last begins at zero"
-        self.bn_cont = nn.BatchNorm1d(D) if D else None
-        how = [dict(kwargs, act=nn.ReLU(inplace=True), lin_first=True)]*(len(sizes)-1)+[dict(bn=False)]
-        self.layers = nn.Sequential(*[LinBnDrop(*o, **h) for *o,h in zip([K+D,*sizes], sizes, how)])
-        for o in self.layers[-1].parameters(): nn.init.zeros_(o)
+# %% ../../nbs/35_models.towers.ipynb #3811fe05
+@patch
+def deepen(self:Tower, K, D, sizes, **kwargs):
+    "Layers over K numbers of rows and features and D quantities; the last begins at zero"
+    self.bn_cont = nn.BatchNorm1d(D) if D else None
+    how = [dict(kwargs, act=nn.ReLU(inplace=True), lin_first=True)]*(len(sizes)-1)+[dict(bn=False)]
+    self.layers = nn.Sequential(*[LinBnDrop(*o, **h) for *o,h in zip([K+D,*sizes], sizes, how)])
+    for o in self.layers[-1].parameters(): nn.init.zeros_(o)
 
 # %% ../../nbs/35_models.towers.ipynb #dd7745c3
 @patch
