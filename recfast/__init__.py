@@ -52,6 +52,7 @@ Modules:
 - `recfast.data.implicit`: Batches from clicks: what happened, beside what did not
 - `recfast.data.interactions`: The table as integer rows: who met what, with which rating, and when
 - `recfast.data.item_columns`: What a table says of items, as people read it: which of them are in stock, cost less than 20, and are called what
+- `recfast.data.later`: Rows that came after the training: which of them are new, and what counts as known though nobody learned from it
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.made`: Two tables that nobody measured: one to see through, and films that never were
 - `recfast.data.new_items`: Items that are new: all rows of some of them held out
@@ -130,9 +131,11 @@ Modules:
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
 - `recfast.models.towers`: Two networks whose outputs meet in a dot product: one reads what an item is, the other who a person is
 - `recfast.models.two_speed`: The next item by one ridge regression on what was met, remembered for a short and for a long time
+- `recfast.models.update`: What more rows change in a trained model: solved again where that is counting or algebra, else left as it is
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
 - `recfast.more_items`: Items that came after the training: a recommender that knows them too, without training anew
+- `recfast.more_ratings`: Rows that came after the training: a recommender that knows them and the people in them, without training anew
 - `recfast.near_in_time`: What else a person rated at that moment: ratings that are near in time err together
 - `recfast.next_losses`: A next-item loss that knows it has seen few of the items: gBCE
 - `recfast.options`: What a shell is asked for: each option once, and settings as text

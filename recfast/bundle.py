@@ -17,8 +17,7 @@ from datetime import datetime,timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-import torch
-import recfast
+import recfast,torch
 from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors,save as write_tensors
@@ -26,6 +25,7 @@ from .collab import CollabLearner
 from .combined import recommender_of
 from .core import BundleError,check_weights,first_few,is_first,offer
 from .data.feature_files import context_spec,described,feature_file,feature_spec,read_context
+from .data.later import read_later,write_later
 from .data.rows import read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .data.weights import Weighing
@@ -140,7 +140,7 @@ def _config(rec, names, training):
         ids=ids_digest(rec.seen.classes),
         loss=rec.loss and loss_spec(rec.loss),
         scores_are_ratings=getattr(rec, 'rated', _vary(rec.train)),
-        draws=rec.draws,
+        draws=rec.draws, **write_later(rec.train, rec.seen),
         weighing=_weighing_spec(rec.train.weighing), parts=parts_spec(rec.model, True),
         features=feature_spec(rec.seen, rec.model), training=training or {},
     )
@@ -268,7 +268,7 @@ def _assemble(config, files, model, loss):
     described(seen, files.pop('features', None), told := config.get('features', {}), files.pop('catalogue', None))
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
     facts = dict(time_name=time_name, session_gap=config.get('session_gap'), context_table=read_context(config))
-    for o in (seen,train): vars(o).update(facts, only_order=True) # times are ranks
+    for o in (seen,train): vars(o).update(facts, only_order=True, **read_later(config)) # times are ranks
     sizes = dict(n_users=seen.n_users, n_items=seen.n_items)
     if not isinstance(model, torch.nn.Module): model = model_from_spec(config['model'], sizes, model, seen.told)
     with_parts(model, config['parts'] if config['schema']>1 else [], seen.told)

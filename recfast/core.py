@@ -254,18 +254,16 @@ VERBS = { # class -> {method: the module that adds it}
     'Recommender': {
         'explain': 'recfast.explain',
         'add_items': 'recfast.more_items',
+        'add_ratings': 'recfast.more_ratings',
         'with_index': 'recfast.ann',
         'save_bundle': 'recfast.bundle',
-        'export_onnx': 'recfast.export',
-        'export_program': 'recfast.export',
+        **dict.fromkeys(['export_onnx','export_program'], 'recfast.export'),
     },
     'CollabLearner': {
         'distrib_ctx': 'recfast.distributed',
-        'feature_report': 'recfast.feature_report',
-        'feature_effects': 'recfast.feature_report',
+        **dict.fromkeys(['feature_report','feature_effects'], 'recfast.feature_report'),
         'save_bundle': 'recfast.bundle',
-        'export_onnx': 'recfast.export',
-        'export_program': 'recfast.export',
+        **dict.fromkeys(['export_onnx','export_program'], 'recfast.export'),
     },
 }
 

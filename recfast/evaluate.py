@@ -23,6 +23,7 @@ from fastcore.foundation import L
 from .candidates import find_candidates
 from .data.frames import as_frame
 from .data.interactions import BY
+from .data.later import folded_words
 from .data.sessions import last_sessions
 from .core import RatingsError,offer
 from .evaluation import Evaluation,best_gains,count_protocol,describe_protocol,gains_of_lists,warn_of_leakage
@@ -219,7 +220,8 @@ def _protocol_of(train, rows, t, cand, ranked, relevant, clip, said):
     counts = count_protocol(rows, t, cand, ranked.n_rel)
     weighed = train.weighing.words if train.weighing else ''
     notes = [f'trained on {weighed}; test rows count alike'] if weighed else []
-    return counts,describe_protocol(counts, cand, relevant, clip, '. '.join([*notes, *filter(None, said)]))
+    notes.append(folded_words(train))
+    return counts,describe_protocol(counts, cand, relevant, clip, '. '.join(filter(None, [*notes,*said])))
 
 # %% ../nbs/47_evaluate.ipynb #d9453117
 def _who(model, train, people):

@@ -127,7 +127,8 @@ def _with_seen(rows, ratings):
     if rows.sessions is not None: new.sessions = np.zeros(len(new), np.int32)
     if rows.place is not None: new.place = np.arange(len(new), dtype=np.int32)+rows.place.max()+1
     out = rows+new
-    if hasattr(rows, 'only_order'): out.only_order = rows.only_order
+    for k in ('only_order','last_time'):
+        if k in vars(rows): setattr(out, k, getattr(rows, k))
     return out
 
 # %% ../nbs/54_more_items.ipynb #2a020d6b

@@ -21,6 +21,7 @@ from .likelihood import of_people
 from .models.foldin import most_probable,score_vector
 from .models.prior import ToldItems,UserPrior
 from .models.ids import check_ids
+from .data import later # noqa: F401 (which rows were trained on)
 from .described import around,described_prior,expected_people
 from .models.tail import cold_items,lost_items
 
@@ -122,7 +123,7 @@ def _once(self:Scorer, name, make):
     return kept(self, name, weights_key(self.model), make)
 
 @patch
-def _trained_users(self:Scorer): return torch.from_numpy(np.flatnonzero(self.train.trained('user')))
+def _trained_users(self:Scorer): return torch.from_numpy(np.flatnonzero(self.train.fitted.trained('user')))
 
 # %% ../nbs/50_scorer.ipynb #684aad0e
 @patch
@@ -185,14 +186,15 @@ def _error(self:Scorer, users, items, targets):
 def _noise(self:Scorer, n=20_000):
     "Mean squared error of training rows, and of the negatives that come with clicks"
     gen = torch.Generator().manual_seed(0)
-    at = torch.randperm(len(self.train), generator=gen)[:n]
-    users,items = self.train[at.numpy()].pairs().T
-    ratings = torch.from_numpy(self.train.ratings())[at].float()
+    rows = self.train.fitted
+    at = torch.randperm(len(rows), generator=gen)[:n]
+    users,items = rows[at.numpy()].pairs().T
+    ratings = torch.from_numpy(rows.ratings())[at].float()
     own = self._error(users, items, ratings)
     n_neg = self.draws['n_neg']
     if not n_neg or not isinstance(known_loss(self.loss), RMSELoss): return own
-    rows,shares = History(items[:0], torch.zeros(0), counts=self._counts(), alpha=self.draws['alpha']).negatives()
-    drawn = rows[torch.multinomial(shares, len(at), replacement=True, generator=gen)]
+    others,shares = History(items[:0], torch.zeros(0), counts=self._counts(), alpha=self.draws['alpha']).negatives()
+    drawn = others[torch.multinomial(shares, len(at), replacement=True, generator=gen)]
     return (own+n_neg*self._error(users, drawn, 0.))/(1+n_neg)
 
 # %% ../nbs/50_scorer.ipynb #98d35ffa
@@ -234,19 +236,32 @@ def _groups(sizes, more, cells):
         yield left[:n]
         left = left[n:]
 
+# %% ../nbs/50_scorer.ipynb #e96d57d0
 @patch
-def _fold_in(self:Scorer, histories, sizes, cells, about=None):
-    "[P,I] scores of several people, each of whom told something"
-    prior,noise = self._prior()
-    if about is not None: prior = self._once('described', lambda: described_prior(self.model, self._trained_users()))
-    out = torch.empty(len(sizes), self.n_items)
-    several = len(sizes)>1
-    others = self._likelihood(histories[:1], noise).rows.shape[1]-sizes[0] if several else 0
+def vectors_of(self:Scorer,
+    histories:list, # of (item rows, ratings), none of them empty
+    cells:int=2**19, # as in `score_history`
+    prior=None, about=None, # `UserPrior`, None: of the trained users; [P,D] who they are expected to be
+): # yields (places of people [p], their user vectors [p,D] float64)
+    "Solves for people, as many at a time as `cells` allows; raises `NotImplementedError`"
+    own,noise = self._prior()
+    prior = prior or own
+    sizes = [len(items) for items,_ in histories]
+    others = self._likelihood(histories[:1], noise).rows.shape[1]-sizes[0] if len(sizes)>1 else 0
     for at in _groups(sizes, others, cells//prior.precision.shape[-1]):
         likelihood = self._likelihood([histories[p] for p in at], noise)
         mine = prior if about is None else around(prior, about[at.copy()])
-        u = most_probable(self.model, mine, likelihood)
-        out[at.copy()] = score_vector(self.model, prior, u, self.n_items).float().cpu()
+        yield at.copy(),most_probable(self.model, mine, likelihood)
+
+# %% ../nbs/50_scorer.ipynb #1d1a6cfd
+@patch
+def _fold_in(self:Scorer, histories, cells, about=None):
+    "[P,I] scores of several people, each of whom told something"
+    prior = self._prior()[0]
+    if about is not None: prior = self._once('described', lambda: described_prior(self.model, self._trained_users()))
+    out = torch.empty(len(histories), self.n_items)
+    for at,u in self.vectors_of(histories, cells, prior, about):
+        out[at] = score_vector(self.model, prior, u, self.n_items).float().cpu()
     return out
 
 # %% ../nbs/50_scorer.ipynb #191f1354
@@ -285,7 +300,7 @@ def _score_told(self:Scorer, histories, cells, about=None):
             for p in told: out[p] = self.model.score_history(*histories[p])
     elif told:
         mine = None if about is None else about[told]
-        out[told] = self._fold_in([histories[p] for p in told], [sizes[p] for p in told], cells, mine)
+        out[told] = self._fold_in([histories[p] for p in told], cells, mine)
     return out
 
 @patch

@@ -24,7 +24,7 @@ def _each(make, dtype, *columns): return [None if o is None else make(np.asarray
 
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
-    n_inp,features,context_table = 1,{},None # inputs of a batch; 'item', 'user' -> `FeatureTable`; `Context`
+    n_inp,features,context_table,n_fitted,last_time = 1,{},None,None,None # {side: `FeatureTable`}; `data.later`
     time_name = weights = events = weighing = place = sessions = session_gap = unnamed = context = None # of old pickles
     def __init__(self,
         users, # [N] user rows
@@ -189,9 +189,9 @@ def counts(self:Interactions,
     what:str='item', # 'item' or 'user'
 )->np.ndarray: # [I] or [U] events per row, [0] included
     "How many training events each item (or user) row has"
-    n = self.n_items if what=='item' else self.n_users
-    rows = self.rows_of(what)
-    return np.bincount(rows if self.weights is None else rows[self.weights.numpy()>0], minlength=n)
+    n,last = (self.n_items,self.n_fitted) if what=='item' else (self.n_users,None)
+    rows = self.rows_of(what)[:last] # who was folded in is known, an item is not
+    return np.bincount(rows if self.weights is None else rows[self.weights.numpy()[:last]>0], minlength=n)
 
 # %% ../../nbs/14_data.interactions.ipynb #928d77aa
 @patch

@@ -16,6 +16,7 @@ from fastai.torch_core import display_df
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix
 from ..core import BundleError,RecfastError,kept
+from . import later # noqa: F401 (which rows were trained on, of those that are attached)
 from .batches import RatingDL
 from .interactions import BY,Interactions,check_by,rating_csr
 from .loaders import CollabDataLoaders,check_bs

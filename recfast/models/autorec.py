@@ -81,9 +81,9 @@ def attach(self:AutoRec,
 ):
     "Take the training rows, and from them the biases and rating levels; `collab_learner` calls it"
     self.seen = interactions.csr(values=True, by=self.by)
-    if self.n_classes: self._set_levels(interactions.values.unique())
+    if self.n_classes: self._set_levels(interactions.fitted.values.unique())
     if not self.center: return
-    mean,_,col_bias,noise = fit_biases(self.seen, *self._doubts)
+    mean,_,col_bias,noise = fit_biases(interactions.fitted.csr(values=True, by=self.by), *self._doubts)
     self.mean.copy_(mean)
     self.col_bias.copy_(col_bias)
     self.noise.copy_(noise.clamp(min=1e-2))

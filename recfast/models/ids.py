@@ -21,6 +21,7 @@ import torch
 from fastai.torch_core import get_model
 from fastcore.basics import patch
 from ..core import BundleError,RatingsError,first_few,kept
+from ..data import later # noqa: F401 (which rows can be read)
 from ..data.interactions import BY
 from ..data.vocab import Vocab,read_vocab,write_vocab
 from .base import id_tables,offers,scores_ratings,takes_pairs
@@ -124,6 +125,7 @@ def meet(
 ):
     "Hand a model the rows it works on from now on; raises `RatingsError` where its own are those of other ids"
     check_ids(model, rows.classes)
+    rows = rows.readable
     remember_ids(model, rows.classes)
     if offers(model, 'set_classes'): model.set_classes(rows.classes)
     if offers(model, 'attach'): model.attach(rows)

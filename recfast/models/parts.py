@@ -49,6 +49,7 @@ def rows_of_part(
 def _as_clicks(rows):
     clicks = rows[:]
     clicks.values = clicks.values.new_ones(len(rows))
+    clicks.n_fitted = rows.n_fitted
     return clicks
 
 # %% ../../nbs/36_models.parts.ipynb #b59473ab

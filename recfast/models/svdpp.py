@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from scipy.sparse import csr_matrix
 from torch import nn
 from ..core import check_k,kept
+from ..data import later # noqa: F401 (which rows were trained on)
 from .base import register,weights_key
 from .dot import DotProductBias,through_range
 from .sums import RowSums,row_sums
@@ -60,9 +61,9 @@ class SVDpp(Module):
 def _scale(sets): return torch.from_numpy(np.maximum(np.diff(sets.indptr), 1).astype(np.float32)**-.5)[:,None]
 
 @patch
-def _read(self:SVDpp, seen):
-    "Take a sparse matrix of pairs"
-    self.seen,self.seen_by = seen,seen.T.tocsr()
+def _read(self:SVDpp, seen, by=None):
+    "Take a sparse matrix of pairs; `by` those that tell of items, None: all"
+    self.seen,self.seen_by = seen,(seen if by is None else by).T.tocsr()
     self.of_user,self.of_item = _scale(self.seen),_scale(self.seen_by)
     pairs = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))*seen.shape[1]+seen.indices
     self.pairs_seen = np.concatenate([[-1],pairs]) # rising
@@ -73,10 +74,9 @@ def attach(self:SVDpp,
     interactions, # `Interactions` of training
 ):
     "Take the training rows; `collab_learner` and `load_bundle` call it"
-    seen = interactions.csr().astype(np.float32)
-    seen.sort_indices()
-    seen.data[:] = 1
-    self._read(seen)
+    seen,by = (o.csr().astype(np.float32) for o in (interactions,interactions.fitted))
+    for o in (seen,by): o.sort_indices()
+    self._read(seen, by)
 
 # %% ../../nbs/34_models.svdpp.ipynb #cf8cef4a
 def _sums(rows, told, sets, scale):
