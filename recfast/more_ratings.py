@@ -9,14 +9,14 @@ Docs: https://recfast.github.io/recfast/more_ratings.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/54_more_ratings.ipynb #52740915
+# %% ../nbs/54_more_ratings.ipynb #5c46fd59
 import copy
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .by_history import TrainedHistories
 from .combined import _of_part,recommender_of
 from .core import ArgumentError,Kept,RatingsError,first_few
-from .data.columns import Columns,parse_times,uncategorised
+from .data.columns import Columns,check_range,parse_times,uncategorised
 from .data.frames import as_frame
 from .data.interactions import BY,Interactions
 from .data.later import check_repeats,latest_time,new_rows
@@ -30,14 +30,20 @@ from .models.update import empty_like,take_rows,way_of,write_rows_of
 from .recommend import Recommender
 from .scorer import Scorer
 
-# %% ../nbs/54_more_ratings.ipynb #2e32a70a
+# %% ../nbs/54_more_ratings.ipynb #565b1d81
 def _with_new(vocab, ids, what):
     "A vocabulary with the ids that it lacks behind its own, in the order they come; raises `UnknownIdError`"
     ids = pd.Series(uncategorised(ids).unique())
-    if ids.dtype!=vocab.index.dtype: ids = pd.Series(cast_ids(vocab, ids.tolist(), what), dtype=vocab.index.dtype)
+    dtype = vocab.index.dtype
+    if ids.dtype!=dtype:
+        cast = cast_ids(vocab, ids.tolist(), what)
+        ids = pd.Series(cast, dtype=dtype)
     new = ids[vocab.encode(ids, 'zero')==0]
-    return Vocab(pd.concat([pd.Series(vocab.index),new], ignore_index=True), sort=False) if len(new) else vocab
+    if not len(new): return vocab
+    both = pd.concat([pd.Series(vocab.index),new], ignore_index=True)
+    return Vocab(both, sort=False)
 
+# %% ../nbs/54_more_ratings.ipynb #fa49ef7c
 def _under(rows, classes):
     "The same rows under other vocabularies, in which the old ids have their rows"
     out = copy.copy(rows)
@@ -54,15 +60,18 @@ def _check_features(rows, classes):
         if side=='item': raise ArgumentError(f"{what}: call rec.add_items(features=) for them first")
         raise ArgumentError(f"{what}: leave them out, or train anew with users=")
 
-# %% ../nbs/54_more_ratings.ipynb #214118b2
+# %% ../nbs/54_more_ratings.ipynb #30647cc7
 def _read_columns(df, rows):
     "The columns of more rows; raises `RatingsError` for one that is missing"
-    reads = rows.has_ratings and (rows.rating_range!=(1,1) or getattr(rows.weighing, 'threshold', None) is not None)
-    named = [role for role in ('rating','weight','event') if getattr(rows.columns, role) is not None]
-    need = [o for o in named if o!='rating' or reads]
+    liked = getattr(rows.weighing, 'threshold', None)
+    reads = rows.has_ratings and (rows.rating_range!=(1,1) or liked is not None)
+    like = rows.columns._asdict()
+    need = ['rating']*reads
+    need += [o for o in ('weight','event') if like[o] is not None]
     found = Columns.find(df, like=rows.columns, need=('user','item',*need))
     return found if reads else found._replace(rating=None)
 
+# %% ../nbs/54_more_ratings.ipynb #4697fc12
 def _checked(ratings, rows):
     "(frame, columns): numbers for ratings, times that are no text"
     df = as_frame(ratings)
@@ -71,15 +80,18 @@ def _checked(ratings, rows):
     if not rows.has_times: found = found._replace(time=None)
     return validate_ratings(df, *found[:4]),found
 
-# %% ../nbs/54_more_ratings.ipynb #c9122aae
+# %% ../nbs/54_more_ratings.ipynb #fd80260f
 def _old_bits(events, kinds, rows):
     "[M] kinds of events as training numbered them; raises `RatingsError` for others"
     known = list(rows.weighing.events)
     odd = [o for o in kinds if o not in known]
-    if odd: raise RatingsError(f"events of kind {first_few(odd)}; training had {first_few(known, 10)}")
-    to = np.array([1<<known.index(o) for o in kinds], np.int64)
-    return to[np.log2(events).astype(int)]
+    if odd:
+        raise RatingsError(f"events of kind {first_few(odd)}; training had {first_few(known, 10)}")
+    bits = [1<<known.index(o) for o in kinds]
+    code = np.log2(events).astype(int)
+    return np.array(bits, np.int64)[code]
 
+# %% ../nbs/54_more_ratings.ipynb #20bb1828
 def _weighed(df, found, rows):
     "(frame, columns) with weights and events, where training had some"
     how = rows.weighing
@@ -88,34 +100,46 @@ def _weighed(df, found, rows):
         raise ArgumentError(f"half_life={how.half_life!r}: every later row makes all others weigh less, so train anew")
     df,found,new = weigh(df, found, how)
     if found.event is None: return df,found
-    return df.assign(**{found.event: _old_bits(df[found.event], new.events, rows)}),found
+    bits = _old_bits(df[found.event], new.events, rows)
+    return df.assign(**{found.event: bits}),found
 
-# %% ../nbs/54_more_ratings.ipynb #cb9150c9
+# %% ../nbs/54_more_ratings.ipynb #9dafc4e0
 def _values(df, found, rows):
     "(frame, columns, [M] which rows are learned from)"
     threshold = getattr(rows.weighing, 'threshold', None)
-    liked = np.ones(len(df), bool) if threshold is None else (df[found.rating]>=threshold).to_numpy()
-    if rows.has_ratings and (found.rating is None or threshold is not None):
-        df,found = df.assign(**{'#rating#': np.float32(1)}),found._replace(rating='#rating#')
+    liked = np.ones(len(df), bool)
+    if threshold is not None:
+        liked = (df[found.rating]>=threshold).to_numpy()
+        found = found._replace(rating=None)
+    if found.rating is not None:
+        check_range(df, found.rating, df[found.rating].to_numpy(), rows.rating_range)
+    elif rows.has_ratings:
+        df = df.assign(**{'#rating#': np.float32(1)})
+        found = found._replace(rating='#rating#')
     return df,found,liked
 
+# %% ../nbs/54_more_ratings.ipynb #0f5463e1
 def _rows(df, found, rows, classes):
     "A frame as `Interactions`, with its own times"
     out = Interactions.from_frame(df, found, classes, 'raise', weighing=rows.weighing)
     out.rating_name,out.time_name,out.features = rows.rating_name,rows.time_name,rows.features
     return out
 
-# %% ../nbs/54_more_ratings.ipynb #8cb108f0
+# %% ../nbs/54_more_ratings.ipynb #1221237f
 def _behind(rows, new):
     "`new` with times and places behind those of `rows`"
-    if rows.place is not None: new.place = np.arange(len(new), dtype=np.int32)+rows.place.max()+1
+    if rows.place is not None:
+        place = np.arange(len(new), dtype=np.int32)
+        new.place = place+rows.place.max()+1
     if not rows.has_times: new.times = None
     elif getattr(rows, 'only_order', False):
-        order = np.zeros(len(new), int) if new.times is None else np.unique(new.times, return_inverse=True)[1]
+        order = np.zeros(len(new), int)
+        if new.times is not None: order = np.unique(new.times, return_inverse=True)[1]
         new.times = rows.times.max()+1+order
     elif new.times is None: new.times = np.full(len(new), rows.times.max())
     return new
 
+# %% ../nbs/54_more_ratings.ipynb #cd0784db
 def _joined(parts, like):
     "Rows of several parts, with what `like` says beside its rows"
     out = sum(parts[1:], parts[0])
@@ -123,7 +147,7 @@ def _joined(parts, like):
         if k in vars(like): setattr(out, k, getattr(like, k))
     return out
 
-# %% ../nbs/54_more_ratings.ipynb #ef5a4f22
+# %% ../nbs/54_more_ratings.ipynb #388e9159
 def _read(rec, ratings):
     "(rows under vocabularies that know all of them, with their own times; [M] which are learned from)"
     seen = rec.seen
@@ -131,42 +155,50 @@ def _read(rec, ratings):
     df,found = _checked(ratings, seen)
     if rec.takes_labels() and seen.rating_name in df: df = df[df[seen.rating_name]>0]
     df,found,liked = _values(*_weighed(df, found, seen), seen)
-    sides = zip(seen.classes.items(), found, BY)
-    classes = {name: _with_new(vocab, df[o], side) for (name,vocab),o,side in sides}
+    classes = {}
+    for (name,vocab),o,side in zip(seen.classes.items(), found, BY):
+        classes[name] = _with_new(vocab, df[o], side)
     _check_features(seen, classes)
     return _rows(df, found, seen, classes),liked
 
-# %% ../nbs/54_more_ratings.ipynb #c2a0d8e5
+# %% ../nbs/54_more_ratings.ipynb #1b723e6b
 def _together(rec, ratings, older):
     "(training rows, all rows, user rows of those who have new ones, a report), the new ones among them"
     rows,liked = _read(rec, ratings)
     seen,train = (_under(o, rows.classes) for o in (rec.seen,rec.train))
     found = new_rows(seen, rows, older)
-    told,passed = rows[found.keep&liked],rows[found.keep&~liked]
-    check_repeats(train, told)
-    latest = max([o for o in map(latest_time, (seen,rows[found.keep])) if o is not None], default=None)
-    told,passed = (_behind(seen, o) for o in (told,passed))
-    train,held = _joined([train,told], seen),seen[len(train):]
-    seen = _joined([train,held,passed], seen) if len(held)+len(passed) else train
+    rows,liked = rows[found.keep],liked[found.keep]
+    both = [latest_time(o) for o in (seen,rows)]
+    latest = max([o for o in both if o is not None], default=None)
+    check_repeats(train, rows[liked])
+    told = _behind(seen, rows[liked])
+    passed = _behind(seen, rows[~liked])
+    held = seen[len(train):]
+    train = _joined([train,told], seen)
+    every = _joined([train,held,passed], seen)
+    seen = every if len(every)>len(train) else train
     for o in (train,seen): o.last_time = latest
     users = np.unique(told.rows_of('user'))
-    report = dict(rows=len(told), people=len(users), already_there=found.there, older_left_out=found.older)
+    report = dict(rows=len(told), people=len(users))
+    report.update(already_there=found.there, older_left_out=found.older)
     if len(passed): report['only_seen'] = len(passed)
     return train,seen,users,report
 
-# %% ../nbs/54_more_ratings.ipynb #c9887d68
+# %% ../nbs/54_more_ratings.ipynb #36307c58
 def _grown_parts(rec, rows, users):
     "(a model of parts that took rows, have all of its parts learned them?)"
     spec = model_spec(rec.model)
-    sizes = dict(n_users=rows.n_users, n_items=rows.n_items)
-    new,learned = model_from_spec(dict(spec, config={**spec['config'], **sizes}), {}),True
+    spec['config'].update(n_users=rows.n_users, n_items=rows.n_items)
+    new = model_from_spec(spec, {})
+    learned = True
     for name,part in rec.model.parts().items():
-        model,loss,all_of_it = _taken(_of_part(rec, name, part), rows_of_part(part, rows), users)
+        old = _of_part(rec, name, part)
+        mine = rows_of_part(part, rows)
+        model,loss,all_of_it = _taken(old, mine, users)
         new.put(name, part._replace(model=model, loss=loss))
         learned &= all_of_it
     return new,learned
 
-# %% ../nbs/54_more_ratings.ipynb #364b8111
 def _taken(rec, rows, users):
     "(a model that took rows, its loss, has it learned them?); `users` have new ones"
     if isinstance(rec.model, Parts):
@@ -179,7 +211,7 @@ def _taken(rec, rows, users):
     if way=='folded': _fold(rec, new, rows, users)
     return new,loss,learned
 
-# %% ../nbs/54_more_ratings.ipynb #4f8153d7
+# %% ../nbs/54_more_ratings.ipynb #60271534
 @torch.no_grad()
 def _fold(rec, new, rows, users):
     "Solve for people, given the item side of `rec`"
@@ -188,8 +220,10 @@ def _fold(rec, new, rows, users):
     write_rows_of(new, torch.from_numpy(users).long(), prior.mean.repeat(len(users), 1), prior.shapes)
     told = users[np.isin(users, rows.readable.rows_of('user'))]
     if not len(told): return
-    histories = TrainedHistories(Scorer(new, rows, rec.loss, rec.draws))(told)
-    if hasattr(rec, '_told'): histories = [(items,rec._told(ratings)) for items,ratings in histories]
+    scorer = Scorer(new, rows, rec.loss, rec.draws)
+    histories = TrainedHistories(scorer)(told)
+    if hasattr(rec, '_told'):
+        histories = [(items,rec._told(ratings)) for items,ratings in histories]
     for at,u in rec.vectors_of(rec.liked(histories)):
         write_rows_of(new, torch.from_numpy(told[at]).long(), u, prior.shapes)
 
@@ -211,15 +245,16 @@ def add_ratings(self:Recommender,
     new = recommender_of(model, seen, train, loss, self.draws)
     return _told_of(new, self, report)
 
-# %% ../nbs/54_more_ratings.ipynb #0848698c
+# %% ../nbs/54_more_ratings.ipynb #b87f4d6c
 def _told_of(new, old, report):
     "What the old one says, and what came"
     for k in ('info','rated'):
         if hasattr(old, k): setattr(new, k, getattr(old, k))
     new.new_user_hint = old.new_user_hint
-    new_ids = {f'new_{side}s': b-a for side,a,b in zip(BY, (old.n_users,old.n_items), (new.n_users,new.n_items))}
+    come = dict(new_users=new.n_users-old.n_users, new_items=new.n_items-old.n_items)
     waiting = int((~new.known('item')[old.n_items:]).sum())
-    learned = 'all of them' if new.train.n_fitted is None else 'nothing: people are folded in'
-    new.added = dict(report, **new_ids, learned=learned)
+    all_of_it = new.train.n_fitted is None
+    learned = 'all of them' if all_of_it else 'nothing: people are folded in'
+    new.added = dict(report, **come, learned=learned)
     if waiting: new.added['items_that_wait_for_a_training'] = waiting
     return new

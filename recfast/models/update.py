@@ -9,10 +9,10 @@ Docs: https://recfast.github.io/recfast/models.update.html.md"""
 # %% auto #0
 __all__ = ['way_of', 'write_rows_of', 'empty_like', 'grown', 'inverse_of', 'woodbury', 'ease_again', 'take_rows']
 
-# %% ../../nbs/39_models.update.ipynb #bd746497
+# %% ../../nbs/39_models.update.ipynb #f85a54e0
 import numpy as np,torch
 from .base import id_tables,offers,takes_pairs
-from .ease import EASE,POWERS
+from .ease import EASE,POWERS,relative
 from .ials import IALS
 from .ids import sides_of
 from .knn import ItemKNN
@@ -31,13 +31,14 @@ def _cannot(model, why): return NotImplementedError(f"add_ratings: {type(model).
 
 def _has_graph(model): return isinstance(model, SpectralFilter) and not model.weight.numel()
 
-# %% ../../nbs/39_models.update.ipynb #92092649
+# %% ../../nbs/39_models.update.ipynb #b290d16a
 def way_of(
     model, # trained, made of no others
     n_users:int, n_items:int, # rows of its tables
 )->str: # 'solved', 'swept', 'read' or 'folded'
     "How a model takes more rows; raises `NotImplementedError` for one that has to be trained"
-    if isinstance(model, (Popularity,SequentialRules,EASE,ItemKNN)) and not isinstance(model, SLIM): return 'solved'
+    counted = isinstance(model, (Popularity,SequentialRules,EASE,ItemKNN))
+    if counted and not isinstance(model, SLIM): return 'solved'
     if isinstance(model, IALS): return 'swept'
     if _has_graph(model): raise _cannot(model, 'reads the graph of its training rows')
     if sides_of(model)==('item',): return 'read'
@@ -63,25 +64,32 @@ def write_rows_of(
         table = model.get_parameter(name).data
         table[users] = part.reshape(-1, *shape).to(table)
 
-# %% ../../nbs/39_models.update.ipynb #d64a2f7a
+# %% ../../nbs/39_models.update.ipynb #d6afcbb6
 def _in_corner(name, old, shape, grown):
     "`old` in a tensor of `shape`, 0 elsewhere; `grown`: by how much a side may have grown"
-    fits = len(shape)==old.ndim and all(n-o in (0,*grown) for o,n in zip(old.shape, shape))
-    if not fits: raise NotImplementedError(f"add_ratings: sizes of {name} depend on how many ids there are. {_TRAIN}")
+    more = [n-o for o,n in zip(old.shape, shape)]
+    fits = len(shape)==old.ndim and {*more}<={0,*grown}
+    if not fits:
+        raise NotImplementedError(f"add_ratings: sizes of {name} depend on how many ids there are. {_TRAIN}")
     out = old.new_zeros(list(shape))
     out[tuple(slice(o) for o in old.shape)] = old
     return out
 
-# %% ../../nbs/39_models.update.ipynb #83f7f8a6
+# %% ../../nbs/39_models.update.ipynb #3b0db636
 def _config(model, n_users, n_items):
     "How to make the model for so many ids; raises `NotImplementedError`"
     spec = model_spec(model)
     config = dict(spec['config'] or {})
     if spec['why'] or 'n_users' not in config: raise _cannot(model, 'cannot be built for more ids')
-    if config.get('emb_szs'): config['emb_szs'] = [(n,k) for n,(_,k) in zip((n_users,n_items), config['emb_szs'])]
-    if config.get('y_range'): config['y_range'] = tuple(config['y_range']) # of a bundle it is a list
-    return dict(spec, config={**config, 'n_users': n_users, 'n_items': n_items})
+    if config.get('emb_szs'):
+        widths = [k for _,k in config['emb_szs']]
+        config['emb_szs'] = [*zip((n_users,n_items), widths)]
+    if config.get('y_range'):
+        config['y_range'] = tuple(config['y_range']) # of a bundle it is a list
+    config.update(n_users=n_users, n_items=n_items)
+    return dict(spec, config=config)
 
+# %% ../../nbs/39_models.update.ipynb #ff4aecee
 def empty_like(
     model, # trained, made of no others
     n_users:int, n_items:int, # rows of ids, row 0 included
@@ -92,20 +100,22 @@ def empty_like(
     if hasattr(loss, 'equip'): loss.equip(new)
     return new
 
-# %% ../../nbs/39_models.update.ipynb #0ad312b3
+# %% ../../nbs/39_models.update.ipynb #cf0a325b
 def grown(
     model, # trained, made of no others
     n_users:int, n_items:int, # rows it has
     new, # from `empty_like`, changed
 ): # `new`, with the weights of `model`
     "Copy what was learned; raises `NotImplementedError` for sizes that do not fit"
-    more = new.hyper['n_users'] or new.hyper['emb_szs'][0][0],new.hyper['n_items'] or new.hyper['emb_szs'][1][0]
-    by = [b-a for a,b in zip((n_users,n_items), more)]
+    more = new.hyper['n_users'],new.hyper['n_items']
+    by = [more[0]-n_users,more[1]-n_items]
     sizes = {k: v.shape for k,v in new.state_dict().items()}
     def shape(k, v):
         of = sizes.get(k, (0,))
         return of if 0 not in of else [more[1] if o==n_items else o for o in v.shape]
-    state = {k: _in_corner(k, v.cpu(), shape(k, v), by) for k,v in model.state_dict().items()}
+    state = {}
+    for k,v in model.state_dict().items():
+        state[k] = _in_corner(k, v.cpu(), shape(k, v), by)
     new.load_state_dict(state)
     return new.eval()
 
@@ -136,23 +146,31 @@ def woodbury(
     VP = V@P
     return P-VP.T@torch.linalg.solve(torch.diag(signs)+VP@V.T, VP)
 
-# %% ../../nbs/39_models.update.ipynb #4cb49e99
+# %% ../../nbs/39_models.update.ipynb #4c1af6b3
 def _is_plain(model):
     "Is it solved for rows as they are, with a lambda that was named?"
     return model.l2 is not None and not any(getattr(model, k) for k in POWERS if k!='item_power')
 
+# %% ../../nbs/39_models.update.ipynb #03d8331f
 def _changed(before, after):
     "(V, signs): rows that are new or other than they were"
-    n,m = after.shape
-    old = before.copy()
-    old.resize(n, m)
-    other = np.flatnonzero(np.diff((abs(after-old)>0).tocsr().indptr))
-    V = np.concatenate([after[other].toarray(),old[other].toarray()]).astype(np.float64)
+    moved = (abs(after-before)>0).tocsr()
+    other = np.flatnonzero(moved.getnnz(1))
+    both = [o[other].toarray() for o in (after,before)]
+    V = np.concatenate(both).astype(np.float64)
     signs = np.repeat([1.,-1.], len(other))
     some = (V!=0).any(1)
     return torch.from_numpy(V[some]),torch.from_numpy(signs[some])
 
-# %% ../../nbs/39_models.update.ipynb #5d27d371
+# %% ../../nbs/39_models.update.ipynb #2cce3877
+def _scale(model, rows):
+    "[I] what the scores of items are divided by; 1 for those that the rows do not know"
+    met = rows.csr('weights' if rows.weights is not None else False)
+    scale = torch.ones(model.n_items, dtype=torch.float64)
+    scale[:rows.n_items] = torch.from_numpy(relative(met, 0)**(model.item_power or 0.))
+    return scale
+
+# %% ../../nbs/39_models.update.ipynb #ab75692b
 @torch.no_grad()
 def ease_again(
     old:EASE, # solved for `before`
@@ -161,19 +179,20 @@ def ease_again(
 ):
     "Solve for more rows: by a change of low rank where that holds and is less than half of the items, else anew"
     new.attach(before)
-    X = new._seen
+    X = new._seen.copy()
     new.attach(rows)
+    X.resize(new._seen.shape)
     V,signs = _changed(X, new._seen)
     if not _is_plain(old) or 2*len(V)>new.n_items: return new.solve(rows)
     new._check_memory(True)
-    scales = [torch.from_numpy(new._terms(o)[2]) for o in (before,rows)]
+    scales = [_scale(new, o) for o in (before,rows)]
     B = torch.zeros(new.n_items, new.n_items)
     B[:old.n_items,:old.n_items] = old.weight.cpu()
     P = woodbury(inverse_of(B*scales[0], X, old.l2), V, signs)
     P.div_(-P.diagonal().clone()).fill_diagonal_(0)
     new.weight = P.div_(scales[1]).float().to(old.weight.device)
 
-# %% ../../nbs/39_models.update.ipynb #4c65b2b1
+# %% ../../nbs/39_models.update.ipynb #6c777843
 @torch.no_grad()
 def _sweep_again(model, rows):
     "Half sweeps over all rows"
@@ -181,6 +200,7 @@ def _sweep_again(model, rows):
     users,_ = model._sides(rows)
     model.user_factors = model._half(*users, model.user_factors, model.item_factors)
 
+# %% ../../nbs/39_models.update.ipynb #874679fe
 def take_rows(
     old, new, # a model, made of no others; the same for more ids, from `empty_like`, changed
     way:str, # of `way_of`
