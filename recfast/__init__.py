@@ -36,6 +36,7 @@ Modules:
 - `recfast.compiled`: A whole epoch in one call, for models that are a dot product
 - `recfast.contest`: Several models on one table: each at its best, all measured once on the same rows
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
+- `recfast.daily`: What a shop does every day in a shell: take new rows into a bundle, and forget people
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.catalogues`: What films and products are and who the people are, beside the tables of who met what
 - `recfast.data.coded`: Ids as small numbers, worked out once for a table
@@ -79,6 +80,7 @@ Modules:
 - `recfast.feature_report`: What features are worth: for items that nobody met, for the others, and value by value
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
 - `recfast.flat_losses`: Losses of one number at a time: ratings, labels, classes, and rows with holes
+- `recfast.forget`: People who want to be forgotten: a recommender without their rows, their row and their id
 - `recfast.gibbs`: Vectors of users and items drawn row by row, each given all the others
 - `recfast.gibbs_features`: Features drawn with the vectors: what all thrillers share, and all nurses
 - `recfast.given_lists`: Lists from anywhere, measured like those of a model

@@ -255,6 +255,7 @@ VERBS = { # class -> {method: the module that adds it}
         'explain': 'recfast.explain',
         'add_items': 'recfast.more_items',
         'add_ratings': 'recfast.more_ratings',
+        'forget': 'recfast.forget',
         'with_index': 'recfast.ann',
         'save_bundle': 'recfast.bundle',
         **dict.fromkeys(['export_onnx','export_program'], 'recfast.export'),
