@@ -158,6 +158,7 @@ def _read(rec, ratings):
     "(rows under vocabularies that know all of them, with their own times; [M] which are learned from)"
     seen = rec.seen
     if seen.sessions is not None: raise ArgumentError("sessions: where the last ones end is not known: train anew")
+    if seen.context is not None: raise ArgumentError('context: such rows have to be trained with it: train anew')
     df,found = _checked(ratings, seen)
     if rec.takes_labels() and seen.rating_name in df: df = df[df[seen.rating_name]>0]
     df,found,liked = _values(*_weighed(df, found, seen), seen)
