@@ -325,4 +325,5 @@ if getattr(globals().get('__spec__'), 'name', '')=='recfast.cli' and __name__=='
 
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
 _all_ = ['app', 'bar_callback', 'bounds', 'command', 'console', 'errors', 'fit', 'forget', 'main', 'parse_config',
-         'parse_range', 'run_quickstart', 'run_train', 'show_table', 'side_by_side', 'speaking', 'update', 'write_report']
+         'parse_range', 'run_quickstart', 'run_train', 'show_table', 'side_by_side', 'speaking',
+         'update', 'write_report']
