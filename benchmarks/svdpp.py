@@ -7,6 +7,7 @@
     python benchmarks/svdpp.py --part average-1m --seeds 0 1 2 # two SVDpp and one BayesianSVDpp on MovieLens-1M, 90/10 at random, three splits
     python benchmarks/svdpp.py --part features --seeds 0 1 2   # the same mean, BayesianSVDpp with genres and years, age, gender and occupation
     python benchmarks/svdpp.py --part times --seeds 0 1 2      # u1 and a split by time, corrected by what was rated near in time
+    python benchmarks/svdpp.py --part seeds                    # several SVDpp in one wide table, and as many apart, on the same validation parts
     python benchmarks/svdpp.py --part draws                    # which draws BayesianSVDpp keeps, on validation parts of the first fold's training rows
     python benchmarks/svdpp.py --part draws-1m                 # the same on a million rows, on a validation part of the first split, beside one SVDpp and two
 
@@ -185,6 +186,18 @@ def average1m(seeds):
         yield dict(runs=rows, **{k: statistics.mean(r[k] for r in rows) for k in ('svdpp','bayesian','rmse','lower')}, peak_memory_mb=peak_memory_mb(),
             protocol='MovieLens-1M, 10% of the rows at random (seed of the run) are the test; ratings only; the mean of two SVDpp and a BayesianSVDpp')
 
+def side_by_side(numbers=(1,2,4)):
+    "On both validation parts of u1: one table of several trainings, and as many trainings apart"
+    rows = []
+    for n in numbers:
+        for part,dls in enumerate(parts()):
+            wide = one(dls, 0, config=dict(n_seeds=n))[0]
+            apart = [one(dls, s) for s in range(n)]
+            mean = rmse_of(errors(Ensemble([o for *_,o in apart])).detach())
+            rows.append(dict(n_seeds=n, part=part, wide=wide['rmse'], cpu_seconds=wide['cpu_seconds'], apart=mean, cpu_seconds_apart=round(sum(r['cpu_seconds'] for r,*_ in apart), 1)))
+            print(rows[-1], flush=True)
+    return dict(runs=rows, protocol="two random tenths of the training rows of u1; SVDpp(n_seeds=n) beside the mean of n SVDpp of the seeds 0 to n-1; rows of u1's test are never read")
+
 def ml1m(seeds):
     "Three random tenths"
     df,rows = ml_1m()[['user_id','item_id','rating']],[]
@@ -308,11 +321,11 @@ def draws_1m():
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','draws','draws-1m'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','seeds','draws','draws-1m'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
-    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'draws': lambda seeds: draws(), 'draws-1m': lambda seeds: draws_1m()}
+    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'seeds': lambda seeds: side_by_side(), 'draws': lambda seeds: draws(), 'draws-1m': lambda seeds: draws_1m()}
     for part in args.part:
         found = made[part](args.seeds)
         for o in [found] if isinstance(found, dict) else found:
