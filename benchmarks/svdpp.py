@@ -7,7 +7,7 @@
     python benchmarks/svdpp.py --part average-1m --seeds 0 1 2 # two SVDpp and one BayesianSVDpp on MovieLens-1M, 90/10 at random, three splits
     python benchmarks/svdpp.py --part features --seeds 0 1 2   # the same mean, BayesianSVDpp with genres and years, age, gender and occupation
     python benchmarks/svdpp.py --part times --seeds 0 1 2      # u1 and a split by time, corrected by what was rated near in time
-    python benchmarks/svdpp.py --part seeds                    # several SVDpp in one wide table, and as many apart, on the same validation parts
+    python benchmarks/svdpp.py --part wide                     # several SVDpp in one wide table, and as many apart, on the same validation parts
     python benchmarks/svdpp.py --part draws                    # which draws BayesianSVDpp keeps, on validation parts of the first fold's training rows
     python benchmarks/svdpp.py --part draws-1m                 # the same on a million rows, on a validation part of the first split, beside one SVDpp and two
 
@@ -321,11 +321,11 @@ def draws_1m():
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','seeds','draws','draws-1m'], required=True)
+    p.add_argument('--part', nargs='+', choices=['folds','average','features','average-1m','ml-1m','scales','times','wide','draws','draws-1m'], required=True)
     p.add_argument('--seeds', nargs='+', type=int, default=[0,1,2])
     args = p.parse_args()
     torch.set_num_threads(1)
-    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'seeds': lambda seeds: side_by_side(), 'draws': lambda seeds: draws(), 'draws-1m': lambda seeds: draws_1m()}
+    made = {'folds': folds, 'average': average, 'features': features, 'average-1m': average1m, 'ml-1m': ml1m, 'scales': scales, 'times': times, 'wide': lambda seeds: side_by_side(), 'draws': lambda seeds: draws(), 'draws-1m': lambda seeds: draws_1m()}
     for part in args.part:
         found = made[part](args.seeds)
         for o in [found] if isinstance(found, dict) else found:
