@@ -44,11 +44,15 @@ def test_ratings_are_not_taken_for_clicks():
         assert table_learner(FRAME.rename(columns={'rating': 'stars'}), rating_name='stars').dls.rated
 
 @pytest.mark.parametrize('kwargs,says', [(dict(arch='netflix'), 'dotproductbias'), (dict(split='half'), 'random, time, last'), (dict(split='last', valid_pct=.5), 'valid_pct: split='),
-    (dict(arch='sasrec', split='time'), 'last row of each user'), (dict(arch='sasrec', valid_pct=.5), 'last row of each user'), (dict(arch='dotproductbias', config=dict(depth=3)), 'depth'),
+    (dict(arch='dotproductbias', config=dict(depth=3)), 'depth'),
     (dict(arch='dotproduct', loss='hinge'), 'there are mse'), (dict(arch='ease', loss='softmax'), 'has its own'), (dict(loss='softmax'), 'loss: goes with a model'),
     (dict(n_factors=8), 'n_factors: goes with a model'), (dict(arch='auto', by_user=True), 'by_user: goes with'), (dict(arch='ease', budget=5), 'budget')])
 def test_arguments_that_do_not_go_together(kwargs, says):
     with pytest.raises(ArgumentError, match=says): table_learner(FRAME, **kwargs)
+
+@pytest.mark.parametrize('kwargs,n', [({}, FRAME.user_id.nunique()), (dict(valid_pct=.5), round(.5*FRAME.user_id.nunique())), (dict(split='time'), len(FRAME)//5)], ids=['last','some','time'])
+def test_what_a_next_item_model_is_asked_for(kwargs, n): # the last row of each user, of a share of them, or all rows after a time
+    assert len(table_learner(FRAME, 'sasrec', **kwargs).dls.interactions('valid'))==n
 
 def test_a_refusal_is_an_error_of_recfast_and_a_value_error(): assert issubclass(ArgumentError, RecfastError) and issubclass(ArgumentError, ValueError)
 
