@@ -26,6 +26,7 @@ from .models.ids import meet,remember_ids
 from .models.parts import parts_spec,with_parts
 from .models.spec import model_from_spec,model_spec
 from .models.tail import cold_items
+from .models.update import in_corner
 from .recommend import Recommender
 
 # %% ../nbs/54_more_items.ipynb #d23c756f
@@ -51,11 +52,7 @@ def _grown_specs(specs, n_items):
 def _padded(name, old, new, n_old, n_new):
     "A tensor with rows of 0 for more items; one that is filled by solving says its sizes itself"
     shape = new.shape if new.numel() else [n_new if o==n_old else o for o in old.shape]
-    fits = len(shape)==old.ndim and all(o==n or (o,n)==(n_old,n_new) for o,n in zip(old.shape, shape))
-    if not fits: raise NotImplementedError(f"add_items: sizes of {name} depend on how many items there are: train anew")
-    out = old.new_zeros(list(shape))
-    out[tuple(slice(o) for o in old.shape)] = old
-    return out
+    return in_corner(name, old, shape, [(n_old,n_new)], 'add_items')
 
 # %% ../nbs/54_more_items.ipynb #309b7e07
 def _solved_with(part):

@@ -14,11 +14,11 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 from .base import register
-from .sequence import SequenceModel,from_left
+from .sequence import TiedModel,from_left
 
 # %% ../../nbs/28_models.gru.ipynb #86363bd8
 @register(reads='sequences', bias=False, paper='Hidasi et al., 2016')
-class GRU4Rec(SequenceModel):
+class GRU4Rec(TiedModel):
     "A recurrent state of the history, scored by the item table it reads"
     gives_states = True
     def __init__(self,
@@ -39,10 +39,6 @@ class GRU4Rec(SequenceModel):
         self.out = nn.Linear(n_hidden, n_factors)
         self.drop = nn.Dropout(p)
         self._draw(n_factors**-.5)
-
-    def logits(self, h): return h@self.i_weight.weight.T
-    def item_vectors(self): return self.i_weight.weight
-
 
 # %% ../../nbs/28_models.gru.ipynb #ce9dee2e
 @patch

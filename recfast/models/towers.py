@@ -76,15 +76,6 @@ def join(self:Tower,
     beside = past if dense is None else [*past,dense]
     return sum(past)+self.layers(torch.cat(beside, 1))
 
-# %% ../../nbs/35_models.towers.ipynb #18bc0700
-@patch
-def _load_from_state_dict(self:Tower, state, prefix, *args):
-    last = state.get(prefix+'layers.0.0.weight')
-    if last is not None and self.layers is None: # [K,n+D] of an earlier recfast
-        D = len(state.get(prefix+'bn_cont.weight', ()))
-        self.deepen(last.shape[1]-D, D, [len(last)])
-    nn.Module._load_from_state_dict(self, state, prefix, *args)
-
 # %% ../../nbs/35_models.towers.ipynb #1ca89fa0
 _NOTHING = "ids=False, but nothing is known of items: build the loaders with items=, a table of them"
 
