@@ -153,8 +153,7 @@ def featured(
 
 # %% ../nbs/54_recipes.ipynb #c52c14b7
 RIDGE = 8000 # items at most
-DRAWN = ("not tried: rows have times, and those held out are of all times, so what comes next is not measured: "
-         "split='last', splits=leave_last_out or sequences_from_df")
+DRAWN = "not tried: rows have times, so hold out the last ones: splits=leave_last_out, --split last"
 
 def in_order(
     shape:Shape, # of the training rows
