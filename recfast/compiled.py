@@ -31,7 +31,7 @@ from . import levels # noqa: F401 (the slope of `OrdinalLoss`)
 from .losses import loss_name
 from .models.dot import DotProduct,DotProductBias,EmbeddingDotBias
 from .models.params import DotProductParams
-from .models.parts import in_one_piece
+from .models.parts import rows_at_once
 from .steps import find_slope,scheduled,why_not_paced,with_learned
 from .threads import Wide,pieces_of
 
@@ -266,7 +266,7 @@ def _any_cut(metric):
 def _why_not_large(self:CompiledLoop)->str:
     "What asks for a validation pass in the batches of the loader"
     if self._allow_fast not in (True,'compiled'): return 'another loop was asked for'
-    own = not in_one_piece(self.model) and self._why_not_model()
+    own = self._why_odd() if rows_at_once(self.model) else self._why_not_model()
     why = self._why_plain() or own or self._why_not_rows()
     if why or self.dl.weighs: return why or 'rows have weights'
     rec = getattr(self, 'recorder', None)
@@ -327,4 +327,4 @@ def all_batches(self:CompiledLoop):
     self.n_iter = len(self.dl)
     if self.training: return self._train()
     if self._why_not_large(): return FastLoop.all_batches(self)
-    with one_thread(): self._large_valid(2**20 if in_one_piece(self.model) else 2**13)
+    with one_thread(): self._large_valid(rows_at_once(self.model) or 2**13)

@@ -28,6 +28,7 @@ from recfast.core import RatingsError, RecfastError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
+from recfast.models.base import MODELS
 from recfast.losses import BCE, BPRLoss
 from recfast.metrics import RMSE
 from recfast.models.dot import DotProduct, DotProductBias
@@ -136,6 +137,16 @@ def test_loss_and_metrics_of_large_pieces_are_those_of_batches():
         learn.dl,learn.training = learn.dls.valid,False
         assert learn._why_not_large()==''
         pieces = learn.validate()
+    assert list(pieces)==pytest.approx(list(batches), rel=1e-6) and learn.iter==len(learn.dls.valid)-1
+
+@pytest.mark.parametrize('name', ['ease','ials','itemknn','popularity','rp3beta','slim','spectralfilter'])
+@pytest.mark.parametrize('rows', [stars,lambda: clicks(n_neg=2)], ids=['stars','clicks'])
+def test_solved_models_are_measured_in_large_pieces_as_in_batches(name, rows):
+    learn = fit(collab_learner(rows(), arch=MODELS[name][0], metrics=mae), 1)
+    with learn.no_bar(), learn._fast_is('exact'): batches = learn.validate()
+    learn.dl,learn.training = learn.dls.valid,False
+    assert learn._why_not_large()==''
+    with learn.no_bar(): pieces = learn.validate()
     assert list(pieces)==pytest.approx(list(batches), rel=1e-6) and learn.iter==len(learn.dls.valid)-1
 
 def test_a_metric_of_batches_sees_the_batches_of_the_loader():
