@@ -103,6 +103,7 @@ Modules:
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
 - `recfast.models.bayesian`: SVD++ on both sides as a distribution: the mean of what hundreds of likely models say
+- `recfast.models.bert`: A gap in a history, guessed from both sides: BERT4Rec
 - `recfast.models.defaults`: What a model is trained with where nothing is named
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts

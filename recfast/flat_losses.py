@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/flat_losses.html.md"""
 
 # %% auto #0
 __all__ = ['FlatLoss', 'loss_name', 'BCE', 'RMSELoss', 'expected_rating', 'ClassLoss', 'MultinomialLoss', 'draw_rows',
-           'drawn_softmax', 'met_only', 'MaskedLoss', 'MaskedMSE', 'MaskedCrossEntropy', 'NextItemLoss']
+           'drawn_softmax', 'met_only', 'questions', 'MaskedLoss', 'MaskedMSE', 'MaskedCrossEntropy', 'NextItemLoss']
 
 # %% ../nbs/21_flat_losses.ipynb #4799b47b
 import math
@@ -201,6 +201,18 @@ def met_only(
     if cold is None: return scores
     left = scores.masked_fill(cold.to(scores.device), torch.finfo(scores.dtype).min)
     return left.scatter(1, y[:,None], scores.gather(1, y[:,None]))
+
+# %% ../nbs/21_flat_losses.ipynb #c1b70c4c
+def questions(
+    pred, # [B,n,I] scores; or states [B,L,K], a table, draws, and what was hidden [B,L] where something was
+    y:torch.Tensor, # [B,L] item rows, 0: no question
+)->tuple: # (scores or states [N,...], answers [N], y [B,n], where it is asked [B,n])
+    "What is asked, and the answers"
+    if isinstance(pred, tuple):
+        asked = (y>0)&pred[3] if len(pred)>3 else y>0
+        return pred[0][asked],y[asked],y,asked
+    if pred.shape[1]==1: y = y[:,-1:]
+    return pred[y>0],y[y>0],y,y>0
 
 # %% ../nbs/21_flat_losses.ipynb #7657f8b6
 class MaskedLoss(FlatLoss):

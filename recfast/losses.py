@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from .core import RatingsError,RecfastError,first_few,offer
 from .flat_losses import BCE,ClassLoss,FlatLoss,MaskedCrossEntropy,MaskedMSE,MultinomialLoss,RMSELoss
-from .flat_losses import drawn_softmax,expected_rating,loss_name,met_only
+from .flat_losses import drawn_softmax,expected_rating,loss_name,met_only,questions
 from .choices import Choice,Pairwise
 from .likelihood import History,Pointwise,softplus,squared
 from .models.base import all_pairs,offers,pair_scores,takes_pairs
@@ -244,7 +244,7 @@ class NextItemLoss(FlatLoss):
     def __init__(self,
         reduction:str='mean', # 'mean' or 'sum' over the places that count, 'none': [B,L]
     ): self.reduction = reduction
-    def labelled(self, out, y): return out[y>0],y[y>0] # padding is no question
+    def labelled(self, out, y): return questions(out, y)[:2] # padding is no question
     def attach(self, model, dls):
         rows = dls.interactions('train')
         self.cold = torch.from_numpy(~rows.trained('item')) if 'item' in rows.features else None
@@ -253,9 +253,9 @@ class NextItemLoss(FlatLoss):
         return drawn_softmax(h, y, table, n, self.cold) if n else whole_softmax(h, y, table, self.cold)
 
     def __call__(self, pred, y):
-        places = y>0
-        if isinstance(pred, tuple): loss = self.of_states(pred[0][places], y[places], *pred[1:])
-        else: loss = F.cross_entropy(met_only(pred[places], y[places], self.cold), y[places], reduction='none')
+        asked,answers,y,places = questions(pred, y)
+        if isinstance(pred, tuple): loss = self.of_states(asked, answers, *pred[1:3])
+        else: loss = F.cross_entropy(met_only(asked, answers, self.cold), answers, reduction='none')
         if self.reduction=='none': return loss.new_zeros(y.shape).masked_scatter(places, loss)
         return loss.sum() if self.reduction=='sum' else loss.sum()/places.sum().clamp(min=1)
 

@@ -83,7 +83,7 @@ def item_rows(df, bs, item_name='item_id', **kwargs):
 
 def item_sequences(df, **kwargs): return CollabDataLoaders.sequences_from_df(df, **kwargs)
 
-SEQUENCES = 'nextitem','sasrec','gru4rec','sequentialrules','twospeedridge' # their scores are no ratings: what they should find is in test_sequence.py
+SEQUENCES = 'nextitem','sasrec','gru4rec','bert4rec','sequentialrules','twospeedridge' # their scores are no ratings: what they should find is in test_sequence.py
 RANKERS = 'lightgcn','multvae' # trained on clicks
 def drawn_clicks(df, **kwargs): return CollabDataLoaders.implicit_from_df(df, n_neg=4, **kwargs)
 

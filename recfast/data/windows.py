@@ -130,7 +130,7 @@ def decode(self:WindowDL, b):
 @patch
 def show_results(self:WindowDL, b, out, **kwargs):
     "Display windows with the item that scores best after each"
-    at = _last_of(b[0])
+    at = _last_of(b[0]).clamp(max=out.shape[1]-1) # of some models the end alone
     return SequenceDL.show_results(self, b, out[torch.arange(len(at)),at][:,None], **kwargs)
 
 # %% ../../nbs/19_data.windows.ipynb #77afea79

@@ -97,6 +97,21 @@ def score_history(self:SequenceModel,
     x = F.pad(x, (self.seq_len-len(x), 0))
     return self._after(x[None].to(model_device(self)))[0]
 
+# %% ../../nbs/27_models.sequence.ipynb #c1e53da6
+@patch
+def contributions(self:SequenceModel,
+    items:torch.Tensor, # [n] item rows, oldest first
+    ratings=None, # accepted; they are not read
+)->torch.Tensor: # [n,I]
+    "What every score would lose without each of the events"
+    items = torch.as_tensor(items).long()
+    n,L = len(items),self.seq_len
+    def end(o): return F.pad(o[-L:], (max(0, L-len(o)), 0))
+    near = range(max(0, n-L), n)
+    asked = [end(items),*(end(torch.cat([items[:i],items[i+1:]])) for i in near)]
+    scores = self._after(torch.stack(asked).to(model_device(self)))
+    return F.pad(scores[:1]-scores[1:], (0, 0, n-len(near), 0))
+
 # %% ../../nbs/27_models.sequence.ipynb #7ac5bae1
 @register(reads='sequences', bias=False, paper='after Rendle et al., 2010')
 class NextItem(SequenceModel):

@@ -14,7 +14,7 @@ import os
 import sys
 from importlib import import_module
 from .. import next_losses,rank_losses # noqa: F401 (their losses register themselves)
-from . import autorec,bayesian,dot,ease,fm,graph,gru,hybrid,ials,knn,linear # noqa: F401 (they register themselves)
+from . import autorec,bayesian,bert,dot,ease,fm,graph,gru,hybrid,ials,knn,linear # noqa: F401 (they register themselves)
 from . import ncf,params,rules,sequence,slim,spectral,svdpp,towers,two_speed,vae # noqa: F401 (and so do these)
 from . import ensemble,parts # noqa: F401 (those made of others, which are listed apart)
 from .base import MODELS

@@ -48,7 +48,7 @@ def by_history(rec, rows):
 REFUSED = dict(autorec='learned of all people at once', lightgcn='learned of all people at once', twotower='through layers', handmade='cannot be built for more ids',
     embeddingdotbias='cannot be built for more ids')
 WAYS = dict(popularity='solved', ease='solved', itemknn='solved', rp3beta='solved', sequentialrules='solved', ials='swept',
-    **dict.fromkeys(['slim','spectralfilter','twospeedridge','nextitem','sasrec','gru4rec','multvae'], 'read'))
+    **dict.fromkeys(['slim','spectralfilter','twospeedridge','nextitem','sasrec','gru4rec','bert4rec','multvae'], 'read'))
 
 @pytest.mark.parametrize('name', ALL)
 def test_every_model_takes_rows_in_its_way_or_says_why_not(name, tmp_path):

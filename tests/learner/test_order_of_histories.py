@@ -39,7 +39,7 @@ TOLD = ['i3','i7','i3','i1','i9'] # oldest first; i3 comes again
 def made_of(name):
     if name=='blend': return Blend([made_of('sequentialrules'),set_model()], [.7,.3])
     dls = CollabDataLoaders.sequences_from_df(LOG, seq_len=8, seed=1, bs=16, hold_out=False)
-    config = dict(seq_len=8) if name in ('sasrec','gru4rec') else {}
+    config = dict(seq_len=8) if name in ('sasrec','gru4rec','bert4rec') else {}
     return fit(collab_learner(dls, n_factors=8, arch=ALL[name][0], config=config, seed=3), 1)
 
 def set_model(arch=EASE): return fit(collab_learner(CollabDataLoaders.implicit_from_df(LOG, n_neg=0, valid_pct=0, seed=1, bs=64), arch=arch), 1)
@@ -89,12 +89,12 @@ def test_explanations_and_evaluations_read_the_same_order(model):
     got = [learn.evaluate(test, histories=told.sample(frac=1, random_state=s), **how).by_history.summary['mrr@3'] for s in (0,1)]
     top = [i for i,_ in ask(learn, TOLD)][:3]
     assert got==[1/(top.index('i2')+1) if 'i2' in top else 0.]*2
-    if name in ('nextitem','sasrec','gru4rec'): return # have no contributions of their own
     why = [o.explain(history=h, item_ids='i2') for o in (learn,rec) for h in (TOLD,shuffled(frame()))]
     for o in why[1:]: pd.testing.assert_frame_equal(o, why[0], rtol=1e-4)
     known = learn.explain('u3', item_ids='i2')
     score = learn.recommend('u3', item_ids=['i2'], exclude_seen=False).score[0]
-    assert known.contribution.sum()==pytest.approx(score, rel=1e-4, abs=1e-6) and known.because_item_id.notna().all()
+    summed = name in ('sequentialrules','twospeedridge','blend') # the others leave an event out, which gives no terms of a sum
+    assert known.contribution.sum()==pytest.approx(score, rel=1e-4, abs=1e-6) and known.because_item_id.notna().all()==summed
 
 def test_trained_people_tell_their_rows_in_order(model):
     _,learn,rec,_ = model

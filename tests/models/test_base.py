@@ -15,7 +15,7 @@ NAMES = {'embeddingnn': (['embeds.0.weight'], ['embeds.1.weight']), 'dotproduct'
          **dict.fromkeys(('dotproductbias','hybriddot','fm','bayesiansvdpp'), (['u_weight.weight','u_bias.weight'], ['i_weight.weight','i_bias.weight'])),
          'dotproductparams': (['u_weight','u_bias'], ['i_weight','i_bias']), 'gmf': (['u_weight.weight'], ['i_weight.weight']), 'mlp': (['u_weight.weight'], ['i_weight.weight']),
          'neumf': (['gmf.u_weight.weight','mlp.u_weight.weight'], ['gmf.i_weight.weight','mlp.i_weight.weight']), 'autorec': ([],[]), 'nextitem': ([],[]),
-         'sasrec': ([],[]), 'gru4rec': ([],[]), **dict.fromkeys(('svdpp','twotower'), (['u_weight.weight'], ['i_weight.weight'])), **{n: ([],[]) for n in ('popularity','ease','itemknn','ials','rp3beta','slim','lightgcn','spectralfilter','multvae','sequentialrules','twospeedridge')}} # what is solved has buffers
+         'sasrec': ([],[]), 'gru4rec': ([],[]), 'bert4rec': ([],[]), **dict.fromkeys(('svdpp','twotower'), (['u_weight.weight'], ['i_weight.weight'])), **{n: ([],[]) for n in ('popularity','ease','itemknn','ials','rp3beta','slim','lightgcn','spectralfilter','multvae','sequentialrules','twospeedridge')}} # what is solved has buffers
 FOLDED = [n for n,(cls,caps) in MODELS.items() if caps['history'] and getattr(cls, 'pairs', True) and not hasattr(cls, 'score_history') and not hasattr(cls, 'moves')] # the others fold in by themselves, or around what was told
 
 def build(name, n_users, n_items, n_factors=4, y_range=(0,5.5)):

@@ -17,6 +17,7 @@ from recfast.data.loaders import CollabDataLoaders
 from recfast.data.windows import WindowDL, random_windows
 from recfast.learner import collab_learner
 from recfast.models.base import score_items
+from recfast.models.bert import BERT4Rec, cloze
 from recfast.models.gru import GRU4Rec
 from recfast.models.sequence import NextItem, NextItemLoss, PooledDropout, SASRec, causal_mask
 from recfast.models.spec import model_from_spec
@@ -284,7 +285,8 @@ def test_left_aligned_it_learns_the_letters(letters):
 
 RESUMED = {'NextItem': (NextItem,{},False), 'SASRec': (SASRec,dict(seq_len=11),False), 'SASRec, cut anew': (SASRec,dict(seq_len=11),True),
     'left-aligned': (SASRec,dict(seq_len=11, align='left'),True), 'left-aligned, few drawn': (SASRec,dict(seq_len=11, align='left', n_negatives=4),True),
-    'GRU4Rec': (GRU4Rec,dict(seq_len=11),False), 'GRU4Rec, cut anew, few drawn': (GRU4Rec,dict(seq_len=11, n_negatives=4),True)}
+    'GRU4Rec': (GRU4Rec,dict(seq_len=11),False), 'GRU4Rec, cut anew, few drawn': (GRU4Rec,dict(seq_len=11, n_negatives=4),True),
+    'BERT4Rec': (BERT4Rec,dict(seq_len=11),False), 'BERT4Rec, cut anew': (BERT4Rec,dict(seq_len=11),True)}
 
 def resumable(name, path):
     arch,config,anew = RESUMED[name]
@@ -333,3 +335,73 @@ def test_states_are_not_handed_to_a_loss_of_scores(config):
             collab_learner(dls, n_factors=4, arch=SASRec, config=config, loss_func=loss)
     for loss in (NextItemLoss(),NextItemLoss): assert collab_learner(dls, n_factors=4, arch=SASRec, config=config, loss_func=loss).model.gives_states
     assert collab_learner(dls, n_factors=4, arch=SASRec, loss_func=CrossEntropyLossFlat()).model.gives_states is False
+
+# gaps
+
+def bert(**kwargs): return BERT4Rec(**{'n_items':30, 'n_factors':8, 'seq_len':6, 'n_heads':2, **kwargs}).eval()
+
+@pytest.mark.parametrize('side', ['front','behind'])
+def test_gaps_are_answered_by_the_places_before_them(side):
+    torch.manual_seed(0)
+    x = torch.randint(1, 30, (200,9))
+    pad = torch.arange(9)<torch.randint(0, 8, (200,1))
+    x[pad if side=='front' else pad.flip(1)] = 0
+    told,asked = cloze(x, .3)
+    there,gaps = x>0,told<0
+    assert (asked[:,:-1] & there[:,1:]).eq(gaps[:,1:]).all() and not gaps[:,0].any() and not asked[~there].any()
+    assert (asked.sum(1)==gaps.sum(1)+1).all() and torch.equal(told[~gaps], x[~gaps]) # the end is always asked
+    first = there & (there.cumsum(1)==1)
+    assert not gaps[first].any() and abs(gaps[there&~first].float().mean()-.3)<.03
+
+def test_a_gap_is_guessed_from_both_sides_and_no_answer_is_read():
+    net = bert()
+    x = torch.tensor([[5,6,-1,8,9]])
+    state = net._read(x)[:,1]
+    assert not torch.allclose(state, net._read(torch.tensor([[5,6,-1,8,7]]))[:,1]) # the far side is read
+    torch.testing.assert_close(net._read(F.pad(x, (0,1)))[:,1], state) # padding is not
+    net.i_weight.weight.data[0] = 100.
+    torch.testing.assert_close(net._read(x)[:,1], state)
+
+def test_only_gaps_cost():
+    net,loss = bert(p=0.).train(),NextItemLoss()
+    x,y = torch.tensor([[5,6,7,8,0]]),torch.tensor([[6,7,8,9,0]])
+    torch.manual_seed(3)
+    out = net(x)
+    asked = out[3]
+    assert 1<asked.sum()<4
+    torch.testing.assert_close(loss(out, y), F.cross_entropy(net.logits(out[0][asked]), y[asked]))
+    torch.testing.assert_close(NextItemLoss('none')(out, y)>0, asked)
+
+def test_outside_of_training_the_end_alone_is_scored_and_asked():
+    net = bert()
+    x = torch.tensor([[0,0,5,6],[5,6,0,0],[0,0,0,0]])
+    out = net(x)
+    assert out.shape==(3,1,30)
+    torch.testing.assert_close(out[0], out[1])
+    torch.testing.assert_close(out[2,0], net.score_history(torch.zeros(0)))
+    torch.testing.assert_close(out[0,0], net.score_history(torch.tensor([5,6])))
+    y = torch.tensor([[0,5,6,7]])
+    torch.testing.assert_close(NextItemLoss()(out[:1], y), F.cross_entropy(out[0], torch.tensor([7])))
+
+def test_no_gaps_at_all_and_nothing_but_gaps():
+    assert cloze(torch.tensor([[5,6,7]]), 0.)[1].tolist()==[[False,False,True]]
+    with pytest.raises(ValueError, match='hidden=1.0, expected a share from 0 and below 1'): bert(hidden=1.)
+
+def test_bert4rec_continues_a_walk_round_a_circle():
+    dls = random_windows(CollabDataLoaders.sequences_from_df(rounds(), seed=0, bs=16, seq_len=11))
+    learn = fit_one_cycle(without_progress(collab_learner(dls, 16, arch=BERT4Rec, config=dict(seq_len=11, p=0.), init='svd')), 40, 2e-2)
+    assert learn.fast and learn.evaluate(k=1)['recall@1']>=.95
+    for o in (0,1): learn.show_results(ds_idx=o)
+
+# what an event adds
+
+@pytest.mark.parametrize('make', [left,bert,lambda: GRU4Rec(n_items=30, n_factors=8, seq_len=6).eval(),lambda: NextItem(n_items=30, n_factors=8).eval()],
+    ids=['SASRec','BERT4Rec','GRU4Rec','NextItem'])
+@pytest.mark.parametrize('n', [0,1,4,9])
+def test_an_event_adds_what_its_absence_takes(make, n):
+    net,items = make(),torch.randint(1, 30, (n,))
+    parts = net.contributions(items)
+    assert parts.shape==(n,30)
+    for i in range(n):
+        without = torch.cat([items[:i],items[i+1:]])
+        torch.testing.assert_close(parts[i], net.score_history(items)-net.score_history(without), rtol=1e-4, atol=1e-5)
