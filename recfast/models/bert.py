@@ -81,7 +81,7 @@ def states(self:BERT4Rec,
 @patch
 def forward(self:BERT4Rec,
     x:torch.Tensor, # [B,L] item rows; or [B,1,2] pairs
-): # in training (states, table, draws, which places are asked [B,L]); else scores [B,1,I] of what comes after each window
+): # scores [B,1,I] of what comes after each window; in training (states, table, draws, places that are asked [B,L])
     "Scores of the item after windows, or what a loss makes them from; of pairs [B,1]; raises as `SequenceModel`"
     if not self.training or x.ndim==3: return SequenceModel.forward(self, x)
     told,asked = cloze(x, self.hidden)
