@@ -74,6 +74,7 @@ Modules:
 - `recfast.ensemble`: Recommenders made of trained learners: a rater with a ranker, a mean, a blend
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
+- `recfast.events`: What a service showed and what people did: a folder of tables, without names
 - `recfast.explain`: What each item of a history adds to a score
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
 - `recfast.fast`: A batch loop without the overhead that dominates small models
@@ -90,6 +91,7 @@ Modules:
 - `recfast.histories`: One history of someone, from any form it comes in
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
+- `recfast.journal`: Records that outlive the process that wrote them: a file that is only added to, each record with its length and its checksum
 - `recfast.judged`: What was tried, measured on rows held out from training, and which of it is taken: better beyond chance, or else simpler
 - `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
 - `recfast.latent`: The number behind a rating: drawn, given what was rated
