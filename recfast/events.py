@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/events.html.md"""
 __all__ = ['WAITING', 'read_key', 'user_key', 'new_request', 'was_issued', 'now', 'event_table', 'EventLog', 'read_events',
            'forget_events']
 
-# %% ../nbs/63_events.ipynb #2fdd60df
+# %% ../nbs/63_events.ipynb #c01d7f78
 import hmac
 import logging
 import os
@@ -29,7 +29,7 @@ from .tables import whole_file
 
 _log = logging.getLogger('recfast')
 
-# %% ../nbs/63_events.ipynb #e266b4f9
+# %% ../nbs/63_events.ipynb #ff7199f5
 def read_key(
     path, # of a file
 )->bytes: # at least 16
@@ -43,7 +43,7 @@ def read_key(
     if len(key)<16: raise RecfastError(f'{path}: {len(key)} bytes, expected a key of 16 or more')
     return key
 
-# %% ../nbs/63_events.ipynb #353282ca
+# %% ../nbs/63_events.ipynb #52005cc9
 def user_key(
     key:bytes, # of the log
     user_id, # any
@@ -51,7 +51,7 @@ def user_key(
     "The name of a person in a log"
     return hmac.digest(key, b'user '+str(user_id).encode('utf-8', 'replace'), 'sha256')[:16].hex()
 
-# %% ../nbs/63_events.ipynb #8eb6009f
+# %% ../nbs/63_events.ipynb #ef40a975
 def _signed(key, nonce): return f"{nonce}-{hmac.digest(key, b'request '+nonce.encode(), 'sha256')[:10].hex()}"
 
 def new_request(key:bytes)->str: # 37 characters
@@ -65,7 +65,7 @@ def was_issued(
     "Is this the id of a request under this key?"
     return hmac.compare_digest(_signed(key, request_id[:16]).encode(), request_id.encode())
 
-# %% ../nbs/63_events.ipynb #1721f608
+# %% ../nbs/63_events.ipynb #2f573a12
 _FIELDS = dict(time=pa.timestamp('us', 'UTC'), request_id=pa.string(), kind=pa.string(), user_key=pa.string(), item_id=None,
                rank=pa.int32(), k=pa.int32(), arm=pa.string(), digest=pa.string(), value=pa.float64())
 
@@ -80,7 +80,7 @@ def event_table(records:list)->pa.Table: # one row each
     kinds = {**_FIELDS, 'item_id': pa.int64() if numbers else pa.string()}
     return pa.Table.from_pylist(records, schema=pa.schema(kinds))
 
-# %% ../nbs/63_events.ipynb #9a5c54c8
+# %% ../nbs/63_events.ipynb #ae8f01c1
 def _gone(folder):
     "{who: when they asked}, from a list that names nobody"
     path = Path(folder)/'forgotten'
@@ -96,7 +96,7 @@ def _left(records, gone):
     def of(o): return o.get('user_key') or whose.get(o['request_id'])
     return [o for o in records if o['time']>=gone.get(_who(of(o)), 0)]
 
-# %% ../nbs/63_events.ipynb #c76425ae
+# %% ../nbs/63_events.ipynb #916eaa8d
 class EventLog:
     "Notes what was shown and what was done, in a folder"
     def __init__(self,
@@ -117,7 +117,7 @@ class EventLog:
         self._begin()
         self.thread = None
 
-# %% ../nbs/63_events.ipynb #0ef562c3
+# %% ../nbs/63_events.ipynb #890c8d28
 @patch
 def _begin(self:EventLog):
     "A journal of this process"
@@ -129,14 +129,14 @@ def _seal(self:EventLog, path):
     "A journal as a table, without those who have gone"
     return seal(path, lambda records: event_table(_left(records, _gone(self.folder))))
 
-# %% ../nbs/63_events.ipynb #4788a456
+# %% ../nbs/63_events.ipynb #a42b38f4
 @patch
 def name_of(self:EventLog, user_id)->str: # None for nobody
     "How a person stands in this log"
     if user_id is None: return None
     return str(user_id) if self.raw_ids else user_key(self.key, user_id)
 
-# %% ../nbs/63_events.ipynb #116f737b
+# %% ../nbs/63_events.ipynb #cf55544e
 @patch
 def add(self:EventLog,
     request_id:str, # of the request that showed the item
@@ -152,7 +152,7 @@ def add(self:EventLog,
     record = dict(time=now(), request_id=request_id, kind=kind, item_id=item_id, value=value, user_key=self.name_of(user_id))
     with self.lock: self.journal.add([record])
 
-# %% ../nbs/63_events.ipynb #53bf61a1
+# %% ../nbs/63_events.ipynb #5dbdeb57
 WAITING = 100_000 # impressions in memory at most
 
 @patch
@@ -171,7 +171,7 @@ def show(self:EventLog,
         self.waiting += records[:room]
         self.lost += max(0, len(records)-room)
 
-# %% ../nbs/63_events.ipynb #8b4770df
+# %% ../nbs/63_events.ipynb #ef73eaaa
 @patch
 def flush(self:EventLog):
     "Write what waits"
@@ -193,7 +193,7 @@ def turn(self:EventLog):
     old.file.close()
     return told
 
-# %% ../nbs/63_events.ipynb #cac2ff63
+# %% ../nbs/63_events.ipynb #8a3a9730
 @patch
 def prune(self:EventLog)->int: # tables removed
     "Remove tables that are older than `keep_days`, and the oldest above `max_mb`"
@@ -216,7 +216,7 @@ def close(self:EventLog):
     self._seal(self.journal.path)
     self.journal.file.close()
 
-# %% ../nbs/63_events.ipynb #a768c8eb
+# %% ../nbs/63_events.ipynb #cad83726
 @patch
 def care(self:EventLog):
     "What is to be done once a second"
@@ -237,7 +237,7 @@ def start(self:EventLog):
     self.thread = Thread(target=each_second, name='recfast events', daemon=True)
     self.thread.start()
 
-# %% ../nbs/63_events.ipynb #cf8bdcc1
+# %% ../nbs/63_events.ipynb #45cd5c83
 def _records_of(path): return whole_records(path.read_bytes())[0]
 
 def _parts(folder):
@@ -261,7 +261,7 @@ def read_events(
         df[column] = df[column].where(df[column].notna(), df.request_id.map(of))
     return df
 
-# %% ../nbs/63_events.ipynb #3105b8bf
+# %% ../nbs/63_events.ipynb #729fefd3
 def _without(path, gone):
     "Rewrite a table without people; the number of rows that went"
     records = pq.read_table(path).to_pylist()
