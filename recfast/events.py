@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/events.html.md"""
 __all__ = ['WAITING', 'read_key', 'user_key', 'new_request', 'was_issued', 'now', 'event_table', 'EventLog', 'read_events',
            'forget_events']
 
-# %% ../nbs/63_events.ipynb #c01d7f78
+# %% ../nbs/63_events.ipynb #6368399e
 import hmac
 import logging
 import os
@@ -29,7 +29,7 @@ from .tables import whole_file
 
 _log = logging.getLogger('recfast')
 
-# %% ../nbs/63_events.ipynb #ff7199f5
+# %% ../nbs/63_events.ipynb #3805b39d
 def read_key(
     path, # of a file
 )->bytes: # at least 16
@@ -43,7 +43,7 @@ def read_key(
     if len(key)<16: raise RecfastError(f'{path}: {len(key)} bytes, expected a key of 16 or more')
     return key
 
-# %% ../nbs/63_events.ipynb #52005cc9
+# %% ../nbs/63_events.ipynb #0f19b55b
 def user_key(
     key:bytes, # of the log
     user_id, # any
@@ -51,9 +51,11 @@ def user_key(
     "The name of a person in a log"
     return hmac.digest(key, b'user '+str(user_id).encode('utf-8', 'replace'), 'sha256')[:16].hex()
 
-# %% ../nbs/63_events.ipynb #ef40a975
+# %% ../nbs/63_events.ipynb #3a57b1a9
 def _signed(key, nonce): return f"{nonce}-{hmac.digest(key, b'request '+nonce.encode(), 'sha256')[:10].hex()}"
 
+
+# %% ../nbs/63_events.ipynb #e0e7c049
 def new_request(key:bytes)->str: # 37 characters
     "The id of a request"
     return _signed(key, secrets.token_hex(8))
@@ -65,9 +67,10 @@ def was_issued(
     "Is this the id of a request under this key?"
     return hmac.compare_digest(_signed(key, request_id[:16]).encode(), request_id.encode())
 
-# %% ../nbs/63_events.ipynb #2f573a12
-_FIELDS = dict(time=pa.timestamp('us', 'UTC'), request_id=pa.string(), kind=pa.string(), user_key=pa.string(), item_id=None,
-               rank=pa.int32(), k=pa.int32(), arm=pa.string(), digest=pa.string(), value=pa.float64())
+# %% ../nbs/63_events.ipynb #379d231a
+_TEXT,_COUNT = pa.string(),pa.int32()
+_FIELDS = dict(time=pa.timestamp('us', 'UTC'), request_id=_TEXT, kind=_TEXT, user_key=_TEXT, item_id=None,
+               rank=_COUNT, k=_COUNT, arm=_TEXT, digest=_TEXT, value=pa.float64())
 
 def now()->int: # microseconds
     "The time of a record"
@@ -80,23 +83,25 @@ def event_table(records:list)->pa.Table: # one row each
     kinds = {**_FIELDS, 'item_id': pa.int64() if numbers else pa.string()}
     return pa.Table.from_pylist(records, schema=pa.schema(kinds))
 
-# %% ../nbs/63_events.ipynb #ae8f01c1
+# %% ../nbs/63_events.ipynb #ce914dfc
 def _gone(folder):
     "{who: when they asked}, from a list that names nobody"
     path = Path(folder)/'forgotten'
     if not path.exists(): return {}
     return {o['who']: o['time'] for o in whole_records(path.read_bytes())[0]}
 
+
+# %% ../nbs/63_events.ipynb #ac72ca61
 def _who(name): return sha256(str(name).encode()).hexdigest()[:32]
 
 def _left(records, gone):
-    "Records without those of people who have gone; an event has the name of whom its request was for"
+    "Records without those of people who have gone"
     if not gone: return records
     whose = {o['request_id']: o['user_key'] for o in records if o.get('user_key')}
     def of(o): return o.get('user_key') or whose.get(o['request_id'])
     return [o for o in records if o['time']>=gone.get(_who(of(o)), 0)]
 
-# %% ../nbs/63_events.ipynb #916eaa8d
+# %% ../nbs/63_events.ipynb #9606a575
 class EventLog:
     "Notes what was shown and what was done, in a folder"
     def __init__(self,
@@ -117,7 +122,7 @@ class EventLog:
         self._begin()
         self.thread = None
 
-# %% ../nbs/63_events.ipynb #890c8d28
+# %% ../nbs/63_events.ipynb #22684558
 @patch
 def _begin(self:EventLog):
     "A journal of this process"
@@ -129,14 +134,14 @@ def _seal(self:EventLog, path):
     "A journal as a table, without those who have gone"
     return seal(path, lambda records: event_table(_left(records, _gone(self.folder))))
 
-# %% ../nbs/63_events.ipynb #a42b38f4
+# %% ../nbs/63_events.ipynb #ee04ce3e
 @patch
 def name_of(self:EventLog, user_id)->str: # None for nobody
     "How a person stands in this log"
     if user_id is None: return None
     return str(user_id) if self.raw_ids else user_key(self.key, user_id)
 
-# %% ../nbs/63_events.ipynb #cf55544e
+# %% ../nbs/63_events.ipynb #d094da1c
 @patch
 def add(self:EventLog,
     request_id:str, # of the request that showed the item
@@ -145,14 +150,15 @@ def add(self:EventLog,
     value:float=None, # a price, stars
     user_id=None, # needed where the request was for several people
 ):
-    "Write down what somebody did; raises `RecfastError` for a request that was not issued, `OSError` where it is not written"
+    "Write down what somebody did; raises `RecfastError` for no request of ours, `OSError` where it is not written"
     if not was_issued(self.key, request_id):
-        raise RecfastError(f'request_id={request_id!r:.60}: no request of this service; pass the x-recfast-request of its answer')
-    if kind=='impression': raise RecfastError("kind='impression': lists are noted as they are returned, pass what was done")
-    record = dict(time=now(), request_id=request_id, kind=kind, item_id=item_id, value=value, user_key=self.name_of(user_id))
-    with self.lock: self.journal.add([record])
+        raise RecfastError(f'request_id={request_id!r:.60}: no request of this service, '
+                           'expected the x-recfast-request of its answer')
+    if kind=='impression': raise RecfastError("kind='impression': lists are noted as they are returned")
+    record = dict(time=now(), request_id=request_id, kind=kind, item_id=item_id, value=value)
+    with self.lock: self.journal.add([dict(record, user_key=self.name_of(user_id))])
 
-# %% ../nbs/63_events.ipynb #5dbdeb57
+# %% ../nbs/63_events.ipynb #bc166bb0
 WAITING = 100_000 # impressions in memory at most
 
 @patch
@@ -171,7 +177,7 @@ def show(self:EventLog,
         self.waiting += records[:room]
         self.lost += max(0, len(records)-room)
 
-# %% ../nbs/63_events.ipynb #ef73eaaa
+# %% ../nbs/63_events.ipynb #03c7c783
 @patch
 def flush(self:EventLog):
     "Write what waits"
@@ -193,7 +199,7 @@ def turn(self:EventLog):
     old.file.close()
     return told
 
-# %% ../nbs/63_events.ipynb #8a3a9730
+# %% ../nbs/63_events.ipynb #45535663
 @patch
 def prune(self:EventLog)->int: # tables removed
     "Remove tables that are older than `keep_days`, and the oldest above `max_mb`"
@@ -216,7 +222,7 @@ def close(self:EventLog):
     self._seal(self.journal.path)
     self.journal.file.close()
 
-# %% ../nbs/63_events.ipynb #cad83726
+# %% ../nbs/63_events.ipynb #80c4490d
 @patch
 def care(self:EventLog):
     "What is to be done once a second"
@@ -237,7 +243,7 @@ def start(self:EventLog):
     self.thread = Thread(target=each_second, name='recfast events', daemon=True)
     self.thread.start()
 
-# %% ../nbs/63_events.ipynb #45cd5c83
+# %% ../nbs/63_events.ipynb #78f02ea2
 def _records_of(path): return whole_records(path.read_bytes())[0]
 
 def _parts(folder):
@@ -247,6 +253,7 @@ def _parts(folder):
     gone = _gone(folder)
     return [*tables.values(),*(event_table(_left(_records_of(o), gone)) for o in journals)]
 
+# %% ../nbs/63_events.ipynb #c05d0b85
 def read_events(
     folder, # of an `EventLog`
 )->pd.DataFrame: # in the order of time
@@ -261,7 +268,7 @@ def read_events(
         df[column] = df[column].where(df[column].notna(), df.request_id.map(of))
     return df
 
-# %% ../nbs/63_events.ipynb #729fefd3
+# %% ../nbs/63_events.ipynb #79895740
 def _without(path, gone):
     "Rewrite a table without people; the number of rows that went"
     records = pq.read_table(path).to_pylist()
