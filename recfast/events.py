@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/events.html.md"""
 __all__ = ['WAITING', 'read_key', 'user_key', 'new_request', 'was_issued', 'now', 'event_table', 'EventLog', 'read_events',
            'forget_events']
 
-# %% ../nbs/63_events.ipynb #6368399e
+# %% ../nbs/63_events.ipynb #e9bed37d
 import hmac
 import logging
 import os
@@ -29,7 +29,7 @@ from .tables import whole_file
 
 _log = logging.getLogger('recfast')
 
-# %% ../nbs/63_events.ipynb #3805b39d
+# %% ../nbs/63_events.ipynb #dfcedaee
 def read_key(
     path, # of a file
 )->bytes: # at least 16
@@ -43,7 +43,7 @@ def read_key(
     if len(key)<16: raise RecfastError(f'{path}: {len(key)} bytes, expected a key of 16 or more')
     return key
 
-# %% ../nbs/63_events.ipynb #0f19b55b
+# %% ../nbs/63_events.ipynb #1a63feab
 def user_key(
     key:bytes, # of the log
     user_id, # any
@@ -51,11 +51,11 @@ def user_key(
     "The name of a person in a log"
     return hmac.digest(key, b'user '+str(user_id).encode('utf-8', 'replace'), 'sha256')[:16].hex()
 
-# %% ../nbs/63_events.ipynb #3a57b1a9
+# %% ../nbs/63_events.ipynb #a60caabd
 def _signed(key, nonce): return f"{nonce}-{hmac.digest(key, b'request '+nonce.encode(), 'sha256')[:10].hex()}"
 
 
-# %% ../nbs/63_events.ipynb #e0e7c049
+# %% ../nbs/63_events.ipynb #e076d136
 def new_request(key:bytes)->str: # 37 characters
     "The id of a request"
     return _signed(key, secrets.token_hex(8))
@@ -67,7 +67,7 @@ def was_issued(
     "Is this the id of a request under this key?"
     return hmac.compare_digest(_signed(key, request_id[:16]).encode(), request_id.encode())
 
-# %% ../nbs/63_events.ipynb #379d231a
+# %% ../nbs/63_events.ipynb #04d8df45
 _TEXT,_COUNT = pa.string(),pa.int32()
 _FIELDS = dict(time=pa.timestamp('us', 'UTC'), request_id=_TEXT, kind=_TEXT, user_key=_TEXT, item_id=None,
                rank=_COUNT, k=_COUNT, arm=_TEXT, digest=_TEXT, value=pa.float64())
@@ -83,7 +83,7 @@ def event_table(records:list)->pa.Table: # one row each
     kinds = {**_FIELDS, 'item_id': pa.int64() if numbers else pa.string()}
     return pa.Table.from_pylist(records, schema=pa.schema(kinds))
 
-# %% ../nbs/63_events.ipynb #ce914dfc
+# %% ../nbs/63_events.ipynb #147a0e77
 def _gone(folder):
     "{who: when they asked}, from a list that names nobody"
     path = Path(folder)/'forgotten'
@@ -91,7 +91,7 @@ def _gone(folder):
     return {o['who']: o['time'] for o in whole_records(path.read_bytes())[0]}
 
 
-# %% ../nbs/63_events.ipynb #ac72ca61
+# %% ../nbs/63_events.ipynb #7c574574
 def _who(name): return sha256(str(name).encode()).hexdigest()[:32]
 
 def _left(records, gone):
@@ -101,7 +101,7 @@ def _left(records, gone):
     def of(o): return o.get('user_key') or whose.get(o['request_id'])
     return [o for o in records if o['time']>=gone.get(_who(of(o)), 0)]
 
-# %% ../nbs/63_events.ipynb #9606a575
+# %% ../nbs/63_events.ipynb #76900d9b
 class EventLog:
     "Notes what was shown and what was done, in a folder"
     def __init__(self,
@@ -122,7 +122,12 @@ class EventLog:
         self._begin()
         self.thread = None
 
-# %% ../nbs/63_events.ipynb #22684558
+    def name_of(self, user_id):
+        "How a person stands in this log; None for nobody"
+        if user_id is None: return None
+        return str(user_id) if self.raw_ids else user_key(self.key, user_id)
+
+# %% ../nbs/63_events.ipynb #00864fe8
 @patch
 def _begin(self:EventLog):
     "A journal of this process"
@@ -134,14 +139,7 @@ def _seal(self:EventLog, path):
     "A journal as a table, without those who have gone"
     return seal(path, lambda records: event_table(_left(records, _gone(self.folder))))
 
-# %% ../nbs/63_events.ipynb #ee04ce3e
-@patch
-def name_of(self:EventLog, user_id)->str: # None for nobody
-    "How a person stands in this log"
-    if user_id is None: return None
-    return str(user_id) if self.raw_ids else user_key(self.key, user_id)
-
-# %% ../nbs/63_events.ipynb #d094da1c
+# %% ../nbs/63_events.ipynb #19811585
 @patch
 def add(self:EventLog,
     request_id:str, # of the request that showed the item
@@ -158,7 +156,7 @@ def add(self:EventLog,
     record = dict(time=now(), request_id=request_id, kind=kind, item_id=item_id, value=value)
     with self.lock: self.journal.add([dict(record, user_key=self.name_of(user_id))])
 
-# %% ../nbs/63_events.ipynb #bc166bb0
+# %% ../nbs/63_events.ipynb #e731d9f7
 WAITING = 100_000 # impressions in memory at most
 
 @patch
@@ -177,7 +175,7 @@ def show(self:EventLog,
         self.waiting += records[:room]
         self.lost += max(0, len(records)-room)
 
-# %% ../nbs/63_events.ipynb #03c7c783
+# %% ../nbs/63_events.ipynb #ec00fe35
 @patch
 def flush(self:EventLog):
     "Write what waits"
@@ -199,7 +197,7 @@ def turn(self:EventLog):
     old.file.close()
     return told
 
-# %% ../nbs/63_events.ipynb #45535663
+# %% ../nbs/63_events.ipynb #b171fe25
 @patch
 def prune(self:EventLog)->int: # tables removed
     "Remove tables that are older than `keep_days`, and the oldest above `max_mb`"
@@ -222,7 +220,7 @@ def close(self:EventLog):
     self._seal(self.journal.path)
     self.journal.file.close()
 
-# %% ../nbs/63_events.ipynb #80c4490d
+# %% ../nbs/63_events.ipynb #039c3c94
 @patch
 def care(self:EventLog):
     "What is to be done once a second"
@@ -243,7 +241,7 @@ def start(self:EventLog):
     self.thread = Thread(target=each_second, name='recfast events', daemon=True)
     self.thread.start()
 
-# %% ../nbs/63_events.ipynb #78f02ea2
+# %% ../nbs/63_events.ipynb #5e5a7c2c
 def _records_of(path): return whole_records(path.read_bytes())[0]
 
 def _parts(folder):
@@ -253,7 +251,7 @@ def _parts(folder):
     gone = _gone(folder)
     return [*tables.values(),*(event_table(_left(_records_of(o), gone)) for o in journals)]
 
-# %% ../nbs/63_events.ipynb #c05d0b85
+# %% ../nbs/63_events.ipynb #3ebb1640
 def read_events(
     folder, # of an `EventLog`
 )->pd.DataFrame: # in the order of time
@@ -268,7 +266,7 @@ def read_events(
         df[column] = df[column].where(df[column].notna(), df.request_id.map(of))
     return df
 
-# %% ../nbs/63_events.ipynb #79895740
+# %% ../nbs/63_events.ipynb #b1d43d39
 def _without(path, gone):
     "Rewrite a table without people; the number of rows that went"
     records = pq.read_table(path).to_pylist()
