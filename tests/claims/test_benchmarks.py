@@ -329,6 +329,14 @@ def test_the_stored_transformer_and_its_blend_meet_their_targets_on_a_million_ra
         assert o['test']['SASRec']['ndcg@10']>=.166 and o['test']['Blend']['ndcg@10']>=.187
         assert o['test']['Blend']['cpu_seconds']<=450 and r['threads']==1
 
+@pytest.mark.parametrize('name,low,high', [('GRU4Rec',.165,.175),('BERT4Rec',.15,.16)])
+def test_other_next_item_models_were_measured_like_the_transformer_in_its_time(name, low, high):
+    r,attention = load(f'next-models-{name}__ml-1m.json')[0],load('sasrec__ml-1m.json')[0]
+    assert r['dataset']==attention['dataset'] and r['recipe']['n_factors']==attention['recipe']['n_factors'] and r['threads']==1
+    for o in r['seeds'].values():
+        assert low<=o['test']['ndcg@10']<=high
+        assert o['test']['cpu_seconds']<=1.25*max(v['test']['SASRec']['cpu_seconds'] for v in attention['seeds'].values())
+
 def test_the_stored_blend_meets_its_target_on_products():
     for o in load('sasrec__beauty.json')[0]['seeds'].values():
         assert o['test']['Blend']['ndcg@10']>=.058 and o['test']['Blend']['recall@10']>=.098 and o['test']['Blend']['cpu_seconds']<=300
