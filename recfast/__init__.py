@@ -121,6 +121,7 @@ Modules:
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.maps`: From the scores of known items to those of others by what both are, and to which level these belong
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
+- `recfast.models.nearby`: Pairs met near in time: what a person met at one sitting says more about each other than what lies years apart
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
 - `recfast.models.prior`: What those who were trained say of the next one, before and after it is known which items they tell of

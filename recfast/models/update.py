@@ -153,7 +153,7 @@ def woodbury(
 # %% ../../nbs/39_models.update.ipynb #4c1af6b3
 def _is_plain(model):
     "Is it solved for rows as they are, with a lambda that was named?"
-    return model.l2 is not None and not any(getattr(model, k) for k in POWERS if k!='item_power')
+    return model.l2 is not None and not any(getattr(model, k) for k in ('near',*POWERS) if k!='item_power')
 
 # %% ../../nbs/39_models.update.ipynb #03d8331f
 def _changed(before, after):
