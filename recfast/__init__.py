@@ -22,7 +22,9 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 
 Modules:
 
+- `recfast.ab`: What came of a service's lists, in a shell: arms beside each other, events as a table to train on, people who want to be forgotten
 - `recfast.ann`: The best of millions of items without scoring each: a graph of neighbours, and how much of the exact list it finds
+- `recfast.arms`: Which of two models people do more with: the same person always gets the same one, and a difference comes with its interval
 - `recfast.bundle`: A trained recommender as a folder of plain files
 - `recfast.by_history`: What people get who are told about, measured as they are served
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
