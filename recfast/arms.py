@@ -28,6 +28,7 @@ def check_shares(
         raise RecfastError(f'shares={dict(shares)}: expected two or more above 0, which sum to 1')
     return out
 
+# %% ../nbs/64_arms.ipynb #86848043
 def arm_of(
     key:str, # of a person
     shares:Mapping, # {arm: share of the people}

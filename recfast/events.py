@@ -211,6 +211,7 @@ def prune(self:EventLog)->int: # tables removed
         n += 1
     return n
 
+# %% ../nbs/63_events.ipynb #660c3133
 @patch
 def close(self:EventLog):
     "Write what waits, and seal it"
@@ -231,6 +232,7 @@ def care(self:EventLog):
         self.turn()
         self.prune()
 
+# %% ../nbs/63_events.ipynb #97193ab6
 @patch
 def start(self:EventLog):
     "Take care of the log once a second, until it is closed"
@@ -276,6 +278,7 @@ def _without(path, gone):
         with whole_file(path) as tmp: pq.write_table(event_table(left), tmp)
     return len(records)-len(left)
 
+# %% ../nbs/63_events.ipynb #81ac3f0c
 def forget_events(
     folder, # of an `EventLog`
     user_id, # who wants to be forgotten

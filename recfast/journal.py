@@ -57,6 +57,7 @@ def held(
     except OSError: return False
     return True
 
+# %% ../nbs/62_journal.ipynb #3cb53998
 class Journal:
     "A file that records are added to, held by this process"
     def __init__(self, path):
