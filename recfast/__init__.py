@@ -38,7 +38,7 @@ Modules:
 - `recfast.compiled`: A whole epoch in one call, for models that are a dot product
 - `recfast.contest`: Several models on one table: each at its best, all measured once on the same rows
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
-- `recfast.daily`: What a shop does every day in a shell: take new rows into a bundle, and forget people
+- `recfast.daily`: What a shop does every day in a shell: take new rows into a bundle, see how far they are from those of training, and forget people
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.catalogues`: What films and products are and who the people are, beside the tables of who met what
 - `recfast.data.coded`: Ids as small numbers, worked out once for a table
@@ -73,6 +73,7 @@ Modules:
 - `recfast.data.windows`: Histories cut anew in every epoch, in batches of windows of about one length
 - `recfast.described`: Somebody new by what they are: an age, an occupation, and nothing else
 - `recfast.distributed`: Several processes, one training: the batches, the order and the loss of one
+- `recfast.drift`: How far new rows are from those of training: who and what is unknown, what became popular, and whether lists still find it
 - `recfast.ensemble`: Recommenders made of trained learners: a rater with a ranker, a mean, a blend
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured

@@ -1,6 +1,6 @@
 """recfast from a shell: one command trains, measures, recommends and shows
 
-Every door of recfast opens from here too: `quickstart`, `train`, `compare`, `evaluate`, `recommend`, `similar`, `info`, `export`, `serve`; `update` and `forget` stand in [`daily`](70_daily.ipynb). A command reads its arguments, calls the function that does the work, and prints.
+Every door of recfast opens from here too: `quickstart`, `train`, `compare`, `evaluate`, `recommend`, `similar`, `info`, `export`, `serve`; `update`, `drift` and `forget` stand in [`daily`](70_daily.ipynb). A command reads its arguments, calls the function that does the work, and prints.
 
 `recfast quickstart` is the main job in one command, offline, on data that come with the package: it chooses a model within ten seconds (`--arch` names one), prints what it is worth beside popularity and under which protocol, recommends for one user and says why, lists the neighbours of one item, and writes all of it with bars and a map into one HTML file. `--data ml-100k` does the same on MovieLens.
 
@@ -10,9 +10,9 @@ Docs: https://recfast.github.io/recfast/cli.html.md"""
 
 # %% auto #0
 __all__ = ['quickstart', 'train', 'compare', 'recommend', 'similar', 'evaluate', 'describe_bundle', 'info', 'export', 'serve',
-           'app', 'bar_callback', 'bounds', 'command', 'console', 'errors', 'fit', 'forget', 'main', 'parse_config',
-           'parse_range', 'run_quickstart', 'run_train', 'show_table', 'side_by_side', 'speaking', 'update',
-           'write_report']
+           'app', 'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'fit', 'forget', 'main',
+           'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'show_table', 'side_by_side', 'speaking',
+           'update', 'write_report']
 
 # %% ../nbs/71_cli.ipynb #4d04e5e0
 import json
@@ -30,7 +30,7 @@ from .data.vocab import cast_ids
 from .evaluate import evaluate_recommender
 from .export import export_onnx,export_program
 from .files import file_frame,file_interactions,history_frame,item_list,parse_history,write_lists
-from .daily import forget,update
+from .daily import drift,forget,update
 from .models.zoo import named_model
 from .report import run_compare,run_quickstart,run_train,show_evaluation,write_report
 from .tables import table_kind,write_text
@@ -324,6 +324,6 @@ def serve(
 if getattr(globals().get('__spec__'), 'name', '')=='recfast.cli' and __name__=='__main__': app() # python -m
 
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
-_all_ = ['app', 'bar_callback', 'bounds', 'command', 'console', 'errors', 'fit', 'forget', 'main', 'parse_config',
+_all_ = ['app', 'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'fit', 'forget', 'main', 'parse_config',
          'parse_range', 'run_quickstart', 'run_train', 'show_table', 'side_by_side', 'speaking',
          'update', 'write_report']

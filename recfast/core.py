@@ -256,6 +256,7 @@ VERBS = { # class -> {method: the module that adds it}
         'add_items': 'recfast.more_items',
         'add_ratings': 'recfast.more_ratings',
         'forget': 'recfast.forget',
+        'drift': 'recfast.drift',
         'with_index': 'recfast.ann',
         'save_bundle': 'recfast.bundle',
         **dict.fromkeys(['export_onnx','export_program'], 'recfast.export'),

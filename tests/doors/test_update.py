@@ -1,4 +1,6 @@
 "New rows into a bundle from a shell: the answers of the library, counts, and a bundle that is whole or as it was"
+import json
+
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -53,3 +55,12 @@ def test_what_is_no_bundle_is_not_written_over(bundle, tmp_path):
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine/letter.txt').write_text('dear')
     assert run(bundle, tmp_path/'n.csv', '--out', tmp_path/'mine').exit_code==2 and (tmp_path/'mine/letter.txt').read_text()=='dear'
+
+def test_drift_from_a_shell_is_that_of_the_library(bundle, tmp_path):
+    NEW.to_csv(tmp_path/'n.csv', index=False)
+    res = CliRunner().invoke(app, ['drift',*map(str, (bundle,tmp_path/'n.csv','-k',5,'--out',tmp_path/'d.json'))])
+    want = load_bundle(bundle).drift(NEW, 5)
+    assert res.exit_code==0 and ' '.join(want.advice.split()) in ' '.join(res.output.split()), res.output
+    found = json.loads((tmp_path/'d.json').read_text(encoding='utf-8'))
+    assert found['retrain'] and found['shares']['people']['share']==1
+    assert CliRunner().invoke(app, ['drift',str(bundle),str(tmp_path/'none.csv')]).exit_code==2
