@@ -96,7 +96,7 @@ def running(command, env, port, request):
     "A server as a process that answers"
     proc = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
+        for _ in range(3000):
             if proc.poll() is not None: raise SystemExit(f'the server ended with {proc.returncode}: {command}')
             try:
                 if asyncio.run(Client(port).ask(request))[0]==200: break

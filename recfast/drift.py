@@ -9,7 +9,7 @@ Docs: https://recfast.github.io/recfast/drift.html.md"""
 # %% auto #0
 __all__ = ['Drift']
 
-# %% ../nbs/55_drift.ipynb #73594cf6
+# %% ../nbs/55_drift.ipynb #c5e6aac7
 from typing import NamedTuple
 import numpy as np,pandas as pd
 from fastcore.basics import patch
@@ -23,7 +23,7 @@ from .recommend import Recommender
 from .relevance import as_interactions,liked_at,relevant_rows
 from .resampling import mean_interval
 
-# %% ../nbs/55_drift.ipynb #2a1f4df7
+# %% ../nbs/55_drift.ipynb #ce9d226f
 def _checked(rec, ratings):
     "(frame, columns), ids in the types of training; raises `RatingsError`, and `UnknownIdError` for other types"
     df = as_frame(ratings)
@@ -33,6 +33,7 @@ def _checked(rec, ratings):
         df = df.assign(**{name: _as_ids(vocab, df[name], side)})
     return df,found
 
+# %% ../nbs/55_drift.ipynb #5985235b
 def _numbers(vocab, ids):
     "[M] the row of each id; ids that the vocabulary lacks are counted on behind it"
     rows = vocab.encode(ids, 'zero').astype(np.int64)
@@ -40,9 +41,14 @@ def _numbers(vocab, ids):
     rows[new] = len(vocab)+pd.factorize(ids[new])[0]
     return rows
 
-# %% ../nbs/55_drift.ipynb #d080eb3d
+# %% ../nbs/55_drift.ipynb #fb6d3e56
 _SHARES = 'people','items','rows','popularity'
 
+def _moved(before, now):
+    "Total variation of two [I] counts"
+    return abs(before/before.sum()-now/now.sum()).sum()/2
+
+# %% ../nbs/55_drift.ipynb #198aefdb
 def _shares(
     pairs:np.ndarray, # [N,2] user and item of every row, old and new
     is_new:np.ndarray, # [N] bool
@@ -54,9 +60,9 @@ def _shares(
         before,now = (np.bincount(pairs[o,at], minlength=n) for o in (~is_new,is_new))
         out.append((before[now>0]==0).mean())
         unknown |= before[pairs[is_new,at]]==0
-    return [*out,unknown.mean(),abs(before/before.sum()-now/now.sum()).sum()/2]
+    return [*out,unknown.mean(),_moved(before, now)]
 
-# %% ../nbs/55_drift.ipynb #93fe488c
+# %% ../nbs/55_drift.ipynb #b088428b
 def _beside_chance(old, new, draws, seed):
     "share, chance: a row for each of `_SHARES`"
     pairs = np.concatenate([old,new])
@@ -67,7 +73,7 @@ def _beside_chance(old, new, draws, seed):
     found = dict(share=_shares(pairs, is_new, sizes), chance=np.mean(drawn, 0))
     return pd.DataFrame(found, index=_SHARES)
 
-# %% ../nbs/55_drift.ipynb #c6e54bcd
+# %% ../nbs/55_drift.ipynb #baf886bd
 def _as_many(parts, seed):
     "The same `Interactions` with as many rows of each person in all of them"
     users = [o.rows_of('user') for o in parts]
@@ -80,7 +86,7 @@ def _as_many(parts, seed):
         place = pd.Series(order).groupby(whose[order]).cumcount().to_numpy()
         yield part[np.sort(order[place<least[whose[order]]])]
 
-# %% ../nbs/55_drift.ipynb #fa68c7db
+# %% ../nbs/55_drift.ipynb #b4af46d2
 def _measured(rec, parts, k):
     "[U,n] NDCG of the people of n parts, and n means of popularity"
     how = dict(k=k, metrics='ndcg', rated=False, progress=False)
@@ -88,13 +94,14 @@ def _measured(rec, parts, k):
     name = f'ndcg@{k}'
     return np.stack([o.per_user[name] for o in evs], 1),[o.baseline[name] for o in evs]
 
+# %% ../nbs/55_drift.ipynb #5fada656
 def _to_find(rec, rows):
     "The rows that lists may find: relevant, and of no pair of training"
     rows = relevant_rows(rec.train, rows, liked_at(rec.train, rows))
     def pairs(o): return o.rows_of('user').astype(np.int64)*rec.n_items+o.rows_of('item')
     return rows[(rows.rows_of('item')==0)|~np.isin(pairs(rows), pairs(rec.train))]
 
-# %% ../nbs/55_drift.ipynb #6a269b41
+# %% ../nbs/55_drift.ipynb #d651653d
 _COLUMNS = 'people','ndcg','low','high','popularity'
 
 def _lists(rec, df, k, seed):
@@ -109,7 +116,7 @@ def _lists(rec, df, k, seed):
     rows = [(len(v),v.mean(),*mean_interval(v, seed=seed),p) for v,p in zip(vals, popular)]
     return pd.DataFrame(rows, ['validation','new','difference'], _COLUMNS)
 
-# %% ../nbs/55_drift.ipynb #a143b79b
+# %% ../nbs/55_drift.ipynb #457ab8d4
 def _reasons(shares, lists, k, limit):
     "Sentences, the strongest first"
     if len(lists) and lists.high['difference']<0:
@@ -121,7 +128,7 @@ def _reasons(shares, lists, k, limit):
         share,chance = shares.loc[name]
         if share-chance>limit: yield f'{share:.1%} of the new rows {said}, where {chance:.1%} would be chance'
 
-# %% ../nbs/55_drift.ipynb #387c1508
+# %% ../nbs/55_drift.ipynb #fa5089f3
 class Drift(NamedTuple):
     "How far new rows are from those of training"
     shares:pd.DataFrame # share and chance of people, items, rows that are unknown, and of popularity
@@ -139,7 +146,7 @@ class Drift(NamedTuple):
         tables = {name: getattr(self, name).T.to_dict() for name in ('shares','lists')}
         return dict(tables, retrain=self.retrain, advice=self.advice, k=self.k)
 
-# %% ../nbs/55_drift.ipynb #e4a4eb54
+# %% ../nbs/55_drift.ipynb #f8760b2e
 def _advised(shares, lists, k, limit):
     "(train anew?, a sentence)"
     why = next(_reasons(shares, lists, k, limit), None)
@@ -149,7 +156,7 @@ def _advised(shares, lists, k, limit):
     said = f'{share:.1%} of the rows are unknown and {chance:.1%} would be chance'
     return False,f'No need to train anew: {alike}, {said}.'
 
-# %% ../nbs/55_drift.ipynb #90092154
+# %% ../nbs/55_drift.ipynb #90a75c80
 @patch
 def drift(self:Recommender,
     ratings, # a frame with the columns of training: rows that came since

@@ -317,7 +317,7 @@ def add_looks(
     can:dict, # from `abilities`
 ):
     "`GET /items`, `/health`, `/metrics`"
-    search = TitleSearch(rec)
+    search = app.state.search = TitleSearch(rec)
     facts = Health(status='ok', model=type(rec.model).__name__, n_users=rec.n_users-1, n_items=rec.n_items-1,
         can=can, version=recfast.__version__)
     found = {200: dict(model=list[_answer_of(Found, rec)]), 422: dict(model=Problem)}
