@@ -22,8 +22,9 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 
 Modules:
 
-- `recfast.ab`: Which of two models people did more with: one number a person, an interval, and a check of how people were dealt out
+- `recfast.ab`: What came of a service's lists, in a shell: arms beside each other, events as a table to train on, people who want to be forgotten
 - `recfast.ann`: The best of millions of items without scoring each: a graph of neighbours, and how much of the exact list it finds
+- `recfast.arms`: Which of two models people do more with: the same person always gets the same one, and a difference comes with its interval
 - `recfast.bundle`: A trained recommender as a folder of plain files
 - `recfast.by_history`: What people get who are told about, measured as they are served
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
@@ -163,7 +164,7 @@ Modules:
 - `recfast.scale`: Lists for more people than one process serves in a night: on Ray, parquet to parquet
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
-- `recfast.service`: What a shell says to a service: serve a bundle, or a folder of them, go back to the one before, and ask which of two did better
+- `recfast.service`: What a shell says to a service: serve a bundle, or a folder of them, and go back to the one before
 - `recfast.shell`: How recfast speaks in a terminal
 - `recfast.softmax`: Cross-entropy over all items, a chunk of places at a time, with its gradients made on the way
 - `recfast.steps`: What a step of the compiled loop is made of: the slope of a loss, the settings of the optimizer
