@@ -1,6 +1,6 @@
 """What came of a service's lists, in a shell: arms beside each other, events as a table to train on, people who want to be forgotten
 
-`recfast ab` reads the folder that a service wrote and puts its arms beside each other ([`arms`](64_arms.ipynb)). `recfast events table` makes of it a table that `recfast train` reads, and `recfast events forget` takes somebody out ([`events`](63_events.ipynb)).
+`recfast ab` reads the folder of an `EventLog` and puts its arms beside each other ([`arms`](64_arms.ipynb)). `recfast events table` makes of it a table that `recfast train` reads, and `recfast events forget` takes somebody out ([`events`](63_events.ipynb)).
 
 Docs: https://recfast.github.io/recfast/ab.html.md"""
 
@@ -45,7 +45,7 @@ def _verdict(df):
     return out
 
 # %% ../nbs/70_ab.ipynb #4daaaac1
-_Log = Annotated[Path, typer.Argument(help='The folder that `recfast serve --events` wrote to.')]
+_Log = Annotated[Path, typer.Argument(help='The folder of an EventLog.')]
 _Share = option(list[str], 'The share of people of an arm as it was set, such as main=0.9; several.', '--share')
 _Out = option(Path, "Write the table to a .csv, .tsv or .parquet file; '-' for the standard output.")
 
@@ -71,13 +71,13 @@ def events_table(
     out:option(Path, 'The .csv, .tsv or .parquet file to write.'), # to write
     impressions:option(bool, 'Also what was only shown.', '--impressions')=False, # else events
 ):
-    "What people did as a table with user_id (their key), item_id, event and timestamp, for `recfast train`."
+    "What people did: user_id (their key), item_id, event, timestamp; for `recfast train --event-name event`."
     with speaking('events table'):
         df = read_events(log)
         if not impressions: df = df[df.kind!='impression']
         df = df[df.user_key.notna()].rename(columns=dict(user_key='user_id', kind='event', time='timestamp'))
         if not len(df): raise RecfastError(f'{log}: nobody did anything yet')
-        show_or_write(df[['user_id','item_id','event','timestamp','value']], out)
+        show_or_write(df[['user_id','item_id','event','timestamp']], out)
 
 # %% ../nbs/70_ab.ipynb #14a64911
 @events_app.command('forget')

@@ -47,7 +47,7 @@ def rates(
     df = df[df.arm.notna()&df.user_key.notna()]
     by = ['arm','digest','user_key']
     shown = df[df.kind=='impression'].groupby(by, dropna=False).request_id.nunique().rename('lists')
-    if not len(shown): raise RecfastError('no list of a known person has an arm: serve with --arm and --events')
+    if not len(shown): raise RecfastError('no list of a known person has an arm: note lists by EventLog.show(arm=)')
     done = df[df.kind==metric].groupby(by, dropna=False).size().rename('events')
     kinds = sorted({*df.kind}-{'impression'})
     if metric not in kinds: raise RecfastError(f'metric={metric!r}: no such event, there are {first_few(kinds)}')

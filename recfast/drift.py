@@ -143,7 +143,8 @@ class Drift(NamedTuple):
 
     def as_json(self)->dict: # of JSON values
         "The same for a program"
-        tables = {name: getattr(self, name).T.to_dict() for name in ('shares','lists')}
+        def values(df): return df.astype(object).where(df.notna(), None).T.to_dict()
+        tables = {name: values(getattr(self, name)) for name in ('shares','lists')}
         return dict(tables, retrain=self.retrain, advice=self.advice, k=self.k)
 
 # %% ../nbs/55_drift.ipynb #f8760b2e

@@ -151,7 +151,7 @@ def add(self:EventLog,
     "Write down what somebody did; raises `RecfastError` for no request of ours, `OSError` where it is not written"
     if not was_issued(self.key, request_id):
         raise RecfastError(f'request_id={request_id!r:.60}: no request of this service, '
-                           'expected the x-recfast-request of its answer')
+                           'expected one from new_request under the key of the log')
     if kind=='impression': raise RecfastError("kind='impression': lists are noted as they are returned")
     record = dict(time=now(), request_id=request_id, kind=kind, item_id=item_id, value=value)
     with self.lock: self.journal.add([dict(record, user_key=self.name_of(user_id))])
@@ -260,7 +260,7 @@ def read_events(
     "What was shown and done; raises `RecfastError` where nothing was"
     folder = Path(folder)
     parts = [o.to_pandas() for o in _parts(folder) if o.num_rows]
-    if not parts: raise RecfastError(f'{folder}: no events, expected a folder that `recfast serve --events` wrote to')
+    if not parts: raise RecfastError(f'{folder}: no events, expected the folder of an EventLog')
     df = pd.concat(parts, ignore_index=True).sort_values('time', kind='stable', ignore_index=True)
     shown = df[df.kind=='impression']
     for column in ('user_key','arm','digest'):

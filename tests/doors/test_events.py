@@ -7,8 +7,11 @@ import time
 
 import pytest
 from hypothesis import given, strategies as st
+from typer.testing import CliRunner
 
 from recfast import events
+from recfast.arms import arm_of
+from recfast.cli import app
 from recfast.core import RecfastError
 from recfast.events import EventLog, forget_events, new_request, read_events, read_key, was_issued
 from recfast.journal import Journal, framed, left_behind, whole_records
@@ -198,3 +201,25 @@ def test_a_key_is_made_once_and_short_ones_are_refused(tmp_path):
 def test_what_is_no_log_is_said(tmp_path):
     with pytest.raises(RecfastError, match='no events'): read_events(tmp_path)
     with pytest.raises(RecfastError, match='no such folder'): forget_events(tmp_path/'none', 7)
+
+# the shell
+
+def run(*args): return CliRunner().invoke(app, [str(o) for o in args])
+
+def test_a_shell_compares_arms_makes_a_table_that_trains_and_forgets(tmp_path):
+    log = EventLog(tmp_path/'log')
+    shares = dict(main=.5, other=.5)
+    for n in range(300):
+        arm = arm_of(log.name_of(n), shares)
+        asked = shown(log, [dict(user_id=n, item_id=i, rank=r) for r,i in enumerate((n%7,7+n%5), 1)], arm=arm)
+        for i in (n%7,7+n%5)[:1+(n%4==0)]*(2 if arm=='other' else 1): log.add(asked, 'click', i)
+    log.close()
+    res = run('ab', tmp_path/'log', '--share', 'main=.5', '--share', 'other=.5')
+    assert res.exit_code==0 and 'other: more than main' in res.output and 'dealt as was set' in res.output
+    assert 'was not checked' in run('ab', tmp_path/'log').output
+    assert run('ab', tmp_path/'log', '--share', 'main').exit_code==2 and run('ab', tmp_path/'none').exit_code==2
+    assert run('events', 'table', tmp_path/'log', '--out', tmp_path/'done.csv').exit_code==0
+    res = run('train', tmp_path/'done.csv', '--event-name', 'event', '--event-weights', 'click=1', '--arch', 'popularity', '--out', tmp_path/'b.recfast')
+    assert res.exit_code==0, res.output
+    n = len(read_events(tmp_path/'log'))
+    assert run('events', 'forget', tmp_path/'log', 5).exit_code==0 and len(read_events(tmp_path/'log'))<n

@@ -54,7 +54,7 @@ def test_a_person_counts_once_and_one_of_both_arms_not_at_all():
     assert out.attrs['mixed']==1 and np.isnan(out.attrs['ratio_p'])
 
 def test_what_cannot_be_compared_is_said():
-    with pytest.raises(RecfastError, match='serve with --arm'): rates(rows(('1','impression','u',None,None)))
+    with pytest.raises(RecfastError, match='note lists by EventLog'): rates(rows(('1','impression','u',None,None)))
     with pytest.raises(RecfastError, match="no such event, there are 'click'"):
         rates(rows(('1','impression','u','a','x'), ('1','click','u','a','x')), 'buy')
     with pytest.raises(RecfastError, match="the log has arms 'a', 'b'"): ratio_p(dict(a=1, b=2), dict(a=.5, c=.5))
