@@ -200,7 +200,8 @@ def forward(self:EASE,
     "Scores of pairs, from the attached rows of their users"
     users,asked = x.T[:2]
     at,items,values,_ = self._rows().cells(users)
-    parts = self._need_solved(self.weight)[items,asked[at]]*values
+    cells = items.long()*self.n_items+asked[at]
+    parts = self._need_solved(self.weight).view(-1).index_select(0, cells)*values # half the time of weight[items,asked]
     return torch.zeros(len(x), device=x.device).index_add(0, at, parts)[:,None]
 
 @patch
