@@ -139,6 +139,10 @@ def keep_context(
     for o in parts: o.context,o.context_table = codes[o.place],table
 
 # %% ../../nbs/15_data.context.ipynb #bc695fe1
+def _warn_gone(names):
+    warnings.warn(f"context_names: no column {first_few(names)}, so a model that reads it takes the mean of training",
+                  stacklevel=5)
+
 def _warn_lost(table):
     if table.lost: warnings.warn("values that were not there in training are taken for the mean of their column "
                                  f"(column: how many): {table.lost}", stacklevel=5)
@@ -154,8 +158,8 @@ def tell_context(
     table = train.context_table
     if table is None: return
     rows.context_table = table
-    there = {str(c) for c in df}
-    if not need and not there>=set(table.names): return
+    gone = sorted(set(table.names)-{str(c) for c in df})
+    if gone and not need: return _warn_gone(gone)
     rows.context = table.encode(df)
     _warn_lost(table)
 
