@@ -56,7 +56,7 @@ TENTHS = {'ml-100k'} # validation parts of a tenth, so that nearly as many rows 
 PROTOCOL = {
     'ml-100k': ('ratings sorted by item and a random number (seed 42), the first 75% of each item train; every test row is relevant; all trained items less the '
         "user's own are candidates, ties by lower item id; NDCG with the ideal list over min(10, relevant), MAP = sum of precision at each hit / relevant, recall / "
-        'relevant, precision / 10. Settings chosen by ndcg@10 on a validation part of train cut by the same rule (seed 1; of EASE-near, which reads the times of training rows, on three; of blends on three that hold out a tenth)'),
+        'relevant, precision / 10. Settings chosen by ndcg@10 on a validation part of train cut by the same rule (seed 1; of EASE-near, which reads the times of training rows, on three; of blends on three that hold out a tenth, with one member of each part)'),
     'ml-1m': ('leave-one-out of He et al. 2017: one held-out item of each of 6040 users among its own 99 stored negatives (an item that stands twice counts once), ties by '
         'lower row; _full: the same events, all trained items less the own ones. Settings chosen by ndcg@10 on one random event of each user of train among 99 drawn '
         'negatives (seed 1)')}
