@@ -6,7 +6,7 @@
 Every row is a positive. Held out are the products of np.random.default_rng(s).choice(np.sort(ids), len(ids)//10, replace=False);
 candidates are these, NDCG@20 is a mean over the users who have a training row and one of them. All ways read the same table:
 attributes (lists) and words of the texts (tf-idf). Ways: the tail behind a dot product of ids (softmax), the scores of EASE regressed
-on features (the tail behind EASE), HybridDot, TwoTower and FM (each by its own cold vectors, and HybridDot by its tail), IALS with the
+on features (the tail behind EASE), HybridDot, TwoTower and FM (each by its own cold vectors, HybridDot also by its tail; FM at what was chosen for HybridDot), IALS with the
 features as prior of its items. Baselines: cosines of features as they are (knn) and with the rare counting more (knn_idf), and
 popularity by ridge on features. `+near` adds knn_idf, times a share of the deviation of the scores.
 The shares, the decay of features in HybridDot, layers, rates, hidden ids and `feature_l2` were chosen on rows that stand in no test
