@@ -19,6 +19,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 from threading import Event,Lock,Thread
+from urllib.parse import quote,unquote
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,20 +53,27 @@ def user_key(
     return hmac.digest(key, b'user '+str(user_id).encode('utf-8', 'replace'), 'sha256')[:16].hex()
 
 # %% ../nbs/63_events.ipynb #a60caabd
-def _signed(key, nonce): return f"{nonce}-{hmac.digest(key, b'request '+nonce.encode(), 'sha256')[:10].hex()}"
+def _signed(key, nonce, name):
+    said = f'request {nonce} {name}'.encode()
+    return f"{nonce}-{hmac.digest(key, said, 'sha256')[:10].hex()}-{name}"
 
 
 # %% ../nbs/63_events.ipynb #e076d136
-def new_request(key:bytes)->str: # 37 characters
+def new_request(
+    key:bytes, # of the log
+    name:str=None, # of the one person that its list is for, as it stands in the log
+)->str: # ASCII
     "The id of a request"
-    return _signed(key, secrets.token_hex(8))
+    return _signed(key, secrets.token_hex(8), quote(name or '', safe=''))
 
 def was_issued(
     key:bytes, # of the log
     request_id:str, # whatever came
 )->bool:
     "Is this the id of a request under this key?"
-    return hmac.compare_digest(_signed(key, request_id[:16]).encode(), request_id.encode())
+    nonce,_,rest = request_id.partition('-')
+    signed = _signed(key, nonce, rest.partition('-')[2])
+    return hmac.compare_digest(signed.encode('utf-8', 'replace'), request_id.encode('utf-8', 'replace'))
 
 # %% ../nbs/63_events.ipynb #04d8df45
 _TEXT,_COUNT = pa.string(),pa.int32()
@@ -94,12 +102,11 @@ def _gone(folder):
 # %% ../nbs/63_events.ipynb #7c574574
 def _who(name): return sha256(str(name).encode()).hexdigest()[:32]
 
-def _left(records, gone):
-    "Records without those of people who have gone"
-    if not gone: return records
-    whose = {o['request_id']: o['user_key'] for o in records if o.get('user_key')}
-    def of(o): return o.get('user_key') or whose.get(o['request_id'])
-    return [o for o in records if o['time']>=gone.get(_who(of(o)), 0)]
+def _stays(name, time, gone): return name is None or time>=gone.get(_who(name), 0)
+
+
+# %% ../nbs/63_events.ipynb #d0a4964d
+def _left(records, gone): return [o for o in records if _stays(o.get('user_key'), o['time'], gone)]
 
 # %% ../nbs/63_events.ipynb #76900d9b
 class EventLog:
@@ -153,8 +160,9 @@ def add(self:EventLog,
         raise RecfastError(f'request_id={request_id!r:.60}: no request of this service, '
                            'expected one from new_request under the key of the log')
     if kind=='impression': raise RecfastError("kind='impression': lists are noted as they are returned")
-    record = dict(time=now(), request_id=request_id, kind=kind, item_id=item_id, value=value)
-    with self.lock: self.journal.add([dict(record, user_key=self.name_of(user_id))])
+    name = unquote(request_id.split('-', 2)[2]) or None if user_id is None else self.name_of(user_id)
+    record = dict(time=now(), request_id=request_id, kind=kind, user_key=name, item_id=item_id, value=value)
+    with self.lock: self.journal.add([record])
 
 # %% ../nbs/63_events.ipynb #e731d9f7
 WAITING = 100_000 # impressions in memory at most
@@ -263,7 +271,7 @@ def read_events(
     if not parts: raise RecfastError(f'{folder}: no events, expected the folder of an EventLog')
     df = pd.concat(parts, ignore_index=True).sort_values('time', kind='stable', ignore_index=True)
     shown = df[df.kind=='impression']
-    for column in ('user_key','arm','digest'):
+    for column in ('arm','digest'):
         of = shown.groupby('request_id')[column].agg(lambda o: o.iloc[0] if o.nunique()==1 else None)
         df[column] = df[column].where(df[column].notna(), df.request_id.map(of))
     return df
@@ -271,12 +279,12 @@ def read_events(
 # %% ../nbs/63_events.ipynb #b1d43d39
 def _without(path, gone):
     "Rewrite a table without people; the number of rows that went"
-    records = pq.read_table(path).to_pylist()
-    for o in records: o['time'] = int(o['time'].timestamp()*1e6)
-    left = _left(records, gone)
-    if len(left)<len(records):
-        with whole_file(path) as tmp: pq.write_table(event_table(left), tmp)
-    return len(records)-len(left)
+    table = pq.read_table(path)
+    rows = zip(table['user_key'].to_pylist(), table['time'].cast(pa.int64()).to_pylist())
+    keep = [_stays(*o, gone) for o in rows]
+    if not all(keep):
+        with whole_file(path) as tmp: pq.write_table(table.filter(pa.array(keep)), tmp)
+    return keep.count(False)
 
 # %% ../nbs/63_events.ipynb #81ac3f0c
 def forget_events(

@@ -19,7 +19,8 @@ from recfast.journal import Journal, framed, left_behind, whole_records
 ROWS = [dict(user_id=7, item_id=i, rank=r) for r,i in enumerate((3,5,9), 1)]
 
 def shown(log, rows=ROWS, **kwargs):
-    asked = new_request(log.key)
+    people = {o['user_id'] for o in rows}
+    asked = new_request(log.key, log.name_of(people.pop()) if len(people)==1 else None)
     log.show(asked, rows, len(rows), **kwargs)
     return asked
 
@@ -172,7 +173,7 @@ def test_who_is_forgotten_is_gone_from_tables_and_from_a_journal(tmp_path, raw):
     log.add(mine, 'click', 3)
     log.flush()
     log.turn()
-    log.add(mine, 'buy', 5, user_id=7)
+    log.add(mine, 'buy', 5) # its list is in another table
     log.add(theirs, 'click', 3)
     assert forget_events(folder, 7, raw_ids=raw)==dict(removed=4, in_journals=1)
     assert read_events(folder).request_id.unique().tolist()==[theirs]
@@ -189,6 +190,12 @@ def test_an_event_of_a_list_for_several_people_needs_its_person(tmp_path):
     log.close()
     clicks = read_events(tmp_path/'log').query('kind=="click"')
     assert clicks.user_key.isna().tolist()==[True,False] and clicks.user_key.iloc[1]==log.name_of(2)
+
+@given(st.text(max_size=60))
+def test_a_request_carries_whose_it_was_and_stands_in_a_header(name):
+    asked = new_request(b'0'*32, name)
+    assert asked.isascii() and asked.isprintable() and was_issued(b'0'*32, asked)
+    assert not was_issued(b'0'*32, asked+'x') and not was_issued(b'1'*32, asked)
 
 @given(st.text(max_size=60))
 def test_no_made_up_request_was_issued(text): assert not was_issued(b'0'*32, text)
