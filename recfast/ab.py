@@ -25,9 +25,8 @@ def read_shares(
     "Shares as the shell has them; raises `RecfastError`"
     if not given: return None
     parts = [o.rpartition('=') for o in given]
-    try: return {name: float(share) for name,_,share in parts if name or 1/0}
-    except (ValueError,ZeroDivisionError):
-        raise RecfastError(f'--share {given[0]}: expected arm=share, such as main=0.9') from None
+    try: return {name: float(share) for name,_,share in parts}
+    except ValueError: raise RecfastError(f'--share {given[0]}: expected arm=share, such as main=0.9') from None
 
 # %% ../nbs/70_ab.ipynb #1eef84fa
 def _verdict(df):
@@ -84,8 +83,8 @@ def events_table(
 def events_forget(
     log:_Log, # of a service
     user:Annotated[str, typer.Argument(help='User id, as in the bundle.')], # who wants to be forgotten
-    key:option(Path, 'The key file that the service was given.')=None, # None: that of the folder
-    raw_ids:option(bool, 'The service ran with --raw-ids.', '--raw-ids')=False, # as the service
+    key:option(Path, 'The key file of the log.')=None, # None: that in the folder
+    raw_ids:option(bool, 'Ids stand in the log as they are.', '--raw-ids')=False, # as the log has it
 ):
     "Remove what was noted of somebody."
     with speaking('events forget'):
