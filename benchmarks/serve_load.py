@@ -41,7 +41,7 @@ class Client:
         if self.streams is None: self.streams = await asyncio.open_connection('127.0.0.1', self.port)
         read,write = self.streams
         write.write(request)
-        head = (await read.readuntil(b'\r\n\r\n')).decode('latin-1').lower()
+        self.head = head = (await read.readuntil(b'\r\n\r\n')).decode('latin-1').lower()
         length = int(head.split('content-length:')[1].split('\r\n')[0])
         body = await read.readexactly(length)
         if 'connection: close' in head or head.startswith('http/1.0'): write.close(); self.streams = None

@@ -35,13 +35,8 @@ for name,n in (('a',2),('b',3)):
 class Told(Client):
     "A connection that reads the model of an answer too"
     async def ask(self, request):
-        if self.streams is None: self.streams = await asyncio.open_connection('127.0.0.1', self.port)
-        read,write = self.streams
-        write.write(request)
-        head = (await read.readuntil(b'\r\n\r\n')).decode('latin-1').lower()
-        length = int(head.split('content-length:')[1].split('\r\n')[0])
-        body = await read.readexactly(length)
-        return int(head.split()[1]),body,head.split('x-recfast-model:')[1].split('\r\n')[0].strip()
+        status,body = await super().ask(request)
+        return status,body,self.head.split('x-recfast-model:')[1].split('\r\n')[0].strip()
 
 def expected(folder, n_users=300):
     "(users, {digest: {user: items}})"
