@@ -50,7 +50,8 @@ def rates(
     if not len(shown): raise RecfastError('no list of a known person has an arm: note lists by EventLog.show(arm=)')
     done = df[df.kind==metric].groupby(by, dropna=False).size().rename('events')
     kinds = sorted({*df.kind}-{'impression'})
-    if metric not in kinds: raise RecfastError(f'metric={metric!r}: no such event, there are {first_few(kinds)}')
+    if metric not in kinds: raise RecfastError(f'metric={metric!r}: no such event of a known person, there are '
+                           f'{first_few(kinds) or "none"}')
     out = shown.to_frame().join(done).fillna(dict(events=0)).reset_index()
     return out.assign(rate=out.events/out.lists)
 
