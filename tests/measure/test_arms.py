@@ -55,6 +55,6 @@ def test_a_person_counts_once_and_one_of_both_arms_not_at_all():
 
 def test_what_cannot_be_compared_is_said():
     with pytest.raises(RecfastError, match='note lists by EventLog'): rates(rows(('1','impression','u',None,None)))
-    with pytest.raises(RecfastError, match="no such event, there are 'click'"):
+    with pytest.raises(RecfastError, match="no such event of a known person, there are 'click'"):
         rates(rows(('1','impression','u','a','x'), ('1','click','u','a','x')), 'buy')
     with pytest.raises(RecfastError, match="the log has arms 'a', 'b'"): ratio_p(dict(a=1, b=2), dict(a=.5, c=.5))
