@@ -161,6 +161,8 @@ Modules:
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
 - `recfast.resampling`: How sure a mean over users is, and the difference of two
 - `recfast.routes`: What may be asked of a recommender over HTTP, and what comes back
+- `recfast.run_servers`: Trainings written down by MLflow or Weights & Biases, and read back from what lies on this disk
+- `recfast.run_stores`: What a training is told by, event by event, and where it is written down: a file of JSON, or folders of TensorBoard
 - `recfast.scale`: Lists for more people than one process serves in a night: on Ray, parquet to parquet
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
@@ -171,6 +173,7 @@ Modules:
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
 - `recfast.threads`: A large batch on several threads, its sums the same whatever their number
+- `recfast.track`: A training written down as it goes, in the fast loop as well: settings, epochs, what it is worth and under which protocol
 - `recfast.trackers`: Stop, slow down, keep the best: by the metric you name, the way it goes
 - `recfast.train`: From a table to a measured model in one call
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
