@@ -1,11 +1,15 @@
 "The softmax over all items in chunks: the numbers and gradients of the plain one, and the losses of next items beside it"
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from recfast.losses import NextItemLoss, loss_spec, make_loss
 from recfast.next_losses import GBCELoss
-from recfast.softmax import ROWS, whole_softmax
+from recfast.softmax import ROWS, multiplies_half, whole_softmax
+
+CLOSE = dict(rtol=5e-3, atol=5e-3) if multiplies_half() else dict(rtol=1e-5, atol=1e-5)
 
 def case(n, n_items=40, k=8, scale=1., seed=0):
     gen = torch.Generator().manual_seed(seed)
@@ -19,7 +23,7 @@ def plain(h, y, table, cold=None):
 
 def agree(n, shares, cold=None, **kwargs):
     h,y,table = case(n, **kwargs)
-    mine,want = whole_softmax(h, y, table, cold),plain(h, y, table, cold)
+    mine,want = whole_softmax(h, y, table, cold, half=False),plain(h, y, table, cold)
     torch.testing.assert_close(mine, want, rtol=1e-5, atol=1e-5)
     grads = [torch.autograd.grad((o*shares).sum(), (h,table)) for o in (mine,want)]
     for a,b in zip(*grads): torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
@@ -39,12 +43,27 @@ def test_the_loss_of_states_is_that_of_scores():
     h,y = h.view(3, 4, 8),(y*(torch.arange(12)%3>0)).view(3, 4)
     for how in ('mean','sum','none'):
         mine,want = NextItemLoss(how)((h,table,0), y),NextItemLoss(how)(h@table.T, y)
-        torch.testing.assert_close(mine, want, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mine, want, **CLOSE)
 
 def test_half_precision_states_are_read_as_they_are():
     h,y,table = case(20)
-    mine = whole_softmax(h.bfloat16(), y, table)
+    mine = whole_softmax(h.bfloat16(), y, table, half=False)
     torch.testing.assert_close(mine, plain(h.bfloat16().float(), y, table), rtol=1e-5, atol=1e-5)
+
+@pytest.mark.parametrize('same', [True,False])
+def test_products_of_halves_are_near_and_their_sums_are_not_rounded(same):
+    h,y,table = case(2000, n_items=500, k=64, scale=.3)
+    shares = torch.full((2000,), 1/2000) if same else torch.rand(2000, generator=torch.Generator().manual_seed(1))/1000
+    (mine,got),(want,grads) = ((o,torch.autograd.grad(o, (h,table))) for o in
+                               ((f(h, y, table)*shares).sum() for f in (partial(whole_softmax, half=True),plain)))
+    assert mine.dtype==torch.float32 and abs(mine-want)<1e-3*want
+    for a,b in zip(got, grads): assert a.dtype==torch.float32 and (a-b).norm()<1e-2*b.norm()
+
+def test_halves_are_taken_where_the_processor_has_them(monkeypatch):
+    h,y,table = case(50)
+    for has in (True,False):
+        monkeypatch.setattr('recfast.softmax.multiplies_half', lambda: has)
+        assert torch.equal(whole_softmax(h, y, table), whole_softmax(h, y, table, half=has))
 
 # gBCE
 

@@ -22,6 +22,7 @@ from recfast.models.gru import GRU4Rec
 from recfast.models.sequence import NextItem, NextItemLoss, PooledDropout, SASRec, causal_mask
 from recfast.models.spec import model_from_spec
 from recfast.next_losses import GBCELoss
+from recfast.softmax import multiplies_half
 from recfast.testing import synth_ratings
 from recfast.train import train_table
 
@@ -369,7 +370,8 @@ def test_only_gaps_cost():
     out = net(x)
     asked = out[3]
     assert 1<asked.sum()<4
-    torch.testing.assert_close(loss(out, y), F.cross_entropy(net.logits(out[0][asked]), y[asked]))
+    near = dict(rtol=5e-3, atol=5e-3) if multiplies_half() else {}
+    torch.testing.assert_close(loss(out, y), F.cross_entropy(net.logits(out[0][asked]), y[asked]), **near)
     torch.testing.assert_close(NextItemLoss('none')(out, y)>0, asked)
 
 def test_outside_of_training_the_end_alone_is_scored_and_asked():
