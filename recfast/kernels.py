@@ -212,7 +212,7 @@ def _parts(p, state):
     return [o.detach().reshape(len(p), -1) for o in (p,state['grad_avg'],state['sqr_avg'])]
 
 # %% ../nbs/53_kernels.ipynb #7e0ecfc3
-CHUNK = 2**14 # rows that are moved or brought forward at a time
+CHUNK = 2**11 # rows that are moved or brought forward at a time: they stay in a processor's cache
 
 def _all(f, n, threads):
     "Call `f(start, stop)` for chunks of `n` rows, on threads where there are several"
@@ -259,35 +259,33 @@ def done(self:Tables)->int: # steps of this pass: each has stepped somebody
 
 # %% ../nbs/53_kernels.ipynb #b95248b5
 @patch
-def _forward(self:Tables, end, done):
-    "Bring all rows to step `done`"
-    for s,p in zip(self.sides, self.paces):
-        _all(lambda a,b: end(s, a, b, self.head.n_factors, done, p), len(s.at), self.threads)
-
-# %% ../nbs/53_kernels.ipynb #eafa8cec
-@patch
-def _back(self:Tables, half, table):
-    "Write a table to its parameters and their averages"
+def _back(self:Tables, end, half, side, done, pace):
+    "Bring the rows of a side to step `done`, and write them to its parameters and their averages"
     edges = np.cumsum([0,self.head.n_factors,*[1]*(len(half)-1)])
     parts = [_parts(p, self.opt.state[p]) for p in half]
     def give(a, b):
+        end(side, a, b, self.head.n_factors, done, pace)
         for own,start,stop in zip(parts, edges, edges[1:]):
-            for j,o in enumerate(own): o[a:b].numpy()[:] = table[a:b,j,start:stop]
-    _all(give, len(table), self.threads)
+            for j,o in enumerate(own): o[a:b].numpy()[:] = side.table[a:b,j,start:stop]
+    with torch.no_grad(): _all(give, len(side.at), self.threads)
+
+# %% ../nbs/53_kernels.ipynb #eafa8cec
+def _no_grad(p):
+    "Gradients of zero, in the memory of those that there were"
+    if p.grad is None: p.grad = torch.zeros_like(p)
+    else: p.grad.zero_()
 
 @patch
-@torch.no_grad()
 def close(self:Tables,
     end, # `finish`, of `machine`
 ):
     "Give everything back"
     done = self.done()
-    self._forward(end, done)
-    for half,s in zip(self.halves, self.sides):
-        self._back(half, s.table)
+    for half,side,pace in zip(self.halves, self.sides, self.paces):
+        self._back(end, half, side, done, pace)
         for p in half:
             self.opt.state[p].update(step=self.opt.state[p]['step']+done, compiled=True)
-            p.grad = torch.zeros_like(p)
+            _no_grad(p)
 
 # %% ../nbs/53_kernels.ipynb #32832c84
 _PARTS = (_missed,_catch_up,_look_up,_score,_push_pair,_share,_block,_step_rows,learn_block,learn_batch)
