@@ -180,10 +180,10 @@ def test_the_stored_evaluation_is_no_slower_than_implicit():
     assert r['size']==dict(n_users=29_858, n_items=40_981, n_factors=64, n_pairs=1_000_000)
     assert r['ratio_to_recommend_and_metrics']<=1 and r['recfast']['above_mb']<1000
 
-def test_the_stored_ials_is_about_as_fast_as_implicit():
+def test_the_stored_ials_is_as_fast_as_implicit():
     r = load('ials_speed.json')[0]
     assert (r['config']['interactions'],r['config']['factors'],r['config']['sweeps'],r['config']['threads'])==(1_000_000,64,15,2)
-    assert r['ratio']<=1.5 and abs(r['loss_ratio']-1)<=.01
+    assert r['ratio']<=1 and abs(r['loss_ratio']-1)<=.01
 
 def test_the_stored_service_under_load_made_no_error_and_did_not_grow():
     r = load('serve_load.json')[0]
@@ -262,7 +262,7 @@ def test_the_draws_that_are_kept_were_chosen_on_validation_rows():
     ours = next(t for t in o['trials'] if (t['n_factors'],t['warm_up'],t['n_sweeps'])==(23,50,300))
     assert ours['rmse']<o['best']['rmse']+.0003 and ours['rmse']==min(t['rmse'] for t in o['trials'] if t['n_sweeps']<=300)
 
-# large tables; the machine was shared, so seconds are the processor's
+# large tables; while they were read the machine was shared, so seconds are the processor's
 
 INGESTED = {(o['system'],o['n']): o['runs'] for o in load('ingest__ingest.json')[0]['rows']}
 
@@ -277,14 +277,14 @@ def test_fastai_takes_many_times_as_long_to_read_5_million():
 
 def test_an_epoch_of_25_million_takes_a_few_busy_seconds_and_the_same_bits_on_any_threads():
     o = load('ingest__epoch.json')[0]
-    assert o['n']==25_000_000 and {r['threads'] for r in o['rows']}=={1,2} and len({r['valid_loss'] for r in o['rows']})==1
-    assert o['best_busy']>=2.5 and o['best_busy']>3*o['fastai']['million_ratings_a_core_s']
+    assert o['n']==25_000_000 and {r['threads'] for r in o['rows']}=={1,2} and len({(r['bs'],r['valid_loss']) for r in o['rows']})==2
+    assert o['best']>=2.5 and o['peak_mb']<=2500 and o['best_busy']>3*o['fastai']['million_ratings_a_core_s']
 
-def test_a_rating_costs_about_the_same_in_tables_of_5_and_of_25_million():
+def test_a_rating_costs_about_the_same_in_tables_of_1_5_and_25_million():
     o = load('ingest__sizes.json')[0]
-    cost = o['ns_a_rating']['busy_s']
+    cost = o['ns_a_rating']['wall_s']
     assert [*map(int, cost)]==[1_000_000,5_000_000,25_000_000]
-    assert max(cost['5000000'],cost['25000000'])<=1.5*min(cost['5000000'],cost['25000000']) and o['most_over_least']['busy_s']<2.5
+    assert o['most_over_least']['wall_s']==max(cost.values())/min(cost.values())<=1.5
 
 # items by what they are
 
