@@ -259,15 +259,15 @@ def done(self:Tables)->int: # steps of this pass: each has stepped somebody
 
 # %% ../nbs/53_kernels.ipynb #b95248b5
 @patch
-def _back(self:Tables, end, half, side, done, pace):
+def _back(self:Tables, end, half, s, done, own):
     "Bring the rows of a side to step `done`, and write them to its parameters and their averages"
     edges = np.cumsum([0,self.head.n_factors,*[1]*(len(half)-1)])
     parts = [_parts(p, self.opt.state[p]) for p in half]
     def give(a, b):
-        end(side, a, b, self.head.n_factors, done, pace)
-        for own,start,stop in zip(parts, edges, edges[1:]):
-            for j,o in enumerate(own): o[a:b].numpy()[:] = side.table[a:b,j,start:stop]
-    with torch.no_grad(): _all(give, len(side.at), self.threads)
+        end(s, a, b, self.head.n_factors, done, own)
+        for part,start,stop in zip(parts, edges, edges[1:]):
+            for j,o in enumerate(part): o[a:b].numpy()[:] = s.table[a:b,j,start:stop]
+    with torch.no_grad(): _all(give, len(s.at), self.threads)
 
 # %% ../nbs/53_kernels.ipynb #eafa8cec
 def _no_grad(p):
@@ -281,8 +281,8 @@ def close(self:Tables,
 ):
     "Give everything back"
     done = self.done()
-    for half,side,pace in zip(self.halves, self.sides, self.paces):
-        self._back(end, half, side, done, pace)
+    for half,s,own in zip(self.halves, self.sides, self.paces):
+        self._back(end, half, s, done, own)
         for p in half:
             self.opt.state[p].update(step=self.opt.state[p]['step']+done, compiled=True)
             _no_grad(p)
