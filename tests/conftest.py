@@ -3,6 +3,8 @@ import random
 from pathlib import Path
 from urllib.parse import urlsplit
 
+os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch: where two files run at a time, threads that spin for each other cost a factor of ten and more
+
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

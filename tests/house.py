@@ -5,6 +5,7 @@ import json
 import re
 import statistics
 import tokenize
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -14,6 +15,11 @@ MAX_LINES,MAX_DEFS,MAX_COLUMNS = 30,2,120
 
 def source(cell): return ''.join(cell['source'])
 
+@cache
+def cells_of(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+
+parse = cache(ast.parse)
+
 def is_plumbing(node):
     "Imports, the guard of an extra, and the names a module still offers are no code of a reader's"
     if isinstance(node, (ast.Import,ast.ImportFrom,ast.Try)): return True
@@ -22,17 +28,17 @@ def is_plumbing(node):
 
 def exported_cells(path):
     "(position, id, code lines, number of top-level definitions) of the exported cells with code of a notebook"
-    for at,cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
+    for at,cell in enumerate(cells_of(path)):
         text = source(cell)
         if cell['cell_type']!='code' or not re.search(r'^#\| *export\b', text, re.M): continue
         code = re.sub(r'^#\|.*$', '', text, flags=re.M)
-        nodes = [o for o in ast.parse(code).body if not is_plumbing(o)]
+        nodes = [o for o in parse(code).body if not is_plumbing(o)]
         defs = sum(isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef)) for o in nodes)
         if nodes: yield at,cell['id'],[o for o in code.splitlines() if o.strip()],defs
 
 def faults(path):
     "What a reader of one notebook would stumble over: long cells, many definitions, code without prose before or a value after"
-    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    cells = cells_of(path)
     for at,name,lines,defs in exported_cells(path):
         if len(lines)>MAX_LINES: yield f'{path.stem} {name}: {len(lines)} lines'
         if defs>MAX_DEFS: yield f'{path.stem} {name}: {defs} definitions'
@@ -54,7 +60,7 @@ SPACE = (tokenize.COMMENT,tokenize.NL,tokenize.NEWLINE,tokenize.INDENT,tokenize.
 
 def density(text):
     "(expression nodes, code lines) of a module, docstrings left out"
-    tree = ast.parse(text)
+    tree = parse(text)
     left_out = set(docstrings(tree))
     tokens = (o for o in tokenize.generate_tokens(io.StringIO(text).readline) if o.type not in SPACE)
     lines = {n for o in tokens for n in range(o.start[0], o.end[0]+1)}-left_out
@@ -63,7 +69,7 @@ def density(text):
 
 def long_lines(text):
     "The numbers of lines of code that are too long to read"
-    tree = ast.parse(text)
+    tree = parse(text)
     prose = {*docstrings(tree),*generated(tree)}
     return [n for n,line in enumerate(text.splitlines(), 1) if len(line)>MAX_COLUMNS and n not in prose]
 
@@ -74,7 +80,7 @@ def generated(tree):
 
 def pairs(text):
     "(assignments of the form a,b = x,y; all assignments)"
-    assigns = [o for o in ast.walk(ast.parse(text)) if isinstance(o, ast.Assign)]
+    assigns = [o for o in ast.walk(parse(text)) if isinstance(o, ast.Assign)]
     return sum(isinstance(o.value, ast.Tuple) and isinstance(o.targets[0], ast.Tuple) for o in assigns),len(assigns)
 
 def public_functions(tree):
@@ -89,13 +95,14 @@ def public_functions(tree):
 def docments(text):
     "(parameters with a comment, parameters) of the public functions and methods of a module"
     lines,told,all_ = text.splitlines(),0,0
-    for f in public_functions(ast.parse(text)):
+    for f in public_functions(parse(text)):
         for a in [*f.args.posonlyargs,*f.args.args,*f.args.kwonlyargs]:
             if a.arg in ('self','cls'): continue
             all_ += 1
             told += '#' in lines[a.end_lineno-1].split(a.arg, 1)[-1]
     return told,all_
 
+@cache
 def read(path): return path.read_text(encoding='utf-8')
 def share(count): return [sum(o) for o in zip(*(count(read(p)) for p in MODULES))]
 
