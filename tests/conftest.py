@@ -54,7 +54,7 @@ def _same_start_and_no_figures():
     plt.close('all')
 
 FLAGS = [f'--{o}' for o in ('no-sandbox','disable-gpu','disable-quic','no-first-run','disable-background-networking',
-                            'disable-component-update','disable-sync')]
+                            'disable-component-update','disable-sync','in-process-gpu')]
 
 @pytest.fixture(scope='module')
 def browser():

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 FENCE = re.compile(r'^```(sh|bash|python)\n(.*?)^```', re.M|re.S)
 COMMAND = re.compile(r'(?:#\| eval: false\n)?! (recfast .*)') # of some nbdev-test leaves the fresh process to this
 SETUP = re.compile(r'^(python -m )?(pip install|pytest)|^nbdev-test') # CI runs these
+NO_FILE = {'Six lines'} # sections on which no example builds: but for imports they are nbdev-test's alone
 
 def examples(cell):
     "(language, code) of what a reader of a markdown cell is meant to run"
@@ -40,9 +41,13 @@ def command(line):
     return res.output
 
 def until_the_last_example(path):
-    "The cells of a notebook that an example builds on: those behind the last are run by nbdev-test alone"
-    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
-    return cells[:max(i for i,o in enumerate(cells) if examples(o))+1]
+    "The cells of a notebook that an example builds on: those behind the last, and of sections that write no file, are run by nbdev-test alone"
+    cells,section = json.loads(path.read_text(encoding='utf-8'))['cells'],''
+    for cell in cells[:max(i for i,o in enumerate(cells) if examples(o))+1]:
+        source = ''.join(cell['source'])
+        if cell['cell_type']=='markdown': section = (re.findall(r'^## (.+)', source, re.M) or [section])[-1]
+        elif section in NO_FILE and not source.startswith('from recfast.all import'): continue
+        yield cell
 
 def run(path, cells):
     "Every example, and the cells that nbdev-test runs before the last of them; leaves with an error at the first that fails"
