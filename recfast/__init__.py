@@ -71,6 +71,7 @@ Modules:
 - `recfast.data.vocab`: Ids to rows and back, and ids from text and JSON
 - `recfast.data.weights`: What a row weighs: a column of weights, kinds of events, and how long ago it was
 - `recfast.data.windows`: Histories cut anew in every epoch, in batches of windows of about one length
+- `recfast.dealt`: Several models behind one address: each person is answered by one of them, the same one every time
 - `recfast.described`: Somebody new by what they are: an age, an occupation, and nothing else
 - `recfast.distributed`: Several processes, one training: the batches, the order and the loss of one
 - `recfast.drift`: How far new rows are from those of training: who and what is unknown, what became popular, and whether lists still find it
@@ -97,6 +98,7 @@ Modules:
 - `recfast.journal`: Records that outlive the process that wrote them: a file that is only added to, each record with its length and its checksum
 - `recfast.judged`: What was tried, measured on rows held out from training, and which of it is taken: better beyond chance, or else simpler
 - `recfast.kernels`: An epoch of small batches as loops over numbers, which numba compiles
+- `recfast.keys`: Names that tell nothing: people under a keyed hash, requests under a signature
 - `recfast.latent`: The number behind a rating: drawn, given what was rated
 - `recfast.learner`: `collab_learner` as you know it, with recommendations at its end and a faster loop inside
 - `recfast.levels`: Thresholds that are learned with the tables, as machine code
@@ -104,6 +106,7 @@ Modules:
 - `recfast.lists`: Lists of all users as one grid, from which others are chosen
 - `recfast.losses`: What a model is asked to make small
 - `recfast.machine`: Loops over numbers as machine code, kept among the user's caches
+- `recfast.meters`: What a service counts of its requests, for Prometheus
 - `recfast.metrics`: What a metric measures, with its formula and its denominator
 - `recfast.models.autorec`: Read all that is known of a user (or an item), pass it through a narrow place, read off what is missing
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
@@ -147,6 +150,7 @@ Modules:
 - `recfast.more_ratings`: Rows that came after the training: a recommender that knows them and the people in them, without training anew
 - `recfast.near_in_time`: What else a person rated at that moment: ratings that are near in time err together
 - `recfast.next_losses`: A next-item loss that knows it has seen few of the items: gBCE
+- `recfast.noted`: A service that writes down which lists it gave, and is told what people did with them
 - `recfast.options`: What a shell is asked for: each option once, and settings as text
 - `recfast.ordinal`: Ratings as ordered levels: a loss that learns where one star ends and the next begins
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
@@ -170,6 +174,7 @@ Modules:
 - `recfast.shell`: How recfast speaks in a terminal
 - `recfast.softmax`: Cross-entropy over all items, a chunk of places at a time, with its gradients made on the way
 - `recfast.steps`: What a step of the compiled loop is made of: the slope of a loss, the settings of the optimizer
+- `recfast.stored`: The files of a bundle: in a folder or a zip, as bytes or as memory that several processes share
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory
 - `recfast.testing`: Data with a known answer, and the contract every recommender signs
 - `recfast.threads`: A large batch on several threads, its sums the same whatever their number
@@ -178,6 +183,7 @@ Modules:
 - `recfast.train`: From a table to a measured model in one call
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
 - `recfast.watch`: A folder of bundles, served: a new model is taken between two requests, a damaged one is refused, and one goes back
-- `recfast.worker`: Many requests, one thread, one model"""
+- `recfast.worker`: Many requests, one thread, one model
+- `recfast.workers`: One service of several processes: one address, one bundle in memory, one set of figures"""
 
 __version__ = "0.2.0"

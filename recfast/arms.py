@@ -10,8 +10,10 @@ Docs: https://recfast.github.io/recfast/arms.html.md"""
 __all__ = ['check_shares', 'arm_of', 'rates', 'lifts', 'ratio_p', 'compare_arms']
 
 # %% ../nbs/64_arms.ipynb #89396c67
+from bisect import bisect_right
 from collections.abc import Mapping
 from hashlib import sha256
+from itertools import accumulate
 import numpy as np
 import pandas as pd
 from scipy.stats import chisquare
@@ -36,7 +38,7 @@ def arm_of(
 )->str: # an arm
     "Which arm somebody is in"
     u = int.from_bytes(sha256(f'{experiment}\0{key}'.encode()).digest()[:8], 'big')/2**64
-    return list(shares)[int(np.searchsorted(np.cumsum([*shares.values()])[:-1], u, side='right'))]
+    return list(shares)[bisect_right([*accumulate(shares.values())][:-1], u)]
 
 # %% ../nbs/64_arms.ipynb #7260097c
 def rates(

@@ -14,13 +14,12 @@ __all__ = ['SCHEMA', 'ids_json', 'check_target', 'weighing_of', 'save_bundle', '
 # %% ../nbs/60_bundle.ipynb #3b36212d
 import hashlib,json,re,warnings,zipfile
 from datetime import datetime,timezone
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 import recfast,torch
 from fastcore.basics import patch
 from safetensors import SafetensorError
-from safetensors.torch import load as read_tensors,save as write_tensors
+from safetensors.torch import save as write_tensors
 from .collab import CollabLearner
 from .combined import recommender_of
 from .core import BundleError,check_weights,first_few,is_first,offer
@@ -35,6 +34,7 @@ from .models.ids import ids_digest,meet,remember_ids
 from .models.parts import parts_spec,with_parts
 from .models.zoo import model_from_spec,model_spec # the zoo: a bundle may hold any model
 from .recommend import Recommender
+from .stored import fill,read_tensors,reader
 from .tables import whole_file,write_bytes
 
 # %% ../nbs/60_bundle.ipynb #9f95c12e
@@ -163,28 +163,12 @@ def save_bundle(
     if is_first(): write(path, text.encode(), dict(data.values()))
     return path
 
-# %% ../nbs/60_bundle.ipynb #4e11b60e
-def _read_zipped(path, name):
-    "A file of a zip; raises `BundleError` for one that is compressed"
-    with zipfile.ZipFile(path) as z:
-        if z.getinfo(name).compress_type!=zipfile.ZIP_STORED:
-            raise BundleError(f"{path}: {name} is compressed, which a bundle never is")
-        return z.read(name)
-
-def _reader(path):
-    "A function from names to bytes, for a folder or a zip"
-    path = Path(path)
-    if not path.exists(): raise BundleError(f"there is no {path}")
-    if path.is_dir(): return lambda name: (path/name).read_bytes()
-    if not zipfile.is_zipfile(path): raise BundleError(f"{path} is neither a folder nor a zip file")
-    return partial(_read_zipped, path)
-
 # %% ../nbs/60_bundle.ipynb #5b31c48e
 _DAMAGES = ValueError,RecursionError,zipfile.BadZipFile,OSError,EOFError,NotImplementedError # what damaged bytes raise
 
 def _read_config(path):
     "What stands in `config.json`, unchecked"
-    try: return json.loads(_reader(path)('config.json').decode())
+    try: return json.loads(reader(path)('config.json').decode())
     except (KeyError,FileNotFoundError,NotADirectoryError):
         raise BundleError(f"{path} holds no config.json: it is no bundle, or saving it never ended") from None
     except _DAMAGES as e: raise BundleError(f"{path}: config.json is damaged ({e})") from e
@@ -222,9 +206,9 @@ def _checked(path, read, name):
         raise BundleError(f"{path}: {name} does not match its checksum: it was truncated or changed")
     return data
 
-def _files(path, config):
+def _files(path, config, mapped=False):
     "{role: bytes}, each held against its checksum"
-    read,ours = _reader(path),('weights','rows','ids','features','catalogue')
+    read,ours = reader(path, mapped),('weights','rows','ids','features','catalogue')
     return {k: _checked(path, read, o) for k,o in config['files'].items() if k in ours}
 
 # %% ../nbs/60_bundle.ipynb #7a7aaf80
@@ -274,7 +258,7 @@ def _assemble(config, files, model, loss):
     with_parts(model, config['parts'] if config['schema']>1 else [], seen.told)
     if loss is None: loss = _loss_of(config)
     if hasattr(loss, 'equip'): loss.equip(model)
-    model.load_state_dict(read_tensors(files.pop('weights')), strict=True)
+    fill(model, files.pop('weights'))
     remember_ids(model, classes)
     for o in () if told.get('cold_tail', True) else model.modules(): vars(o)['cold_tail'] = False
     meet(model, train)
@@ -298,10 +282,11 @@ def load_bundle(
     path, # folder or .zip, from `save_bundle`
     model=None, # for a model of your own: built as it was, its class, or a function that makes it; filled, strictly
     loss=None, # for a loss of your own, which `history=` is answered by; None: the one that is written down
+    mapped:bool=False, # weights and rows are views of the files of a folder, in memory that processes share
 )->Recommender: # the same answers, on the CPU
     "A `Recommender` from a bundle, which is not executed; raises `BundleError` for a damaged, newer or foreign one"
     config = bundle_config(path)
-    try: rec = _assemble(config, _files(path, config), model, loss)
+    try: rec = _assemble(config, _files(path, config, mapped), model, loss)
     except BundleError: raise
     except _MISFITS as e: raise BundleError(f"{path}: its parts do not fit together ({type(e).__name__}: {e})") from e
     if loss is None: _say_assumed(path, config, rec)

@@ -13,6 +13,7 @@ __all__ = ['framed', 'whole_records', 'held', 'Journal', 'seal', 'left_behind']
 import json
 import os
 import struct
+import time
 from pathlib import Path
 from zlib import crc32
 import pyarrow.parquet as pq
@@ -68,12 +69,11 @@ class Journal:
 
 # %% ../nbs/62_journal.ipynb #7ba522ce
 @patch
-def add(self:Journal,
-    records:list, # of dict
+def write(self:Journal,
+    data:bytes, # records, framed
 ):
-    "Add records; raises `OSError`, with the file as it was, where they could not be written"
-    left = memoryview(b''.join(map(framed, records)))
-    n = len(left)
+    "Add what is framed; raises `OSError`, with the file as it was, where it could not be written"
+    left,n = memoryview(data),len(data)
     try:
         while left: left = left[self.file.write(left):]
     except OSError:
@@ -83,11 +83,19 @@ def add(self:Journal,
     self.size += n
 
 @patch
+def add(self:Journal,
+    records:list, # of dict
+):
+    "Add records; raises as `write` does"
+    self.write(b''.join(map(framed, records)))
+
+# %% ../nbs/62_journal.ipynb #6afc7cc4
+@patch
 def sync(self:Journal):
     "Ask the system to put on the disk what it has"
     os.fsync(self.file.fileno())
 
-# %% ../nbs/62_journal.ipynb #6afc7cc4
+# %% ../nbs/62_journal.ipynb #9c01f491
 def seal(
     path, # of a journal
     table, # makes a pyarrow table of a list of records
@@ -103,12 +111,17 @@ def seal(
     return dict(records=len(records), cut_bytes=len(data)-n)
 
 # %% ../nbs/62_journal.ipynb #e3219977
+def _is_left(path, file):
+    "Does nobody hold a journal, and is it there and no new one?"
+    told = os.fstat(file.fileno())
+    return (told.st_size>0 or time.time()-told.st_mtime>3600) and held(file) and path.exists()
+
 def left_behind(
     folder, # of journals
-)->list: # of paths, by name
-    "Journals that no process holds"
-    out = []
+): # an iterator of paths, by name
+    "Journals that no process holds, each held until the next is asked for"
     for path in sorted(Path(folder).glob('*.journal')):
-        with open(path, 'rb') as f:
-            if held(f): out.append(path)
-    return out
+        try: file = open(path, 'rb')
+        except FileNotFoundError: continue # sealed meanwhile
+        with file:
+            if _is_left(path, file): yield path

@@ -24,7 +24,7 @@ from .worker import RequestError,TitleSearch,Worker,complaint,going_on,json_rows
 try:
     from fastapi import FastAPI,Query
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse,PlainTextResponse
+    from fastapi.responses import JSONResponse,PlainTextResponse,Response
     from pydantic import BaseModel,ConfigDict,Field,create_model
     from starlette.exceptions import HTTPException
     from typing_extensions import TypeAliasType
@@ -138,6 +138,7 @@ class Answers:
 
     def users(self, ids): return read_ids(self.rec.users, ids, 'user')
     def items(self, ids, strict=True): return read_ids(self.rec.items, ids, 'item', strict)
+    def add_to(self, app): "Routes beside the verbs, of a class that has some"
 
 @patch
 def history(self:Answers,
@@ -169,8 +170,7 @@ async def recommend(self:Answers, q): # q: a `Recommend` request
     who = dict(history=q.history and self.history(q.history), user_features=q.user_features, on_unknown=q.on_unknown)
     asked = dict(items, **who, exclude_seen=q.exclude_seen, where=q.where, show=q.show)
     df = await self.worker.run(self.rec.recommend, self.users(q.user_ids), q.k, **asked)
-    whose = {} if new else dict(user_id=self.rec.users)
-    return json_rows(df, item_id=self.rec.items, **whose)
+    return json_rows(df, item_id=self.rec.items, **({} if new else dict(user_id=self.rec.users)))
 
 # %% ../nbs/64_routes.ipynb #66ebeb25
 @patch
@@ -292,7 +292,7 @@ def _answer_of(model, rec):
 
 # %% ../nbs/64_routes.ipynb #d2f19194
 def _endpoint(verb, model):
-    async def answer(q): return JSONResponse(await verb(q))
+    async def answer(q): return said if isinstance(said := await verb(q), Response) else JSONResponse(said)
     answer.__annotations__ = dict(q=model)
     return answer
 

@@ -159,6 +159,9 @@ class Watch:
         self.now = self.newer()
         if self.now is None: raise BundleError(f"{folder} holds no bundle that can be served; the log says why")
 
+    @property
+    def state(self): return self.now.app.state # of the model that is served now
+
     async def __call__(self, scope, receive, send):
         if scope['type']=='lifespan': await self.live(receive, send)
         else: await self.now(scope, receive, send)
