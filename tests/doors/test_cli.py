@@ -274,7 +274,7 @@ def test_an_evaluation_on_strangers_says_so(bundle, ratings, tmp_path, name, wha
     says(run('evaluate', str(bundle), str(tmp_path/'strangers.csv')), f'unknown {what} ids: 10000')
 
 def test_serving_without_its_packages_says_what_to_install(bundle, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'recfast.serve', None)
+    monkeypatch.setitem(sys.modules, 'recfast.workers', None)
     says(run('serve', str(bundle)), 'pip install recfast[serve]')
 
 def test_ctrl_c_is_130(bundle, monkeypatch):

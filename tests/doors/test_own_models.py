@@ -114,7 +114,7 @@ def test_what_is_not_there_is_a_sentence(own, tmp_path, text, match):
 def test_the_service_answers_for_it(own, tmp_path, monkeypatch):
     learn,path = saved(own.Plain, tmp_path/'b')
     served = []
-    monkeypatch.setattr('recfast.serve.serve', lambda rec, **kwargs: served.append(rec))
+    monkeypatch.setattr('recfast.workers.answer', lambda service, *args: served.append(service.load(service.bundle)))
     assert run('serve', path, '--model', 'ownmodels:Plain')[0]==0
     with TestClient(make_app(served[0])) as web:
         got = web.post('/recommend', json=dict(user_ids=[1], k=3))
