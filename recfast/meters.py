@@ -32,7 +32,8 @@ class Meters:
         self.registry = here
         self.requests = Counter('recfast_requests', 'Requests by path and status', ['path','status'], **how)
         self.busy = Gauge('recfast_requests_in_progress', 'Requests being answered', multiprocess_mode='livesum', **how)
-        self.seconds = Histogram('recfast_request_seconds', 'Time to the whole answer', ['path'], buckets=_SECONDS, **how)
+        self.seconds = Histogram(
+            'recfast_request_seconds', 'Time to the whole answer', ['path'], buckets=_SECONDS, **how)
         self.batch = Histogram('recfast_batch_users', 'Users answered by one call of the model', buckets=_USERS, **how)
 
     def request(self, scope, status, seconds):

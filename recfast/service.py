@@ -34,13 +34,13 @@ def read_arms(
     "Arms as the shell has them; raises `RecfastError`"
     parts = [o.rpartition('=') for o in given]
     try: return {Path(path): float(share) for path,_,share in parts}
-    except ValueError: raise RecfastError(f'--arm {given[0]}: expected bundle=share, such as other.recfast=0.1') from None
+    except ValueError: raise RecfastError(f'--arm {given[0]}: expected bundle=share, as other.recfast=0.1') from None
 
 def read_noting(events, keep_days, key_file, raw_ids)->dict: # as the shell has them
     "Arguments of an `EventLog`; raises `RecfastError` where there is no folder for one"
     given = dict(keep_days=keep_days, key_file=key_file, raw_ids=raw_ids or None)
     given = {k: v for k,v in given.items() if v is not None}
-    if given and events is None: raise RecfastError('--keep-days, --events-key, --raw-ids: of --events, which is not named')
+    if given and events is None: raise RecfastError('--keep-days, --events-key, --raw-ids are of --events: name it')
     return given
 
 # %% ../nbs/70_service.ipynb #7a86f15f
@@ -51,9 +51,9 @@ _Previous = option(bool, 'Name the bundle made before in the CURRENT of a folder
                    '--previous')
 _Model = option(str, "package.module:Class of a model of your own, or a function that makes it.", '--model')
 _Workers = option(int, 'Processes that answer.', min=1)
-_Events = option(Path, 'Note lists in this folder, and what POST /events tells of them; left out: nothing is written.')
+_Events = option(Path, 'Note lists in this folder, and what POST /events tells; left out: nothing is written.')
 _Days = option(float, 'Days that events are kept; 90.', min=0)
-_Key = option(Path, 'File of the key that people are hashed with; left out: a key is made in the folder.')
+_Key = option(Path, 'File of the key that people are hashed with; left out: one is made in the folder.')
 _Raw = option(bool, 'Note ids of people as they are.', '--raw-ids')
 _Arm = option(list[str], 'Another bundle and its share of the people: other.recfast=0.1; several.', '--arm')
 _Experiment = option(str, 'Its name: another one deals people anew. Left out: the names of the arms.')
@@ -77,6 +77,7 @@ def serve(
     noting = read_noting(events, keep_days, events_key, raw_ids)
     load = partial(bundles.load_bundle, model=model and named_model(model), mapped=workers>1)
     made = _of_the_extra('workers')
-    service = made.Service(bundle, watch, load, read_arms(arm), experiment, events, noting, dict(token=token, word=word))
+    how = dict(token=token, word=word)
+    service = made.Service(bundle, watch, load, read_arms(arm), experiment, events, noting, how)
     if workers==1: made.answer(service, host, port)
     else: made.answer_together(service, host, port, workers)

@@ -141,6 +141,7 @@ def _keep(workers, begin, stop, shared):
             mark_process_dead(o.pid, shared)
             workers[j] = begin()
 
+# %% ../nbs/67_workers.ipynb #b53db257
 def _end(workers):
     for o in workers: o.terminate()
     for o in workers:
