@@ -148,7 +148,7 @@ def test_what_was_acknowledged_is_in_the_log_of_a_killed_worker_too(story):
     done = df[df.kind!='impression']
     got = sorted(zip(done.request_id, done.kind, done.item_id))
     assert got==sorted((o['request_id'],o['kind'],o['item_id']) for o in story.events)
-    assert {o.suffix for o in story.log.iterdir()}=={'','.parquet'} and df.digest.nunique()==3
+    assert {o.suffix for o in story.log.iterdir()}=={'','.parquet'} and df.digest.nunique()>=2
 
 @posix
 def test_a_planted_difference_is_seen_in_the_log(story):
