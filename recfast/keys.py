@@ -60,6 +60,7 @@ def new_request(
     "The id of a request"
     return _signed(key, secrets.token_hex(8), quote(name or '', safe=''))
 
+# %% ../nbs/62_keys.ipynb #27c7b7c0
 def was_issued(
     key:bytes, # of the log
     request_id:str, # whatever came

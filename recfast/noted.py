@@ -24,10 +24,11 @@ try:
 except ImportError as e:
     raise ImportError(f"recfast.noted needs the extra 'serve' ({e}): pip install 'recfast[serve]'", name=e.name) from e
 
-# %% ../nbs/65_noted.ipynb #d76f9789
+# %% ../nbs/65_noted.ipynb #75a62211
 REQUEST = 'x-recfast-request' # the header that carries the id of a list
 ARM = ContextVar('recfast_arm', default=None) # which of several models answers this request
 
+# %% ../nbs/65_noted.ipynb #d76f9789
 class NotedAnswers(Answers):
     "Answers whose lists are noted"
     def __init__(self, rec, worker,
@@ -63,6 +64,7 @@ class Done(BaseModel):
     value: float|None = Field(None, allow_inf_nan=False, description='A price, stars')
     user_id: Id|None = Field(None, description='Who it was, where the list was for several people')
 
+# %% ../nbs/65_noted.ipynb #338d4dbd
 class Noted(BaseModel):
     "It is written down"
     status: str = 'noted'

@@ -93,6 +93,7 @@ def keep_in_memory():
     gc.collect()
     gc.freeze()
 
+# %% ../nbs/67_workers.ipynb #81f51b9f
 def answer(
     service:Service, # to be served
     host:str='127.0.0.1', port:int=8000, # where to listen
@@ -158,6 +159,7 @@ def _told_to_stop():
     finally:
         for o,f in old.items(): signal.signal(o, f)
 
+# %% ../nbs/67_workers.ipynb #b4766c6e
 @contextmanager
 def _shared_figures():
     "A folder for the figures of all workers that are begun meanwhile"
