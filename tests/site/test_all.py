@@ -91,7 +91,6 @@ def test_every_public_name_has_a_home():
 
 # the packages
 PACKAGES = """
-import sys
 from recfast.models import EASE
 assert 'recfast.models.sequence' not in sys.modules, 'one room was asked for'
 from recfast.data import CollabDataLoaders
@@ -103,11 +102,6 @@ from recfast.data import *
 print(EASE.__name__, SASRec.__name__, global_time_split.__name__)
 """
 
-@pytest.mark.slow
-def test_the_packages_offer_what_their_rooms_have():
-    res = subprocess.run([sys.executable,'-c',PACKAGES], capture_output=True, text=True, encoding='utf-8')
-    assert res.stdout.split()==['EASE','SASRec','global_time_split'], res.stderr
-
 def test_what_is_a_name_and_a_room_is_the_room_whatever_came_first(monkeypatch, tmp_path):
     (tmp_path/'lodge').mkdir()
     for name,text in {'__init__': 'from recfast.core import offer_rooms\n__getattr__ = offer_rooms(__name__)', 'door': "__all__ = ['door', 'bell']\ndef door(): pass\ndef bell(): pass"}.items():
@@ -118,29 +112,33 @@ def test_what_is_a_name_and_a_room_is_the_room_whatever_came_first(monkeypatch, 
     from lodge import bell,door
     assert bell.__name__=='bell' and door.__name__=='lodge.door'
 
-SNAPSHOT = """
+SNAPSHOT = f"""
 import warnings; warnings.simplefilter('ignore')
 import sys
 from fastai.tabular.all import *
 import fastai.collab
 CLASSES = [Learner, Recorder, DataLoaders, DataLoader, TfmdDL, Callback, Metric, Optimizer, CategoryMap, TabularModel, fastai.collab.CollabDataLoaders]
-def snapshot(): return {c.__name__: {k: v for k,v in vars(c).items() if k!='__annotations_cache__'} for c in CLASSES}
-def modules(): return {n: {k: id(v) for k,v in vars(m).items() if callable(v)} for n,m in list(sys.modules.items()) if n.startswith('fastai.') and m}
+def snapshot(): return {{c.__name__: {{k: v for k,v in vars(c).items() if k!='__annotations_cache__'}} for c in CLASSES}}
+def modules(): return {{n: {{k: id(v) for k,v in vars(m).items() if callable(v)}} for n,m in list(sys.modules.items()) if n.startswith('fastai.') and m}}
 before,mods = snapshot(),modules()
 sys.modules['optuna'] = None
+exec({PACKAGES!r}, {{'sys': sys}})
 import recfast.all
-print([(c,k) for c,now in snapshot().items() for k in {**now,**before[c]} if now.get(k) is not before[c].get(k)])
+print([(c,k) for c,now in snapshot().items() for k in {{**now,**before[c]}} if now.get(k) is not before[c].get(k)])
 print([(n,k) for n,now in modules().items() if n in mods for k in mods[n] if now.get(k)!=mods[n][k]])
 print(recfast.all.tune.__name__)
 """
 
 @pytest.fixture(scope='module')
 def fresh():
-    "What a process prints that imports recfast.all for the first time, without optuna"
+    "What a process prints that imports recfast for the first time, first its packages, then recfast.all, without optuna"
     return subprocess.run([sys.executable,'-c',SNAPSHOT], capture_output=True, text=True, check=True, encoding='utf-8').stdout.split('\n')
 
 @pytest.mark.slow
-def test_nothing_of_fastai_is_patched(fresh): assert fresh[:2]==['[]','[]']
+def test_the_packages_offer_what_their_rooms_have(fresh): assert fresh[0].split()==['EASE','SASRec','global_time_split']
 
 @pytest.mark.slow
-def test_recfast_is_imported_without_optuna(fresh): assert fresh[2:]==['tune','']
+def test_nothing_of_fastai_is_patched(fresh): assert fresh[1:3]==['[]','[]']
+
+@pytest.mark.slow
+def test_recfast_is_imported_without_optuna(fresh): assert fresh[3:]==['tune','']
