@@ -80,6 +80,7 @@ Modules:
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
 - `recfast.events`: What a service showed and what people did: a folder of tables, without names
 - `recfast.explain`: What each item of a history adds to a score
+- `recfast.explore`: All items on one map that one can walk: a file of its own, with search, neighbours, colours and a history laid over it
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
 - `recfast.fast`: A batch loop without the overhead that dominates small models
 - `recfast.feature_report`: What features are worth: for items that nobody met, for the others, and value by value
@@ -153,6 +154,7 @@ Modules:
 - `recfast.noted`: A service that writes down which lists it gave, and is told what people did with them
 - `recfast.options`: What a shell is asked for: each option once, and settings as text
 - `recfast.ordinal`: Ratings as ordered levels: a loss that learns where one star ends and the next begins
+- `recfast.page_items`: What a page that is one file says of items: their titles, pictures and choices, and tables of numbers as text
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
@@ -171,8 +173,10 @@ Modules:
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.service`: What a shell says to a service: serve a bundle, or a folder of them, and go back to the one before
+- `recfast.share`: What a shell makes for others of a bundle: one page that recommends, and one that is a map
 - `recfast.shell`: How recfast speaks in a terminal
 - `recfast.softmax`: Cross-entropy over all items, a chunk of places at a time, with its gradients made on the way
+- `recfast.static_page`: A recommender as one file: a page that opens from a disk, answers without a server and holds no row of anybody
 - `recfast.steps`: What a step of the compiled loop is made of: the slope of a loss, the settings of the optimizer
 - `recfast.stored`: The files of a bundle: in a folder or a zip, as bytes or as memory that several processes share
 - `recfast.tables`: Files in, files out: csv, tsv and parquet, in bounded memory

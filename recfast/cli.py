@@ -10,9 +10,9 @@ Docs: https://recfast.github.io/recfast/cli.html.md"""
 
 # %% auto #0
 __all__ = ['quickstart', 'train', 'compare', 'recommend', 'similar', 'evaluate', 'describe_bundle', 'info', 'export', 'ab', 'app',
-           'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'events_app', 'fit', 'forget', 'main',
-           'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'serve', 'show_table', 'side_by_side',
-           'speaking', 'update', 'write_report']
+           'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'events_app', 'explore', 'fit', 'forget',
+           'main', 'page', 'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'serve', 'show_table',
+           'side_by_side', 'speaking', 'update', 'write_report']
 
 # %% ../nbs/71_cli.ipynb #4d04e5e0
 import json
@@ -33,6 +33,7 @@ from .ab import ab,events_app
 from .daily import drift,forget,update
 from .models.zoo import named_model
 from .service import serve
+from .share import explore,page
 from .report import run_compare,run_quickstart,run_train,show_evaluation,write_report
 from .tables import table_kind,write_text
 from . import options as opt
@@ -309,6 +310,6 @@ def export(
 if getattr(globals().get('__spec__'), 'name', '')=='recfast.cli' and __name__=='__main__': app() # python -m
 
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
-_all_ = ['ab', 'app', 'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'events_app', 'fit',
-         'forget', 'main', 'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'serve', 'show_table',
+_all_ = ['ab', 'app', 'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'events_app', 'explore', 'fit',
+         'forget', 'main', 'page', 'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'serve', 'show_table',
          'side_by_side', 'speaking', 'update', 'write_report']

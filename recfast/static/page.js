@@ -16,6 +16,7 @@ function make(tag, props = {}, ...kids) {
 }
 
 async function ask(path, body, signal) {
+  if (window.answer) return window.answer(path, body)   // a page that is a file has its answers inside
   const headers = {...(body && {'content-type': 'application/json'}), ...(token && {authorization: 'Bearer ' + token})}
   let got
   try { got = await fetch(path, {method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), signal}) }
@@ -23,6 +24,11 @@ async function ask(path, body, signal) {
   if (got.status == 401) { $('door').hidden = false; $('token').focus() }
   if (got.ok) return got.json()
   throw new Error((await got.json().catch(() => ({}))).detail || 'The server answered ' + got.status + '.')
+}
+
+function titled(id) {   // with its picture, where the page has one
+  const src = window.face?.(id), title = make('span', {className: 'title'}, String(id))
+  return src ? [make('img', {src, alt: '', className: 'face'}), title] : [title]
 }
 
 function say(text, wrong = false) { $('status').textContent = text; $('status').classList.toggle('wrong', wrong) }
@@ -101,7 +107,7 @@ function out(li, id, forget) {
 function take(id) {
   visit.push(id)
   const li = make('li', {tabIndex: -1})
-  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(id)), out(li, id, () => visit.splice([...$('rated').children].indexOf(li), 1))))
+  li.append(make('div', {className: 'row'}, ...titled(id), out(li, id, () => visit.splice([...$('rated').children].indexOf(li), 1))))
   $('rated').append(li)
   hints()
   recommend()
@@ -113,7 +119,7 @@ function rate(id) {
   if (rated.has(key)) return say('You have rated ' + id + ' already.')
   rated.set(key, {id, rating: high})
   const li = make('li', {})
-  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(id)), control(key, id), out(li, id, () => rated.delete(key))))
+  li.append(make('div', {className: 'row'}, ...titled(id), control(key, id), out(li, id, () => rated.delete(key))))
   $('rated').prepend(li)
   hints()
   recommend()
@@ -176,7 +182,7 @@ function knows(id, text) {
 }
 function card(o, why) {
   const li = make('li', {})
-  li.append(make('div', {className: 'row'}, make('span', {className: 'title'}, String(o.item_id)), make('span', {className: 'score'}, told(o) === null ? '' : shown(told(o)) + likely(told(o)))))
+  li.append(make('div', {className: 'row'}, ...titled(o.item_id), make('span', {className: 'score'}, told(o) === null ? '' : shown(told(o)) + likely(told(o)))))
   const text = reasons(why, o.item_id)
   if (text) li.append(make('p', {className: 'why'}, text))
   li.append(make('div', {className: 'tools'}, ...(can.includes('similar') ? [likeness(o.item_id, li)] : []), knows(o.item_id, ordered ? 'Take it' : 'I know it')))
