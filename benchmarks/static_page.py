@@ -8,7 +8,6 @@ lists come from. overlap@10 is the share of Python's ten best that are among the
 browser asked for besides the file.
 """
 import shutil,tempfile,warnings
-from pathlib import Path
 
 warnings.filterwarnings('ignore')
 import numpy as np

@@ -106,7 +106,8 @@ def _facts(rec, at, title):
 
 def _inside(rec, by, history, title, word, seed):
     "Everything the map draws"
-    at = np.flatnonzero(rec.scorable()[1:])
+    there = rec.scorable()[1:]&~rec._without_vector(np.arange(1, rec.n_items))
+    at = np.flatnonzero(there)
     place = np.full(rec.n_items, -1)
     place[at] = np.arange(len(at))
     xy = map_places(item_factors(rec.model, rec.train).to_numpy()[at], by, seed)
