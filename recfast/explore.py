@@ -57,6 +57,7 @@ def _ramp(name, values, by_rank=False):
     at = np.searchsorted(np.sort(values[there]), values)/there.sum() if by_rank else (values-low)/max(high-low, 1e-12)
     return dict(name=name, numbers=packed(np.where(there, at, np.nan)), low=f'{low:.4g}', high=f'{high:.4g}')
 
+# %% ../nbs/62_explore.ipynb #0b7538a5
 def _kinds(name, choice, at):
     "A colour by categories: the first of several values counts"
     first = lambda o: (o[0] if o else None) if isinstance(o, list) else o

@@ -34,6 +34,7 @@ def packed(
     a = np.ascontiguousarray(np.asarray(a), dtype=f'<{kind}')
     return dict(type=kind, data=base64.b64encode(a.tobytes()).decode())
 
+# %% ../nbs/61_page_items.ipynb #5f331193
 def as_json(
     o, # of JSON's types
 )->str: # JSON without `<`
@@ -151,6 +152,7 @@ def static_text(
     "A file that comes with recfast"
     return (files('recfast')/'static'/name).read_text(encoding='utf-8')
 
+# %% ../nbs/61_page_items.ipynb #3d9f79b2
 def filled(
     name:str, # of a template in `recfast/static`
     text:dict, # put in, escaped

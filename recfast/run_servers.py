@@ -118,6 +118,7 @@ def _records(path):
     read = need_package('wandb.proto.wandb_internal_pb2').Record.FromString
     return [read(o) for o in log_records(path.read_bytes())]
 
+# %% ../nbs/61_run_servers.ipynb #8d8abd47
 def wait_for_end(
     path, # of a log
     seconds:float=30, # at most

@@ -85,6 +85,7 @@ def _likelihood(rec):
     if type(loss) is SoftmaxLoss: return dict(kind='softmax', temperature=float(loss.temperature))
     raise NotImplementedError(f" under {loss_name(rec.loss)}")
 
+# %% ../nbs/62_static_page.ipynb #e514e54d
 def _factors(rec):
     "A dot product as the page computes it"
     model,how = rec.model,_likelihood(rec)
@@ -117,6 +118,7 @@ def _histories(rec, n):
         found.append(rng.permutation(items[items>0])[:20])
     return [torch.from_numpy(o.astype(np.int64)) for o in found if len(o)]
 
+# %% ../nbs/62_static_page.ipynb #16734b67
 def overlap_at(
     a:torch.Tensor, # [U,I] scores
     b:torch.Tensor, # [U,I] scores

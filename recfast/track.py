@@ -54,6 +54,7 @@ def _highest_lr(learn):
     top = max(np.max(f(at)) for f in scheds for at in np.linspace(0, 1, 1001))
     return float(f'{top:.6g}')
 
+# %% ../nbs/62_track.ipynb #d13f103f
 def run_settings(
     learn, # a `Learner` about to train
 )->dict: # {name: value}
@@ -101,6 +102,7 @@ def _begin(self:Track):
     report = getattr(self.dls, 'report', None)
     self.store = self.write(self.where, event(self.id, 'start', name=name, settings=settings, report=report))
 
+# %% ../nbs/62_track.ipynb #8c1c272f
 @patch
 def _tell_epoch(self:Track):
     "Tell the Recorder's last row, once"
