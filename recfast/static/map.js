@@ -128,7 +128,7 @@
       if (data.ordered) path(data.history, ink.told)
       for (const i of data.next) ring(i, 7, ink.next)
       for (const i of data.history) ring(i, 5, ink.told, true)
-      for (const i of data.history) mark(i, ink.told, true)
+      for (const i of data.history) mark(i, ink.told)
       for (const i of data.next) mark(i, ink.next)
     }
     const centre = hover >= 0 ? hover : chosen
