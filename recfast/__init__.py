@@ -188,6 +188,6 @@ Modules:
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
 - `recfast.watch`: A folder of bundles, served: a new model is taken between two requests, a damaged one is refused, and one goes back
 - `recfast.worker`: Many requests, one thread, one model
-- `recfast.workers`: One service of several processes: one address, one bundle in memory, one set of figures"""
+- `recfast.workers`: One service of several processes: one address, one set of weights in memory, one set of figures"""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""One service of several processes: one address, one bundle in memory, one set of figures
+"""One service of several processes: one address, one set of weights in memory, one set of figures
 
 A process answers by one processor. `recfast serve b.recfast --workers 4` answers by four: each worker is a process with an app, a log of events and a thread of its own, all of them listen at one socket, and a worker that ends is begun anew. What a service is made of is said in one place, a `Service`, which every worker builds for itself.
 
