@@ -42,8 +42,8 @@ def measure(model, part, dls):
     train,valid = (dls.interactions(o) for o in ('train','valid'))
     return evaluate_recommender(model, train, valid, k=10, metrics=[METRIC[part]], rated=part=='rater', progress=False, baseline=False)[METRIC[part]]
 
-def rows(learn, seed, longest=15):
-    "Every recipe, and settings of further models, on all of train, measured on the held-out rows"
+def rows(learn, seed, known=(), longest=15):
+    "Every recipe, and settings of further models, on all of train, measured on the held-out rows; those that are known are kept"
     from recfast.all import collab_learner
     from recfast.choice import cook
     from recfast.recipes import grid, rankers, raters, rating_span, shape_of
@@ -52,14 +52,15 @@ def rows(learn, seed, longest=15):
     todo = [('ranker',o) for o in rankers(shape)]+[('rater',o) for o in raters(shape)]*learn.dls.rated
     more = [o for word in MORE for o in grid(word, shape) if o.name not in {r.name for _,r in todo} and o.seconds<longest]
     todo += [('ranker',o) for o in more]
-    found = []
-    for part,recipe in todo:
+    of = {(o['part'],o['model']): o for o in known}
+    found = [of[part,o.name] for part,o in todo if (part,o.name) in of]
+    for part,recipe in [(part,o) for part,o in todo if (part,o.name) not in of]:
         with Timer() as t: made = cook(recipe, train, collab_learner, y_range=rating_span(*(train.rating_range or (0,0))), seed=seed)
         found.append(dict(part=part, model=recipe.name, value=float(measure(made.model, part, learn.dls)), seconds=round(t.seconds, 2), cpu_seconds=round(t.cpu_seconds, 2), expected=round(recipe.seconds, 2)))
         print('   ', found[-1], flush=True)
     return found
 
-def run(name, split, budget, seed=42):
+def run(name, split, budget, known=(), seed=42):
     from torch import get_num_threads
     from recfast import choice as room
     from recfast.all import collab_learner
@@ -74,19 +75,21 @@ def run(name, split, budget, seed=42):
     choice = learn.choice.drop(columns='recipe').round(5)
     print(name, split, {k: round(v, 4) for k,v in ours.items()}, f'{t.seconds:.0f} s', f'cpu {t.cpu_seconds:.0f} s', '\n', choice.to_string(), flush=True)
     return dict(data=name, split=split, threads=get_num_threads(), budget=budget, seed=seed, auto=ours, seconds=round(t.seconds, 2), cpu_seconds=round(t.cpu_seconds, 2),
-        n_users=dls.n_users-1, n_items=dls.n_items-1, n_train=len(dls.interactions('train')), choice=choice.astype(object).where(choice.notna(), None).to_dict('records'), rows=rows(learn, seed))
+        n_users=dls.n_users-1, n_items=dls.n_items-1, n_train=len(dls.interactions('train')), choice=choice.astype(object).where(choice.notna(), None).to_dict('records'), rows=rows(learn, seed, known))
 
 PROTOCOL = ("20% of the rows held out at random (seed 42), or those after the time of the 80th percentile; NDCG@10 of all trained items less the user's own "
     'training rows, every held-out row relevant, untrained items count as misses; RMSE in rating units. auto chooses on a further cut of the training rows; its budget is counted in processor seconds of one thread, with two threads by the clock')
 
 if __name__=='__main__':
-    args = arguments(__doc__, datasets=list(DATA), splits=['random','time'], budget=[60])
+    args = arguments(__doc__, datasets=list(DATA), splits=['random','time'], budget=[60], again=[0])
+    # --again 1: rows are measured anew, else those of an earlier run are kept
     path = RESULTS/'auto.json'
     import json
     done = json.loads(path.read_text(encoding='utf-8'))['runs'] if path.exists() else []
     for name in args.datasets:
         for split in args.splits:
             if split=='time' and not table(name)[1]: continue
-            new = run(name, split, args.budget[0])
-            done = [o for o in done if (o['data'],o['split'])!=(name,split)]+[new]
+            old = [o for o in done if (o['data'],o['split'])==(name,split)]
+            new = run(name, split, args.budget[0], old[0]['rows'] if old and not args.again[0] else ())
+            done = [o for o in done if o not in old]+[new]
             write_json(path, dict(protocol=PROTOCOL, runs=done, machine=machine(), versions=versions()))

@@ -170,13 +170,21 @@ def try_one(self:Search, part, recipe):
     seconds = time.monotonic()-start
     self.note(*facts, judge(learn.model, part, *self.rows), seconds)
 
+# %% ../nbs/57_choice.ipynb #e43645c3
+def _unlike(trials): # the best first
+    "The best of each architecture, with features and without"
+    out = {}
+    for o in trials: out.setdefault((o['recipe']['arch'],reads_features(o['recipe'])), o)
+    return list(out.values())
+
 # %% ../nbs/57_choice.ipynb #501eb99f
 @patch
 def try_blends(self:Search):
     "Measure the best two and the best three rankers as one, of those without features and of all"
     best = [o for o in self.best('ranker') if o['model']!='Popularity']
     plain = [o for o in best if not reads_features(o['recipe'])]
-    for n,some in ((2,plain),(3,plain),(2,best),(3,best)): self._try_blend(some[:n], n)
+    for some in map(_unlike, (plain,best)):
+        for n in (2,3): self._try_blend(some[:n], n)
 
 @patch
 def _try_blend(self:Search, best, n):

@@ -24,6 +24,7 @@ class Shape(NamedTuple):
     n_rows:int # in it
     features:tuple=() # sides of which more is known than ids: 'item', 'user'
     ordered:bool=False # is what comes next asked?
+    timed:bool=False # is it known when each row happened?
 
     @property
     def per_user(self): return self.n_rows/max(self.n_users, 1)
@@ -33,7 +34,7 @@ def shape_of(
 )->Shape:
     "Of the rows that name somebody and something"
     n_users,n_items = (int(rows.trained(side).sum()) for side in ('user','item'))
-    return Shape(n_users, n_items, len(rows), tuple(sorted(rows.features)))
+    return Shape(n_users, n_items, len(rows), tuple(sorted(rows.features)), timed=rows.has_times)
 
 # %% ../nbs/54_recipes.ipynb #54f9a9b2
 class Recipe(NamedTuple):
@@ -171,19 +172,26 @@ def budget_of(dls, budget=None): # seconds; None: 60, of sequences 240
     if budget is not None: return budget
     return 240 if getattr(dls.train, 'holds', None)=='sequences' else 60
 
+# %% ../nbs/54_recipes.ipynb #e445e929
+def _eases(o):
+    "EASE, and EASE that reads times where there are any"
+    large = o.n_items>4000
+    seconds = .1+2.2e-11*o.n_items**3/(min(2, get_num_threads()) if large else 1)
+    plain = _solved('EASE', 'ease', seconds, dict(double=not large))
+    near = dict(double=not large, near=.5)
+    return [plain,*[_solved('EASE, near', 'ease', 1.05*seconds+2e-6*o.n_rows, near)]*o.timed]
+
 # %% ../nbs/54_recipes.ipynb #5d16673f
 def rankers(
     shape:Shape, # of the training rows
 )->list: # of `Recipe`s, popularity first
     "What may be good at lists"
     n_items,n_rows = shape.n_items,shape.n_rows
-    large = n_items>4000
     gfcf = dict(filter='gfcf', n_vectors=128, alpha=.4, degree_power=.4)
-    ease = .1+2.2e-11*n_items**3/(min(2, get_num_threads()) if large else 1)
     return [
         _solved('Popularity', 'popularity', .01),
         _solved('RP3beta', 'rp3beta', .1+n_rows*shape.per_user*5e-8),
-        _solved('EASE', 'ease', ease, dict(double=not large)),
+        *_eases(shape),
         _solved('SpectralFilter', 'spectralfilter', .2+1.3e-4*(shape.n_users+n_items), gfcf),
         _solved('IALS', 'ials', _ials_seconds(shape), n_factors=default_factors(shape.n_users, n_items)),
         _softmax(shape),

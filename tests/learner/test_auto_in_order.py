@@ -76,6 +76,14 @@ def test_an_order_is_asked_where_rows_are_cut_along_it(how, asked, cut):
     found = Search(dls, collab_learner, budget=0)
     assert found.shape.ordered==asked
 
+@pytest.mark.parametrize('n,asked', [(2,True),(5,True),(6,False),(30,False)])
+def test_after_a_point_in_time_what_comes_next_is_asked_of_a_few_rows(n, asked):
+    old = pd.DataFrame([(u,i,i) for u in range(20) for i in range(12)], columns=['user_id','item_id','timestamp'])
+    new = pd.DataFrame([(u,i,100+i) for u in range(20) for i in range(n)], columns=['user_id','item_id','timestamp'])
+    df,split = pd.concat([old,new], ignore_index=True),(range(len(old)),range(len(old), len(old)+len(new)))
+    dls = CollabDataLoaders.implicit_from_df(df, splits=split, bs=4, n_neg=0)
+    assert (dls.how_cut().how,dls.how_cut().n,order_asked(dls))==('time',n,asked)
+
 def test_inner_rows_are_each_users_last(chosen):
     train,valid = cut_rows(chosen.dls)
     assert len(valid)==80 and (pd.Series(valid.times).to_numpy()==8).all() and train.times.max()==7
