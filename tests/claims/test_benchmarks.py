@@ -223,7 +223,7 @@ def test_what_auto_chose_is_near_the_best_that_could_have_been(run):
         quick = max(sign*o['value'] for o in rows if o['cpu_seconds']<=run['budget']/3)
         assert sign*ours>=best-.006 and sign*ours>=quick-.003
     floor = next(o['value'] for o in run['rows'] if o['model']=='Popularity')
-    least = 1 if run['split']=='time' else 1.25 if run['data']=='movietweetings' else 1.3 # 1.27: no row is above 1.3 there
+    least = 1 if run['split']=='time' else 1.25 if run['data']=='movietweetings' else 1.3 # 1.28: no row is above 1.3 there
     assert run['auto']['ranker']>=least*floor
 
 def test_svdpp_is_where_the_page_says_it_is():
