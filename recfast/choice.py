@@ -24,7 +24,7 @@ from .collab import CollabLearner
 from .core import NeedsMemoryError,RatingsError,RecfastError,first_few
 from .data.loaders import CollabDataLoaders
 from .data.recut import cut_rows,order_asked
-from .judged import METRIC,Judged,best_for_new,hold_out_new,judge,plainest
+from .judged import METRIC,Judged,best_for_new,hold_out_new,judge,plainest,unlike
 from .losses import make_loss
 from .models.base import find_model
 from .models.ensemble import ZBlend
@@ -170,20 +170,13 @@ def try_one(self:Search, part, recipe):
     seconds = time.monotonic()-start
     self.note(*facts, judge(learn.model, part, *self.rows), seconds)
 
-# %% ../nbs/57_choice.ipynb #e43645c3
-def _unlike(trials): # the best first
-    "The best of each architecture, with features and without"
-    out = {}
-    for o in trials: out.setdefault((o['recipe']['arch'],reads_features(o['recipe'])), o)
-    return list(out.values())
-
 # %% ../nbs/57_choice.ipynb #501eb99f
 @patch
 def try_blends(self:Search):
     "Measure the best two and the best three rankers as one, of those without features and of all"
     best = [o for o in self.best('ranker') if o['model']!='Popularity']
     plain = [o for o in best if not reads_features(o['recipe'])]
-    for some in map(_unlike, (plain,best)):
+    for some in map(unlike, (plain,best)):
         for n in (2,3): self._try_blend(some[:n], n)
 
 @patch
