@@ -188,8 +188,7 @@ def _try_blend(self:Search, best, n):
     cost = 1.3*sum(o['seconds'] for o in best)
     if cost+self.reserve('rater')>self.left():
         return self.note('ranker', recipe['name'], recipe, note='skipped: no time to train all')
-    learns = [self.made['ranker',o] for o in names]
-    blend = ZBlend([o.model for o in learns])
+    blend = ZBlend([self.made['ranker',o].model for o in names])
     blend.attach(self.rows[0])
     self.note('ranker', recipe['name'], recipe, judge(blend, 'ranker', *self.rows), cost)
 
