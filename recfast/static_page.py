@@ -12,6 +12,7 @@ Docs: https://recfast.github.io/recfast/static_page.html.md"""
 __all__ = ['ENOUGH', 'MOST_BYTES', 'speaks_for', 'nearest', 'overlap_at', 'page_model', 'write_page']
 
 # %% ../nbs/62_static_page.ipynb #8240c835
+import warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -191,12 +192,21 @@ def _most_neighbours(model, n_items):
     bytes_each = (8 if n_items<2**16 else 11)*len(getattr(model, 'speeds', [1]))
     return max(1, int((MOST_BYTES-2_000_000-150*n_items)/(bytes_each*n_items)))
 
+# %% ../nbs/62_static_page.ipynb #1f80eb72
+def _warn_of_far(facts):
+    "Say where a page gives other lists than its model"
+    same = facts.get('overlap', 1)
+    if same>=ENOUGH: return
+    warnings.warn(f"the lists of this page share {same:.0%} of their ten best with those of the model: there was no "
+                  "room for more neighbours of so many items. Leave out rare ones (k_core), or take a dot product")
+
 # %% ../nbs/62_static_page.ipynb #7d66ac66
 def _inside(rec, title, picture):
     "Everything the page answers from"
     titles = page_titles(rec, title)
     answers = rec.ranks if isinstance(rec.model, TwoPart) else rec
     facts = page_model(answers, _most_neighbours(answers.model, rec.n_items))
+    _warn_of_far(facts)
     free,counts = packed(rec.known('item')[1:], 'u1'),packed(rec.train.counts('item')[1:], 'u4')
     shown = dict(titles=titles, columns=page_choices(rec), pictures=page_pictures(rec, titles, picture))
     return dict(facts, free=free, counts=counts, near=near_items(answers), **shown)

@@ -96,6 +96,11 @@ def test_a_page_too_large_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir())==[]
 
 EVIL = '</script><img src=x onerror="document.title=1">{data}'
+def test_lists_far_from_those_of_the_model_are_said(tmp_path, monkeypatch):
+    learn = solved(clicks(), EASE)
+    monkeypatch.setattr('recfast.static_page._most_neighbours', lambda *_: 3)
+    with pytest.warns(UserWarning, match=r'of this page share \d+% of their ten best with those of the model'): write_page(learn, tmp_path)
+
 @pytest.fixture(scope='module')
 def shop():
     "Films with names, one of which is markup, and a picture"
