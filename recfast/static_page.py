@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from .compiled import HEADS
 from .core import RecfastError
 from .losses import RMSELoss,SoftmaxLoss,known_loss,loss_name
+from .models.dot import DotProduct
 from .models.ials import IALS
 from .models.linear import HistoryModel
 from .models.parts import TwoPart
@@ -73,7 +74,7 @@ def _prior_tables(prior):
 def _design_of(model, items):
     "(what a user's vector and bias are multiplied by [n,D], what is added [n]); raises `NotImplementedError`"
     if getattr(model, 'cosine', False): raise NotImplementedError(' with cosines')
-    if hasattr(model, '_design'): return model._design(items)
+    if isinstance(model, DotProduct): return model._design(items)
     if type(model) not in HEADS: raise NotImplementedError
     vectors,bias = model.i_weight[items],model.i_bias[items]
     return torch.cat([vectors,torch.ones(len(items), 1)], 1),bias.reshape(-1)
