@@ -13,7 +13,7 @@ GRID = {
     'Popularity': [dict(arch='Popularity')],
     'EASE, as it comes': [dict(arch='EASE')],
     'EASE, l2 tuned': [ease(o) for o in (200,500,1000,2000)],
-    'MultVAE': [{**VAE, 'wd': w, 'loss': dict(beta=b, anneal=20), 'config': dict(hidden=600, dropout=d)} for w,b,d in ((.3,.2,.5),(.3,.2,.7),(.3,.5,.5))]}
+    'MultVAE': [{**VAE, 'wd': w, 'loss': dict(beta=b, anneal=20), 'config': dict(hidden=h, dropout=d)} for w,b,d,h in ((.3,.2,.5,600),(.3,.2,.7,600),(.3,.5,.5,600),(.3,.2,.7,1000))]}
 
 def parts():
     "(80% of the rows, validation rows, the 90% of both, test rows)"
@@ -37,10 +37,11 @@ def measured(learn, rows):
     ev = learn.evaluate(rows, k=(10,20), metrics=NAMES, baseline=False)
     return {o: ev.summary[o] for o in NAMES},ev.protocol
 
-def choose(name, train, valid):
-    "Every setting on the validation rows"
-    trials = []
+def choose(name, train, valid, known=()):
+    "Every setting on the validation rows; trials that are known are kept"
+    trials = [o for o in known if o['setting'] in GRID[name]]
     for s in GRID[name]:
+        if s in [o['setting'] for o in trials]: continue
         learn,t = fit(train, 0, **s)
         trials.append(dict(setting=s, metrics=measured(learn, valid)[0], cpu_seconds=round(t.cpu_seconds, 1)))
         print(name, s, round(trials[-1]['metrics']['ndcg@20'], 4), f'{t.cpu_seconds:.0f} s', flush=True)
@@ -66,7 +67,7 @@ def main(models, seeds):
     train,valid,rest,held = parts()
     sizes = dict(train=len(train), valid=len(valid), test=len(held))
     for name in models:
-        trials = choose(name, train, valid)
+        trials = choose(name, train, valid, found.get(name, {}).get('trials', ()))
         best = max(trials, key=lambda o: o['metrics']['ndcg@20'])['setting']
         runs,used,words = test(name, best, rest, held, seeds)
         found[name] = dict(trials=trials, best=best, used=used, runs=runs)

@@ -155,7 +155,7 @@ VAE = load('multvae.json')[0]
 
 def test_the_stored_autoencoder_of_clicks_on_movielens_1m_stands_beside_ease():
     value = {name: [r['metrics']['ndcg@20'] for r in o['runs']] for name,o in VAE['models'].items()}
-    assert len(value['MultVAE'])==3 and min(value['MultVAE'])>=.307 and max(value['MultVAE'])<min(value['EASE, l2 tuned'])
+    assert len(value['MultVAE'])==3 and sum(value['MultVAE'])/3>=.31 and max(value['MultVAE'])<min(value['EASE, l2 tuned'])
     assert min(value['MultVAE'])>2*value['Popularity'][0]
 
 @pytest.mark.parametrize('name', VAE['models'])
