@@ -12,7 +12,7 @@ Docs: https://recfast.github.io/recfast/explore.html.md"""
 __all__ = ['map_places', 'map_colours']
 
 # %% ../nbs/62_explore.ipynb #4ceee59f
-import base64
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
@@ -24,7 +24,8 @@ from .core import RecfastError
 from .data.item_columns import kind_of_column
 from .interpret import bias_table,item_factors,pca
 from .models.zoo import reads_order
-from .page_items import as_json,filled,near_items,packed,page_choices,page_titles,static_text,words_for
+from .page_items import as_json,filled,nearest_places,packed,packed_places,page_choices,page_titles
+from .page_items import static_text,words_for
 from .recommend import Recommender
 from .tables import write_text
 
@@ -62,7 +63,8 @@ def _kinds(name, choice, at):
     "A colour by categories: the first of several values counts"
     first = lambda o: (o[0] if o else None) if isinstance(o, list) else o
     of = [first(choice['of'][i]) for i in at]
-    often = sorted(range(len(choice['values'])), key=lambda v: -of.count(v))
+    met = Counter(of)
+    often = sorted(range(len(choice['values'])), key=lambda v: -met[v])
     place = {v: i for i,v in enumerate(often)}
     values = [str(choice['values'][v]) for v in often]
     return dict(name=name, values=values, of=[None if o is None else place[o] for o in of])
@@ -112,13 +114,11 @@ def _inside(rec, by, history, title, word, seed):
     place = np.full(rec.n_items, -1)
     place[at] = np.arange(len(at))
     xy = map_places(item_factors(rec.model, rec.train).to_numpy()[at], by, seed)
-    titles,near = page_titles(rec, title),near_items(rec, 8)
-    if near:
-        who = np.frombuffer(base64.b64decode(near['who']['data']), '<u4').reshape(-1, 8)[at].astype(np.int64)
-        near['who'] = packed(np.where(place[who]<0, len(at), place[who]), 'u4')
+    titles,who = page_titles(rec, title),nearest_places(rec, 8)
+    if who is not None: who = np.where(place[who[at]]<0, len(at), place[who[at]])
     own,after = _laid_over(rec, history, place)
     told = dict(titles=[titles[i] for i in at], counts=packed(rec.train.counts('item')[1:][at], 'u4'), xy=packed(xy))
-    told.update(colours=map_colours(rec, at), facts=_facts(rec, at, title), near=near)
+    told.update(colours=map_colours(rec, at), facts=_facts(rec, at, title), near=packed_places(who))
     return dict(told, history=own, next=after, ordered=reads_order(rec.model), words=words_for(rec, word)[1])
 
 # %% ../nbs/62_explore.ipynb #5ca7b6d2

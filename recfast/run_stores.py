@@ -18,6 +18,7 @@ import math
 import warnings
 from contextlib import contextmanager
 from datetime import datetime,timezone
+from importlib import import_module
 from pathlib import Path
 import numpy as np
 from .core import RecfastError
@@ -121,7 +122,7 @@ def need_package(
     how:str='track', # the extra
 ):
     "Import a package; raises `ImportError` that names the extra"
-    try: return __import__(name, fromlist=['*'])
+    try: return import_module(name)
     except ImportError as e:
         raise ImportError(f"this needs the extra {how!r} ({e}): pip install 'recfast[{how}]'", name=e.name) from e
 

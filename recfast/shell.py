@@ -8,8 +8,8 @@ Docs: https://recfast.github.io/recfast/shell.html.md"""
 
 # %% auto #0
 __all__ = ['console', 'errors', 'bar_callback', 'app', 'say', 'show_any_text', 'as_options', 'speaking', 'need_folder',
-           'show_table', 'show_or_write', 'show_metrics', 'progress_bar', 'BarCallback', 'fit', 'option', 'main',
-           'command']
+           'show_table', 'show_or_write', 'show_metrics', 'progress_bar', 'BarCallback', 'fit', 'read_shares', 'option',
+           'main', 'command']
 
 # %% ../nbs/69_shell.ipynb #9a6f00e0
 import re,sys,warnings
@@ -28,7 +28,7 @@ import recfast
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
     from fastai.callback.core import Callback
-from .core import RecfastError,is_first
+from .core import RecfastError,first_few,is_first
 from .data.frames import shown_id,without_points
 from .files import write_frames
 from .models.parts import TwoPart
@@ -181,6 +181,20 @@ def fit(
     "`fit_table` under a bar, then the table of its epochs, or of what was tried"
     with learn.quiet(), progress_bar() as bar: fit_table(learn, epochs, lr, wd, cbs=BarCallback(bar))
     show_table(_told(learn), 'Training')
+
+# %% ../nbs/69_shell.ipynb #53ffd7a8
+def read_shares(
+    given:list, # of name=share
+    option:str, # that it was given by
+    what:str, # is named
+)->dict: # {name: share}
+    "Shares as the shell has them; raises `RecfastError`"
+    parts = [o.rpartition('=') for o in given or ()]
+    try: out = {name: float(share) for name,_,share in parts}
+    except ValueError:
+        raise RecfastError(f'{option} {first_few(given)}: expected {what}=share, such as {what}=0.1') from None
+    if len(out)<len(parts): raise RecfastError(f'{option} {first_few(given)}: the same {what} twice')
+    return out
 
 # %% ../nbs/69_shell.ipynb #3b0cd527
 _HELP = 'Recommenders for people who train with fastai.'

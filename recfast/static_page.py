@@ -26,8 +26,8 @@ from .models.linear import HistoryModel
 from .models.parts import TwoPart
 from .models.rules import Decayed
 from .models.zoo import reads_order
-from .page_items import as_json,filled,measured_words,near_items,packed,page_choices,page_pictures,page_titles
-from .page_items import static_text,words_for
+from .page_items import as_json,filled,measured_words,nearest_places,packed,packed_places,page_choices
+from .page_items import page_pictures,page_titles,static_text,words_for
 from .recommend import Recommender
 from .tables import write_text
 
@@ -210,7 +210,7 @@ def _inside(rec, title, picture):
     _warn_of_far(facts)
     free,counts = packed(rec.known('item')[1:], 'u1'),packed(rec.train.counts('item')[1:], 'u4')
     shown = dict(titles=titles, columns=page_choices(rec), pictures=page_pictures(rec, titles, picture))
-    return dict(facts, free=free, counts=counts, near=near_items(answers), **shown)
+    return dict(facts, free=free, counts=counts, near=packed_places(nearest_places(answers)), **shown)
 
 def _facts(rec, data, word):
     "What the page says of the recommender"

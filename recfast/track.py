@@ -82,6 +82,10 @@ class Track(Callback):
         self.write,_,self.where = store_of(to, where)
         self.run_name,self.evaluate,self.bundle,self.notes = name,evaluate,bundle,notes
 
+    def before_fit(self):
+        if self.store: self.store.close() # a fit before this one was interrupted
+        self.store = None
+
     def before_train(self):
         if hasattr(self.learn, 'lr_finder') or not is_first(): return
         if self.store is None: self._begin()

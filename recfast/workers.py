@@ -25,7 +25,7 @@ from .events import EventLog
 from .meters import SHARED,Meters
 from .noted import NotedAnswers
 from .routes import Answers
-from .serve import _check_address,listen,make_app
+from .serve import check_address,listen,make_app
 from .watch import Watch
 from .worker import log
 
@@ -100,7 +100,7 @@ def answer(
     socks:list=None, # sockets that listen already
 ):
     "Serve until told to stop; raises `BundleError`, and `RecfastError` where it cannot listen"
-    if socks is None: _check_address(host, port)
+    if socks is None: check_address(host, port)
     noted = event_log(service)
     try:
         if service.watch: keep_in_memory()
@@ -175,7 +175,7 @@ def answer_together(
     workers:int=2, # processes
 ):
     "Serve by several processes until told to stop; raises `RecfastError` where it cannot be served"
-    _check_address(host, port)
+    check_address(host, port)
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as sock, _told_to_stop() as stop:
         with _shared_figures() as shared:

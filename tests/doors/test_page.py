@@ -20,7 +20,8 @@ from recfast.models.linear import EASE
 from recfast.models.rules import SequentialRules
 from recfast.models.svdpp import SVDpp
 from recfast.ordinal import likely_ranges
-from recfast.serve import _words_for, make_app
+from recfast.page_items import words_for
+from recfast.serve import make_app
 
 pytestmark = [needs_browser, pytest.mark.slow]
 @pytest.fixture(scope='module')
@@ -184,7 +185,7 @@ def test_a_model_of_levels_says_where_a_rating_likely_lies(visit):
     ('category',('category','categories')), ('series',('series','series')), ('7',('item','items'))])
 def test_items_go_by_the_name_of_their_column(column, words):
     learn = served(movie_night()[:4000].rename(columns=dict(title=column)), item_name=column)
-    assert _words_for(learn.recommender)==words
+    assert words_for(learn.recommender)==words
 
 def test_a_shop_speaks_of_its_own_things(visit):
     clicks = CollabDataLoaders.implicit_from_df(movie_night().rename(columns=dict(title='product_id')), item_name='product_id', bs=512, seed=1)

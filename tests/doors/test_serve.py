@@ -28,7 +28,8 @@ from recfast.core import BundleError, RecfastError
 from recfast.data.datasets import movie_night
 from recfast.data.loaders import CollabDataLoaders
 from recfast.learner import collab_learner
-from recfast.serve import RequestError, TitleSearch, _words_for, make_app, serve
+from recfast.page_items import words_for
+from recfast.serve import RequestError, TitleSearch, make_app, serve
 
 TOL = dict(rtol=1e-5, atol=1e-6)
 
@@ -343,7 +344,7 @@ WORDS = {'film': ('film','films'), 'films': ('film','films'), 'story': ('story',
 @pytest.mark.parametrize('word', WORDS)
 def test_a_word_of_one_s_own(word, rec):
     one,many = WORDS[word]
-    assert _words_for(rec, word)==(one,many)
+    assert words_for(rec, word)==(one,many)
     with TestClient(make_app(rec, word=word)) as web: text = web.get('/').text
     assert f'data-word="{html.escape(one)}" data-words="{html.escape(many)}"' in text
     assert f'Search by {html.escape(one)}</label>' in text and f'{html.escape(many)} you know' in text

@@ -3,6 +3,7 @@ import math
 import warnings
 
 import pytest
+from fastai.callback.core import Callback
 from fastai.callback.tracker import TerminateOnNaNCallback
 
 from helpers import learner, loaders
@@ -48,6 +49,16 @@ def test_a_store_gives_back_what_the_recorder_had(store, tmp_path):
     assert ev['metrics']==learn.last_evaluation.as_json()['metrics'] and ev['protocol']==learn.last_evaluation.protocol
     row = compare_runs(*store).iloc[0]
     assert row.ended and row.fast=='compiled' and row['ndcg@5']==learn.last_evaluation['ndcg@5'] and row.protocol==ev['protocol']
+
+def test_a_fit_after_an_interrupted_one_is_a_run_of_its_own(tmp_path):
+    class Stops(Callback):
+        def after_epoch(self):
+            if self.epoch==1: raise KeyboardInterrupt
+    learn,track = learner(),Track(tmp_path/'runs.jsonl', evaluate=False)
+    with pytest.raises(KeyboardInterrupt): learn.fit(3, cbs=[Stops(),track])
+    learn.fit(2, cbs=track)
+    first,second = read_runs(tmp_path/'runs.jsonl').values()
+    assert not of(first, 'end') and [o['event'] for o in second]==['start','epoch','epoch','end']
 
 def test_a_bundle_of_a_run_answers_as_the_learner(tmp_path):
     learn = learner()
