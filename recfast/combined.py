@@ -145,19 +145,25 @@ def _answered_by(role, *names):
         setattr(TwoPartRecommender, name, verb)
 
 _answered_by('rates', 'predict', 'fill_wide')
-_answered_by('ranks', 'expect', 'lists', 'similar_items', 'explain', 'score_users', 'score_history', 'mean_scores',
-             'similarities')
+_answered_by('ranks', 'expect', 'lists', 'best_rows', 'similar_items', 'explain', 'score_users', 'score_history',
+             'mean_scores', 'similarities')
 
 # %% ../nbs/53_combined.ipynb #0e66ba57
 @patch
-def _stars_of_users(self:TwoPartRecommender, df):
-    "[n] what the rater says of the pairs of a list of users"
-    users = self.users.encode(df.user_id.to_numpy(), 'zero', trained=self.known('user'))
-    items = self.items.encode(df.item_id.to_numpy(), 'zero')
+def _stars_of_pairs(self:TwoPartRecommender, users, items):
+    "[n] what the rater says of pairs of rows"
     stars = score_pairs(self.rates.model, torch.from_numpy(np.stack([users,items], 1))).double().numpy()
     unknown = users==0
     if unknown.any(): stars[unknown] = self.rates.mean_scores()[items[unknown]]
     return stars
+
+# %% ../nbs/53_combined.ipynb #40f3fd9e
+@patch
+def beside_rows(self:TwoPartRecommender, users, items):
+    if 'rater' not in self.model.parts(): return dict(predicted=np.full(items.shape, np.nan))
+    flat = items.numpy().ravel()
+    stars = self._stars_of_pairs(np.repeat(users, items.shape[1]), flat)
+    return dict(predicted=stars.reshape(items.shape))
 
 # %% ../nbs/53_combined.ipynb #5562dd47
 @patch
@@ -176,7 +182,9 @@ def _stars_of_histories(self:TwoPartRecommender, df, history):
 @patch
 def _stars(self:TwoPartRecommender, df, history):
     if 'rater' not in self.model.parts() or not len(df): return np.full(len(df), np.nan)
-    return self._stars_of_users(df) if history is None else self._stars_of_histories(df, history)
+    if history is not None: return self._stars_of_histories(df, history)
+    users = self.users.encode(df.user_id.to_numpy(), 'zero', trained=self.known('user'))
+    return self._stars_of_pairs(users, self.items.encode(df.item_id.to_numpy(), 'zero'))
 
 # %% ../nbs/53_combined.ipynb #33a235aa
 @patch

@@ -184,6 +184,30 @@ def lists(self:Recommender,
     seen = seen_csr(self.seen, exclude_seen)
     return rank_items(self.score_users, users, k, self.n_items, candidates, seen, memory, progress)
 
+# %% ../nbs/51_recommend.ipynb #0de70d03
+@patch
+def best_rows(self:Recommender,
+    user_ids=None, # one id or many; None: every trained user
+    k:int=10, candidates=None, exclude_seen=True, # as in `lists`
+    on_unknown:str='raise', # as in `recommend`
+    memory:int=2**28, progress:bool=False, # as in `lists`
+)->tuple: # (ids [U], user rows [U], scores [U,k] falling, item rows [U,k])
+    "The best `k` items of users; raises `UnknownIdError`"
+    if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
+    ids = self.known_ids() if user_ids is None else id_array(user_ids)
+    users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
+    if on_unknown=='drop': ids,users = ids[users>0],users[users>0]
+    return ids,users,*self.lists(users, k, candidates, exclude_seen, memory, progress)
+
+# %% ../nbs/51_recommend.ipynb #cef7113b
+@patch
+def beside_rows(self:Recommender,
+    users:np.ndarray, # [U] rows
+    items:torch.Tensor, # [U,k] rows
+)->dict: # {column: [U,k]}
+    "What else there is to say of the items of lists"
+    return {}
+
 # %% ../nbs/51_recommend.ipynb #577be56f
 @patch
 def recommend(self:Recommender,
@@ -209,12 +233,8 @@ def recommend(self:Recommender,
         told = self._new(history, user_features, on_unknown)
         lists = self._recommend_new(told, k, ok, exclude_seen, memory, progress)
         return frame_to(self.beside(lists, show), to)
-    if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
-    ids = self.known_ids() if user_ids is None else id_array(user_ids)
-    users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
-    left = users>0 if on_unknown=='drop' else slice(None)
-    best = self.lists(users[left], k, ok, exclude_seen, memory, progress)
-    return frame_to(self.beside(self._list_frame(ids[left], *best), show), to)
+    ids,users,*best = self.best_rows(user_ids, k, ok, exclude_seen, on_unknown, memory, progress)
+    return frame_to(self.beside(self._list_frame(ids, *best), show), to)
 
 # %% ../nbs/51_recommend.ipynb #2467bfa4
 def refuse_sets(

@@ -194,6 +194,7 @@ def make_app(
     max_bytes:int=2**22, # largest request body
     word:str=None, # what the page calls an item: film, or goose/geese; None: as the column of items
     meters:Meters=None, # what is counted; None: its own
+    pool=None, # from `worker_pool`, shared with the apps of other models; None: its own
     answers=Answers, # called with the `Recommender` and its `Worker`: the class of what answers
 )->FastAPI: # an ASGI app; an answer names its bundle in `x-recfast-model`
     "The service; raises `BundleError`, and `RequestError` for a token that no header can carry"
@@ -202,7 +203,7 @@ def make_app(
     rec.new_user_hint = _NEW_USER
     can = abilities(rec)
     meters = meters or Meters()
-    worker = Worker(rec, observe=meters.batch.observe)
+    worker = Worker(rec, observe=meters.batch.observe, pool=pool)
     app = _empty_app(worker, token)
     add_handlers(app)
     examples = None if token else example_bodies(rec)

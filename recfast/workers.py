@@ -27,7 +27,7 @@ from .noted import NotedAnswers
 from .routes import Answers
 from .serve import check_address,listen,make_app
 from .watch import Watch
-from .worker import log
+from .worker import log,worker_pool
 
 # %% ../nbs/67_workers.ipynb #bd09f7de
 class Service(NamedTuple):
@@ -76,7 +76,7 @@ def built(
 ): # an ASGI app
     "All models of a service behind one app; raises `BundleError`, and `RecfastError` for what does not go together"
     answers = Answers if log is None else partial(NotedAnswers, log=log)
-    make = partial(make_app, meters=Meters(), **service.how)
+    make = partial(make_app, meters=Meters(), pool=worker_pool() if service.arms else None, **service.how)
     shares = arm_shares(service)
     arms = {name: make(service.load(path), answers=answers) for name,path in zip(shares, service.arms)}
     if log is not None: answers = partial(answers, others=[o.state.answers for o in arms.values()])

@@ -191,6 +191,12 @@ def json_ids(
     text = _FORMS[kind][0] if kind in _FORMS else lambda o: o
     return [None if o is None or o!=o else text(o) for o in ids]
 
+# %% ../../nbs/13_data.vocab.ipynb #897056e1
+@patch(as_prop=True)
+def as_json(self:Vocab)->list: # [n] in the order of rows; None for row 0
+    "All ids as JSON has them"
+    return kept(self, 'as JSON', (), lambda: [None,*json_ids(self, self.index.tolist())])
+
 # %% ../../nbs/13_data.vocab.ipynb #e3ac6915
 def _whole(o, dtype):
     cut = isinstance(o, float) and not (o.is_integer() and abs(o)<2**53)
