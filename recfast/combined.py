@@ -16,12 +16,13 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from . import explain # noqa: F401 (a verb of every Recommender)
 from .core import kept
-from .data.frames import as_pandas,check_to,frame_to
+from .data.frames import as_pandas,check_to,frame_to,id_array
 from .histories import encode_people
 from .models.base import score_pairs
 from .models.ensemble import Mixed
 from .models.parts import Part,TwoPart,rows_of_part
-from .recommend import Recommender,id_array,refuse_sets
+from .models.zoo import refuse_sets
+from .recommend import Recommender
 from .scorer import draws_of
 
 # %% ../nbs/53_combined.ipynb #cec6cee9

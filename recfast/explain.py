@@ -14,14 +14,14 @@ import matplotlib.pyplot as plt
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .core import check_k,check_numbers
-from .data.frames import as_pandas,frame_to
+from .data.frames import as_pandas,frame_to,id_array
 from .data.sequences import in_time
 from .data.sessions import last_sessions
 from .models.base import evaluating,id_tables,model_device,offers
 from .models.foldin import fold_in_steps,path_gradient
 from .models.ials import IALS
 from .models.zoo import reads_order
-from .recommend import Recommender,id_array
+from .recommend import Recommender
 from .models.tail import ColdTail
 from .reasons import adds_features,ials_reasons,model_reasons,tail_reasons
 from .trackers import OURS

@@ -15,10 +15,11 @@ from functools import partial
 import numpy as np,torch
 from fastcore.basics import patch
 from .core import ArgumentError
+from .data.frames import id_array
 from .data.vocab import Vocab
 from .models.update import empty_like,way_of
 from .more_ratings import by_parts,like_before,note
-from .recommend import Recommender,id_array
+from .recommend import Recommender
 
 # %% ../nbs/55_forget.ipynb #5440d2b2
 def _others(vocab, gone):

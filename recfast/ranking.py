@@ -59,9 +59,9 @@ def cells_of(
     rows:np.ndarray, # [n] some of its rows
 )->tuple: # (positions into `rows`, columns) int64, in the order of `rows`
     "Where the stored cells of some rows are"
-    part = csr[rows]
-    position = np.repeat(np.arange(len(rows)), np.diff(part.indptr))
-    return position,part.indices.astype(np.int64)
+    first,n = csr.indptr[rows],csr.indptr[rows+1]-csr.indptr[rows]
+    position = np.repeat(np.arange(len(n)), n)
+    return position,csr.indices[np.arange(len(position))+(first-n.cumsum()+n)[position]].astype(np.int64)
 
 # %% ../nbs/40_ranking.ipynb #32ba6f24
 def seen_pairs(

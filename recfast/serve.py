@@ -182,10 +182,11 @@ def _empty_app(worker, token):
     app.state.worker = worker
     return app
 
-# %% ../nbs/65_serve.ipynb #c758ba64
+# %% ../nbs/65_serve.ipynb #666b5296
 _NEW_USER = ('For someone the model has never met send "history": [{"item_id": ..., "rating": ...}] '
              'to /recommend.')
 
+# %% ../nbs/65_serve.ipynb #c758ba64
 def make_app(
     rec, # a `Recommender`, or the path of a bundle
     token:str=None, # what a client has to send as `Authorization: Bearer ...`
@@ -193,8 +194,7 @@ def make_app(
     max_users:int=1000, # most users, histories or query items of a request
     max_bytes:int=2**22, # largest request body
     word:str=None, # what the page calls an item: film, or goose/geese; None: as the column of items
-    meters:Meters=None, # what is counted; None: its own
-    pool=None, # from `worker_pool`, shared with the apps of other models; None: its own
+    meters:Meters=None, pool=None, # what is counted; a `worker_pool` shared with other models; None: its own
     answers=Answers, # called with the `Recommender` and its `Worker`: the class of what answers
 )->FastAPI: # an ASGI app; an answer names its bundle in `x-recfast-model`
     "The service; raises `BundleError`, and `RequestError` for a token that no header can carry"

@@ -8,8 +8,8 @@ Docs: https://recfast.github.io/recfast/data.frames.html.md"""
 
 # %% auto #0
 __all__ = ['LOST', 'arrow_frame', 'as_frame', 'are_arrow_lists', 'frame_with_lists', 'as_pandas', 'way_to_frame', 'no_frame',
-           'is_many', 'as_ids', 'inexact', 'matrix_frame', 'stored_cells', 'check_to', 'frame_to', 'shown_id',
-           'without_points']
+           'is_many', 'as_ids', 'id_array', 'inexact', 'matrix_frame', 'stored_cells', 'check_to', 'frame_to',
+           'shown_id', 'without_points']
 
 # %% ../../nbs/01_data.frames.ipynb #5b9d8f4a
 from collections.abc import Iterable
@@ -131,6 +131,13 @@ def as_ids(
     if nested: raise RatingsError(f"a {nested[0]} stands where an id should: expected one list of ids")
     mixed = len(kinds)>1 and any(issubclass(o, (float,np.floating,type(None))) for o in kinds)
     return pd.Series(ids, dtype=object if mixed else None)
+
+# %% ../../nbs/01_data.frames.ipynb #a51a9b3a
+def id_array(
+    ids, # one or many
+)->np.ndarray: # [n] of their own type
+    "One id or many as an array"
+    return as_ids(ids).to_numpy()
 
 # %% ../../nbs/01_data.frames.ipynb #8190e424
 LOST = 'the last digits of a whole number so large are gone when it goes through a float; keep it as int or text'
