@@ -16,16 +16,18 @@ from fastcore.basics import patch
 from .arms import arm_of,check_shares
 from .core import RecfastError,first_few
 from .data.vocab import json_ids
+from .keys import visit_name
 from .noted import ARM
 
 # %% ../nbs/66_dealt.ipynb #4c5cbccb
 def who_asks(
     body, # JSON of a request
-)->tuple: # ('user', id), ('session', first item), or None
+)->tuple: # ('user', id), ('session', its name or its first item), or None
     "Whom a request is about, if it is one"
     if not isinstance(body, dict): return None
     users = body.get('user_ids', body.get('user_id'))
-    kind,ids = ('user',users) if users is not None else ('session',body.get('session'))
+    visit = body.get('session_id') or body.get('session')
+    kind,ids = ('user',users) if users is not None else ('session',visit)
     if not isinstance(ids, list): ids = [ids]
     if kind=='user' and len(ids)!=1 or not ids: return None
     return (kind,ids[0]) if isinstance(ids[0], (str,int,float)) else None
@@ -76,7 +78,7 @@ def arm(self:Arms, body)->str: # body: JSON of a request
     who = who_asks(body)
     if who is None: return None
     kind,value = who
-    if kind=='session': return arm_of(self.name(f'session {value}'), self.shares, self.experiment)
+    if kind=='session': return arm_of(self.name(visit_name(value)), self.shares, self.experiment)
     answers = self.apps[MAIN].state.answers
     try: value = json_ids(answers.rec.users, answers.users(value))[0]
     except RecfastError: pass # whoever answers says what is wrong with it

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from .core import UnknownIdError
 from .data.vocab import json_ids
 from .events import EventLog
-from .keys import new_request
+from .keys import new_request,visit_name
 from .routes import Answers,Id,Problem
 try:
     from fastapi.responses import JSONResponse
@@ -42,8 +42,9 @@ class NotedAnswers(Answers):
 # %% ../nbs/65_noted.ipynb #2a131386
 @patch
 def people(self:NotedAnswers, q)->list: # q: a `Recommend` request
-    "Whose lists are asked for, as JSON has their ids; none where nobody is named"
-    return [] if q.user_ids is None else list(dict.fromkeys(json_ids(self.rec.users, self.users(q.user_ids))))
+    "Whose lists are asked for, as JSON has their ids, or the name of the visit; none where nobody is named"
+    if q.user_ids is None: return [] if q.session_id is None else [visit_name(q.session_id)]
+    return list(dict.fromkeys(json_ids(self.rec.users, self.users(q.user_ids))))
 
 @patch
 async def recommend(self:NotedAnswers, q): # q: a `Recommend` request

@@ -53,6 +53,7 @@ def _recommend_request(Ids, Items, History, K):
         k: K = 10
         history: History|None = None
         session: Items|None = None
+        session_id: Annotated[str,Field(min_length=1, max_length=200)]|None = None
         user_features: Described|Annotated[list[Described],Field(min_length=1, max_length=1000)]|None = None
         exclude_seen: bool|Annotated[list[int|float|str],Field(min_length=1)] = True
         item_ids: Items|None = None
@@ -160,9 +161,8 @@ _ONE_OF_TWO = ('pass user_ids or history, one of the two (lists for every user: 
 @patch
 async def recommend(self:Answers, q): # q: a `Recommend` request
     "Rows of `rec.recommend`"
-    if q.session is not None: q = going_on(self.rec, q)
-    if (new := q.history is not None or q.user_features is not None)!=(q.user_ids is None):
-        raise RequestError(_ONE_OF_TWO)
+    if q.session is not None or q.session_id is not None: q = going_on(self.rec, q)
+    if (new := q.history is not None or q.user_features is not None)!=(q.user_ids is None): raise RequestError(_ONE_OF_TWO)
     others = set(q.model_dump(exclude_defaults=True))-{'user_ids','k','exclude_seen'}
     if not others and isinstance(q.exclude_seen, bool):
         return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)

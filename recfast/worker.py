@@ -58,12 +58,16 @@ def going_on(
     q, # a request with a `session`; ids are checked
 ): # the same request by a `history`
     "A visit as a history; raises `RequestError` for a model without an order, and for more than one user"
+    if q.session is None:
+        raise RequestError('session_id: the name of a visit, whose items are its session: pass session')
+    if q.session_id is not None and q.user_ids is not None:
+        raise RequestError('session_id: a visit of a known user is theirs: pass user_ids or session_id')
     if not reads_order(rec.model):
         raise RequestError('session: this model reads no order, pass history')
     if q.history is not None or q.user_features is not None:
         raise RequestError('pass session, or history and user_features: all of them tell who is asking')
     told = q.session if isinstance(q.session, list) else [q.session]
-    new = dict(session=None, user_ids=None)
+    new = dict(session=None, session_id=None, user_ids=None)
     if q.user_ids is None:
         return q.model_copy(update=dict(new, history=told))
     ids = read_ids(rec.users, q.user_ids, 'user')

@@ -9,13 +9,14 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from helpers import FRAME, fit, fit_one_cycle, learner_of
-from recfast.arms import arm_of
+from recfast.arms import arm_of, compare_arms
 from recfast.bundle import load_bundle
 from recfast.cli import app
 from recfast.core import RecfastError
 from recfast.data.loaders import CollabDataLoaders
 from recfast.dealt import Arms, who_asks
 from recfast.events import EventLog, read_events
+from recfast.keys import visit_name
 from recfast.learner import collab_learner
 from recfast.models.knn import ItemKNN
 from recfast.models.linear import Popularity
@@ -209,6 +210,23 @@ def test_a_visit_stays_in_the_arm_in_which_it_began():
     assert set(first)=={('session',7)} and who_asks(dict(session=7))==('session',7)
     arms = Arms(None, dict(near=None), dict(near=.5))
     assert {arms.arm(dict(session=[7,*range(n)])) for n in range(5)}=={arm_of('session 7', dict(main=.5, near=.5))}
+
+def test_visits_that_have_names_are_compared_as_people_are(tmp_path, log):
+    for name in 'ab': fit(learner_of('sequentialrules'), 1).save_bundle(tmp_path/f'{name}.recfast')
+    items,visits,shares = FRAME.item_id[:2].tolist(),[f'visit {n}' for n in range(30)],dict(main=.5, b=.5)
+    with TestClient(built(Service(tmp_path/'a.recfast', arms={tmp_path/'b.recfast': .5}, experiment='june', events=log.folder), log)) as web:
+        for visit in visits:
+            first,second = (ask(web, session=items[:n], session_id=visit, k=2) for n in (1,2))
+            assert first.headers[ARM]==second.headers[ARM]==arm_of(log.name_of(visit_name(visit)), shares, 'june')
+            event = dict(request_id=second.headers[REQUEST], kind='click', item_id=second.json()[0]['item_id'])
+            assert web.post('/events', json=event).status_code==201
+        ask(web, session=items, k=2) # one without a name
+        for body,said in ((dict(session_id='x'),'pass session'),(dict(session_id='x', session=items, user_ids=FRAME.user_id[0].item()),'or session_id')):
+            assert said in ask(web, 422, **body).json()['detail']
+        assert ask(web, 422, session=items, session_id='').status_code==422
+    log.close()
+    df = compare_arms(read_events(log.folder), 'click', shares)
+    assert df.people.sum()==30 and df.events.sum()==30 and df.lists.sum()==60 and df.attrs['mixed']==0 and (df['mean']==.5).all()
 
 def test_another_experiment_deals_anew(home):
     def of(**kwargs):
