@@ -155,14 +155,14 @@ def history(self:Answers,
     return [dict(item_id=i, rating=best if o.rating is None else o.rating) for i,o in zip(items, rated)]
 
 # %% ../nbs/64_routes.ipynb #cb977cc9
-_ONE_OF_TWO = ('pass user_ids or history, one of the two (lists for every user: recfast recommend --all; '
+_EITHER = ('pass user_ids or history, one of the two (lists for every user: recfast recommend --all; '
                'for a known user who did more since: a history of all of it)')
 
 @patch
 async def recommend(self:Answers, q): # q: a `Recommend` request
     "Rows of `rec.recommend`"
     if q.session is not None or q.session_id is not None: q = going_on(self.rec, q)
-    if (new := q.history is not None or q.user_features is not None)!=(q.user_ids is None): raise RequestError(_ONE_OF_TWO)
+    if (new := q.history is not None or q.user_features is not None)!=(q.user_ids is None): raise RequestError(_EITHER)
     others = set(q.model_dump(exclude_defaults=True))-{'user_ids','k','exclude_seen'}
     if not others and isinstance(q.exclude_seen, bool):
         return await self.worker.recommend(self.users(q.user_ids), q.k, q.exclude_seen)

@@ -52,12 +52,9 @@ def refuse_pairs(
     raise RequestError('history: a list of [item, rating] is no form of it, '
                        'pass [{"item_id": item, "rating": rating}, ...]')
 
-# %% ../nbs/63_worker.ipynb #4e976c1b
-def going_on(
-    rec:Recommender, # whose model reads an order
-    q, # a request with a `session`; ids are checked
-): # the same request by a `history`
-    "A visit as a history; raises `RequestError` for a model without an order, and for more than one user"
+# %% ../nbs/63_worker.ipynb #4b5139ff
+def _check_visit(rec, q):
+    "Raise `RequestError` for a visit that tells too little or too much"
     if q.session is None:
         raise RequestError('session_id: the name of a visit, whose items are its session: pass session')
     if q.session_id is not None and q.user_ids is not None:
@@ -66,6 +63,14 @@ def going_on(
         raise RequestError('session: this model reads no order, pass history')
     if q.history is not None or q.user_features is not None:
         raise RequestError('pass session, or history and user_features: all of them tell who is asking')
+
+# %% ../nbs/63_worker.ipynb #4e976c1b
+def going_on(
+    rec:Recommender, # whose model reads an order
+    q, # a request with a `session`; ids are checked
+): # the same request by a `history`
+    "A visit as a history; raises `RequestError` for a model without an order, and for more than one user"
+    _check_visit(rec, q)
     told = q.session if isinstance(q.session, list) else [q.session]
     new = dict(session=None, session_id=None, user_ids=None)
     if q.user_ids is None:
