@@ -29,6 +29,7 @@ Modules:
 - `recfast.by_history`: What people get who are told about, measured as they are served
 - `recfast.callbacks`: Ranking metrics after every epoch, and models that are solved in place of one
 - `recfast.candidates`: Who stands in the list
+- `recfast.card`: What a model says of itself on the Hub: how good it is and by which protocol, what it was trained on, who is in it, and what may be done with it
 - `recfast.choice`: Which model for this table: tried on rows held out from training, then trained on all of them
 - `recfast.choices`: How likely a choice is, beside all else that could have been taken
 - `recfast.cli`: recfast from a shell: one command trains, measures, recommends and shows
@@ -59,6 +60,7 @@ Modules:
 - `recfast.data.loaders`: From a table of ratings to the `DataLoaders` a `Learner` trains on
 - `recfast.data.made`: Two tables that nobody measured: one to see through, and films that never were
 - `recfast.data.new_items`: Items that are new: all rows of some of them held out
+- `recfast.data.nobody`: What is left of rows whose people may not be told: how often each item was met, and how it was rated
 - `recfast.data.quantities`: A quantity as a number among others, and as hats for linear maps; a vector as many of them
 - `recfast.data.ratings`: A table of ratings, checked before anything learns from it, and its rows in the order of time
 - `recfast.data.recut`: Loaders of rows that other loaders hold: the same ids, times and weights, cut once more
@@ -93,7 +95,10 @@ Modules:
 - `recfast.groups`: Who belongs together, and what was measured of each group
 - `recfast.growing`: Tomorrow's rows: a learner on a new table that begins where an older one ended, row by row by id
 - `recfast.guard`: How much features may add: chosen on a tenth of the training rows, so that they do no harm
+- `recfast.hashed`: People under names that tell nothing, in an order that tells nothing, and what of their data may be given away at all
 - `recfast.histories`: One history of someone, from any form it comes in
+- `recfast.hub`: A recommender on the Hugging Face Hub: one line puts it there, without the people it was trained on, and one line loads it
+- `recfast.hub_files`: Files of a repository on the Hugging Face Hub: one at a time, at one commit, with their sizes known before they are fetched
 - `recfast.interpret`: What a model has learned, as tables and maps
 - `recfast.joint`: A batch or a table of several processes: the part of this one, and what all of them make of it
 - `recfast.journal`: Records that outlive the process that wrote them: a file that is only added to, each record with its length and its checksum
@@ -113,6 +118,7 @@ Modules:
 - `recfast.models.base`: What recfast asks of a model: a forward on pairs, and nothing else
 - `recfast.models.bayesian`: SVD++ on both sides as a distribution: the mean of what hundreds of likely models say
 - `recfast.models.bert`: A gap in a history, guessed from both sides: BERT4Rec
+- `recfast.models.crowd`: What all trained people say together, kept in a model that has lost them
 - `recfast.models.defaults`: What a model is trained with where nothing is named
 - `recfast.models.dot`: A rating as the dot product of a user's vector and an item's, plus two biases
 - `recfast.models.ease`: EASE: every item from all the others, by one ridge regression, and three powers that say how much the crowd counts
@@ -125,6 +131,7 @@ Modules:
 - `recfast.models.ials`: Implicit alternating least squares: factors for clicks, solved by turns
 - `recfast.models.ids`: Weights never part from the ids they belong to
 - `recfast.models.knn`: Items near to those you had: similarities of columns, the nearest kept
+- `recfast.models.limits`: A model is built within the size of its weights: settings that say more are refused before anything is allocated
 - `recfast.models.linear`: Solved, not trained: popularity, and what models that score from a history share
 - `recfast.models.maps`: From the scores of known items to those of others by what both are, and to which level these belong
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
@@ -173,7 +180,8 @@ Modules:
 - `recfast.scorer`: What a trained model says of people it knows, of nobody, and of people it has never met
 - `recfast.serve`: HTTP and a page over a bundle
 - `recfast.service`: What a shell says to a service: serve a bundle, or a folder of them, and go back to the one before
-- `recfast.share`: What a shell makes for others of a bundle: one page that recommends, and one that is a map
+- `recfast.share`: What a shell makes for others of a bundle: one page that recommends, one that is a map, and a repository on the Hugging Face Hub
+- `recfast.shared`: A recommender that can be given away: without people, with people under names that tell nothing, or as it is
 - `recfast.shell`: How recfast speaks in a terminal
 - `recfast.softmax`: Cross-entropy over all items, a chunk of places at a time, with its gradients made on the way
 - `recfast.static_page`: A recommender as one file: a page that opens from a disk, answers without a server and holds no row of anybody

@@ -270,7 +270,7 @@ def describe_bundle(
     rows |= {'bytes': f'{size:,}', 'training rows': f"{fitted:,}"}
     if fitted<config['n_train']: rows['rows folded in'] = f"{config['n_train']-fitted:,}"
     rows['written by'] = ', '.join(f'{name} {v}' for name,v in versions.items())
-    rows |= {name: v for name,v in facts.items() if name not in ('metrics','baseline','protocol')}
+    rows |= {name: v for name,v in facts.items() if name not in ('metrics','intervals','baseline','protocol')}
     rows |= {'created': config.get('created'), 'draws': config.get('draws')} # schema 1 has no date
     how = bundles.weighing_of(config.get('weighing'))
     if how and how.words: rows['weights'] = how.words

@@ -288,9 +288,9 @@ def training_facts(self:CollabLearner,
     )
     if evaluation is None: return facts
     facts.update(metrics=_finite(evaluation.summary), protocol=evaluation.protocol)
-    beside = [(name,getattr(evaluation, name, None)) for name in ('baseline','by_history')]
-    facts.update({name: _finite(o.summary) for name,o in beside if o is not None})
-    return facts
+    facts['intervals'] = _evaluate.intervals_of(evaluation)
+    beside = {name: getattr(evaluation, name, None) for name in ('baseline','by_history')}
+    return facts|{name: _finite(o.summary) for name,o in beside.items() if o is not None}
 
 # %% ../nbs/56_collab.ipynb #ffff2c8f
 @patch

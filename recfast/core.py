@@ -257,14 +257,14 @@ VERBS = { # class -> {method: the module that adds it}
         'add_ratings': 'recfast.more_ratings',
         'forget': 'recfast.forget',
         'drift': 'recfast.drift',
-        'with_index': 'recfast.ann', 'explore': 'recfast.explore',
+        'with_index': 'recfast.ann', 'explore': 'recfast.explore', 'push_to_hub': 'recfast.hub',
         'save_bundle': 'recfast.bundle',
         **dict.fromkeys(['export_onnx','export_program'], 'recfast.export'),
     },
     'CollabLearner': {
         'distrib_ctx': 'recfast.distributed',
         **dict.fromkeys(['feature_report','feature_effects'], 'recfast.feature_report'),
-        'save_bundle': 'recfast.bundle', 'explore': 'recfast.explore',
+        'save_bundle': 'recfast.bundle', 'explore': 'recfast.explore', 'push_to_hub': 'recfast.hub',
         **dict.fromkeys(['export_onnx','export_program'], 'recfast.export'),
     },
 }

@@ -187,7 +187,7 @@ def best_rows(self:Recommender,
 )->tuple: # (ids [U], user rows [U], scores [U,k] falling, item rows [U,k])
     "The best `k` items of users; raises `UnknownIdError`"
     if exclude_seen: self.need_rows('what was seen cannot be left out: pass exclude_seen=False')
-    ids = self.known_ids() if user_ids is None else id_array(user_ids)
+    ids = self.everybody() if user_ids is None else id_array(user_ids)
     users = self.users.encode(ids, on_unknown, 'user', self.new_user_hint, self.known('user'))
     if on_unknown=='drop': ids,users = ids[users>0],users[users>0]
     return ids,users,*self.lists(users, k, candidates, exclude_seen, memory, progress)

@@ -112,7 +112,7 @@ def request_models(
     return models
 
 # %% ../nbs/64_routes.ipynb #edf556ab
-def _one_id(vocab, at): return json_ids(vocab, vocab.index[[at]].tolist())[0] # at: 0 for the first, -1 for the last
+def _one_id(vocab, at): return json_ids(vocab, vocab.index[[at]].tolist())[0] if len(vocab)>1 else 'somebody' # 0, -1
 
 def example_bodies(
     rec:Recommender, # whose ids to use
@@ -121,11 +121,11 @@ def example_bodies(
     user = _one_id(rec.users, 0)
     if isinstance(user, str) and not rec.users.needs_text: user = 'somebody'
     item,other = _one_id(rec.items, 0),_one_id(rec.items, -1)
+    told = dict(history=[dict(item_id=item, rating=rec.train.best_rating)])
     return dict(
-        recommend=dict(user_ids=[user], k=10),
-        similar=dict(item_ids=[item], k=5),
-        predict=dict(user_ids=user, item_ids=[item,other]),
-        explain=dict(history=[dict(item_id=item, rating=rec.train.best_rating)], item_ids=[other], top=3),
+        recommend=dict(**(told if rec.n_users==1 else dict(user_ids=[user])), k=10),
+        similar=dict(item_ids=[item], k=5), predict=dict(user_ids=user, item_ids=[item,other]),
+        explain=dict(told, item_ids=[other], top=3),
     )
 
 # %% ../nbs/64_routes.ipynb #33de9dda

@@ -19,9 +19,11 @@ from .models.base import evaluating,id_tables,item_vectors,offers
 from .models.base import score_items,score_pairs,scores_ratings,weights_key
 from .likelihood import of_people
 from .models.foldin import most_probable,score_vector
-from .models.prior import ToldItems,UserPrior
+from .models.crowd import crowd_in
+from .models.prior import ToldItems,UserPrior,prior_of_crowd
 from .models.ids import check_ids
 from .data import later # noqa: F401 (which rows were trained on)
+from .data.nobody import has_rows,need_people
 from .described import around,described_prior,expected_people
 from .models.tail import cold_items,lost_items
 
@@ -65,7 +67,7 @@ def rating_range(self:Scorer)->tuple: # (low, high) in rating units; None withou
 @patch
 def need_rows(self:Scorer, what:str): # what cannot be done, for the message
     "Raise `RecfastError` where there are no interactions"
-    if len(self.train): return
+    if has_rows(self.train): return
     raise RecfastError(f"there are no interactions here (an exported Learner keeps none), so {what}")
 
 # %% ../nbs/50_scorer.ipynb #cfaf13e3
@@ -78,7 +80,7 @@ def known(self:Scorer,
 
 @patch
 def _find_known(self:Scorer, what):
-    if len(self.train): return self.train.trained(what)
+    if has_rows(self.train): return self.train.trained(what)
     n = self.n_items if what=='item' else self.n_users
     lost = lost_items(self.model) if what=='item' else None
     return np.arange(n)>0 if lost is None else (np.arange(n)>0)&~lost.numpy()
@@ -97,6 +99,13 @@ def known_ids(self:Scorer,
     vocab = self.train.user_vocab if what=='user' else self.train.item_vocab
     return vocab.decode(np.flatnonzero(self.known(what)))
 
+# %% ../nbs/50_scorer.ipynb #04b7e426
+@patch
+def everybody(self:Scorer)->np.ndarray: # ids
+    "Users with a training row; raises `RecfastError` where people were left out"
+    need_people(self.train)
+    return self.known_ids()
+
 # %% ../nbs/50_scorer.ipynb #ac5821f1
 @patch
 def scorable(self:Scorer,
@@ -104,7 +113,7 @@ def scorable(self:Scorer,
 )->np.ndarray: # [I] bool; not to be changed
     "Which items may stand in a list"
     known = self.known('item')
-    more = cold_items(self.model) if cold and len(self.train) else None
+    more = cold_items(self.model) if cold and has_rows(self.train) else None
     return known if more is None else known|more.numpy()
 
 # %% ../nbs/50_scorer.ipynb #c3304b47
@@ -129,6 +138,8 @@ def _trained_users(self:Scorer): return torch.from_numpy(np.flatnonzero(self.tra
 @patch
 def mean_scores(self:Scorer)->np.ndarray: # [I] float64
     "The mean score of each item over the trained users"
+    crowd = crowd_in(self.model)
+    if crowd is not None: return crowd.scores.numpy()
     return self._once('mean', lambda: _mean_over(self.model, self._trained_users(), self.n_items))
 
 @patch
@@ -225,7 +236,7 @@ def _prior(self:Scorer):
         prior = UserPrior(of_users, users, None if told else self._sets(of_items, users))
         if told: prior.moves = self.model.moves
         return prior,max(self._noise(), 1e-4)
-    return self._once('prior', make)
+    return self._once('prior', make if crowd_in(self.model) is None else partial(prior_of_crowd, self.model))
 
 # %% ../nbs/50_scorer.ipynb #3837d6f1
 def _groups(sizes, more, cells):

@@ -108,7 +108,8 @@ def check_answers(
 ):
     "Raise `BundleError` for a model that gives no finite list"
     some = rec.known_ids('user')[:3].tolist()
-    lists = rec.recommend(some, k=5, exclude_seen=False, progress=False, show=False)
+    asked = dict(user_ids=some) if some else dict(history=rec.known_ids('item')[:1].tolist()) # of one without people
+    lists = rec.recommend(**asked, k=5, exclude_seen=False, progress=False, show=False)
     if len(lists) and all(map(math.isfinite, lists.score)): return
     raise BundleError(f"the lists of {some} have {len(lists)} items with scores {lists.score.tolist()[:3]}")
 

@@ -25,7 +25,7 @@ def _each(make, dtype, *columns): return [None if o is None else make(np.asarray
 class Interactions:
     "N ratings as (user row, item row, value, time), with the vocabularies that name the rows"
     n_inp,features,context_table,n_fitted,last_time = 1,{},None,None,None # {side: `FeatureTable`}; `data.later`
-    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = context = None # of old pickles
+    time_name = weights = events = weighing = place = sessions = session_gap = unnamed = context = data_set = None
     def __init__(self,
         users, # [N] user rows
         items, # [N] item rows
@@ -96,7 +96,7 @@ def __getitem__(self:Interactions, i): # a slice, a mask, positions; an int give
 def _new(self:Interactions, users, items, values=None, times=None, weights=None, events=None, *where):
     names = self.classes,self.rating_name,self.time_name
     new = type(self)(users, items, values, times, *names, weights, events, self.weighing, *where)
-    new.features,new.session_gap,new.context_table = self.features,self.session_gap,self.context_table
+    for k in ('features','session_gap','context_table','data_set'): setattr(new, k, getattr(self, k))
     return new
 
 @patch
@@ -163,6 +163,7 @@ def from_frame(cls:Interactions,
     rating_name = rating_name or columns.rating or 'rating'
     weights,events = (None,None) if weighing is None else (df.get(o) for o in columns[4:])
     rows = cls(users, items, values, times, classes, rating_name, time_name or columns.time, weights, events, weighing)
+    rows.data_set = getattr(df, 'attrs', {}).get('data_set')
     if not items.all(): rows.unnamed = number_unknown(df[columns.item], items)
     return rows
 

@@ -191,6 +191,7 @@ def _as_rows(ratings, columns, how, sides, duplicates, split, vocab, sizes):
     trained = len(parts[0]) if columns.weight is None else int((parts[0][columns.weight]>0).sum())
     check_bs(**sizes, n=trained)
     rows = rows_by_vocab(parts, columns, make_vocabs(ratings, columns, parts[0], vocab, sides), how, sides)
+    for o in rows: o.data_set = ratings.attrs.get('data_set') # of which the codes know nothing
     return rows,repeats_of(table, rows)
 
 # %% ../../nbs/16_data.loaders.ipynb #ec44c8d7

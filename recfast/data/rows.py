@@ -20,6 +20,7 @@ from . import later # noqa: F401 (which rows were trained on, of those that are 
 from .batches import RatingDL
 from .interactions import BY,Interactions,check_by,rating_csr
 from .loaders import CollabDataLoaders,check_bs
+from .nobody import FACTS,read_facts,write_facts
 _all_ = ['BY', 'check_by', 'rating_csr'] # at home in the store; still offered here
 
 # %% ../../nbs/18_data.rows.ipynb #def83cde
@@ -182,7 +183,7 @@ def write_rows(
     if not first: raise BundleError("the training rows of this Recommender are not the first of its interactions")
     others = dict(values=seen.values, weights=seen.weights, events=seen.events)
     others |= dict(place=seen.place, sessions=seen.sessions)
-    rows |= {k: torch.as_tensor(o) for k,o in others.items() if o is not None}
+    rows |= {k: torch.as_tensor(o) for k,o in others.items() if o is not None} | write_facts(seen)
     if seen.times is None: return rows
     ranks = np.unique(seen.times, return_inverse=True)[1]
     rows['order'] = torch.from_numpy(ranks.astype(np.int32 if len(ranks)<2**31 else np.int64))
@@ -201,6 +202,8 @@ def read_rows(
     weighing=None, # `Weighing`: where weights and events come from
 )->Interactions: # all rows
     "Interactions again; raises `BundleError` for rows that no id belongs to"
+    facts = {k: o for k,o in rows.items() if k in FACTS}
+    rows = {k: o for k,o in rows.items() if k not in FACTS}
     users,items = rows['users'],rows['items']
     for side,vocab in zip((users,items), classes.values()):
         if _fits(side, users.numel(), vocab): continue
@@ -208,4 +211,5 @@ def read_rows(
     if any(o.shape!=users.shape for o in rows.values()): raise BundleError("columns of interactions differ in length")
     order,*more = (rows[o].numpy() if o in rows else None for o in ('order','events','place','sessions'))
     others = dict(zip(('events','place','sessions'), more), weights=rows.get('weights'), weighing=weighing)
-    return Interactions(users, items, rows.get('values'), order, classes, rating_name, **others)
+    found = Interactions(users, items, rows.get('values'), order, classes, rating_name, **others)
+    return read_facts(found, facts)

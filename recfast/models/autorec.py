@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..core import RatingsError,RecfastError,first_few,kept
 from ..data.interactions import attached_rows,check_by
+from ..data.nobody import Nobody
 from ..likelihood import each_once
 from ..losses import MaskedCrossEntropy,MaskedMSE
 from .base import evaluating,model_device,register,weights_key
@@ -50,8 +51,7 @@ class AutoRec(nn.Module):
         self.by = by
         self.n_cols = n_items if by=='user' else n_users
         self.y_range = y_range
-        self.n_classes = n_classes
-        self.center = center
+        self.n_classes,self.center = n_classes,center
         self._make_layers(n_factors, act, out_act or 'identity', dropout)
         self._make_buffers()
 
@@ -81,12 +81,12 @@ def attach(self:AutoRec,
 ):
     "Take the training rows, and from them the biases and rating levels; `collab_learner` calls it"
     self.seen = interactions.csr(values=True, by=self.by)
+    if isinstance(interactions, Nobody): return # what was counted is among the weights
     if self.n_classes: self._set_levels(interactions.fitted.values.unique())
     if not self.center: return
     mean,_,col_bias,noise = fit_biases(interactions.fitted.csr(values=True, by=self.by), *self._doubts)
-    self.mean.copy_(mean)
-    self.col_bias.copy_(col_bias)
-    self.noise.copy_(noise.clamp(min=1e-2))
+    found = mean,col_bias,noise.clamp(min=1e-2)
+    for to,o in zip((self.mean,self.col_bias,self.noise), found): to.copy_(o)
 
 # %% ../../nbs/26_models.autorec.ipynb #bf3eaedf
 @patch(as_prop=True)

@@ -199,7 +199,7 @@ def _pick_pairs(model, x, n_items=0, users=1024):
 # %% ../../nbs/20_models.base.ipynb #8d0224ac
 def _odd_and_even(n_users, n_items, device):
     "(odd user rows, even item rows), up to 64 of each"
-    users = torch.arange(1, max(2, min(n_users, 128)), 2, device=device)
+    users = torch.arange(min(1, n_users-1), max(2, min(n_users, 128)), 2, device=device)
     items = torch.arange(2, min(n_items, 129), 2, device=device) if n_items>2 else torch.tensor([1], device=device)
     return users,items
 

@@ -37,7 +37,9 @@ class BayesianSVDpp(DotProductBias):
         memory:int=None, # bytes that may be used; None: what is free
     ):
         if not 0<=warm_up<n_sweeps: raise ValueError(f"warm_up={warm_up} of n_sweeps={n_sweeps}: none would be kept")
-        super().__init__(n_users, n_items, min(rank, n_users, n_items))
+        width = min(rank, n_items, n_users if n_users>1 else rank) # of one row: its people were left out
+        super().__init__(n_users, n_items, width)
+        getattr(self, 'hyper', {})['rank'] = width
         self.n_factors,self.memory,self.features = n_factors,memory,features
         self.n_sweeps,self.warm_up = n_sweeps,warm_up
         self.register_buffer('seed', torch.randint(2**31, (1,)))

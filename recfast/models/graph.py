@@ -113,7 +113,7 @@ class LightGCN(nn.Module):
         y_range:tuple=None, # accepted; the scores are no ratings
         n_layers:int=3, # L, steps over the graph
     ):
-        if n_layers<0: raise ValueError(f"n_layers={n_layers}, expected 0 or more")
+        if not 0<=n_layers<=1000: raise ValueError(f"n_layers={n_layers}, expected 0 to 1000")
         super().__init__()
         self.n_users,self.n_items = n_users,n_items
         self.n_layers = n_layers

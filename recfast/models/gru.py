@@ -13,6 +13,7 @@ __all__ = ['GRU4Rec']
 import torch
 from fastcore.basics import patch
 from torch import nn
+from ..core import check_k
 from .base import register
 from .sequence import TiedModel,from_left
 
@@ -33,6 +34,7 @@ class GRU4Rec(TiedModel):
         n_negatives:int=0, # train with sampled softmax on so many draws; 0: all items
     ):
         super().__init__()
+        check_k(seq_len, 'seq_len')
         self.seq_len,self.n_negatives = seq_len,n_negatives
         self.i_weight = nn.Embedding(n_items, n_factors, padding_idx=0)
         self.gru = nn.GRU(n_factors, n_hidden, n_layers, batch_first=True)

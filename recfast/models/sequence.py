@@ -60,6 +60,12 @@ def _of_pairs(self:SequenceModel, x):
     users,items = x.T
     return self.score_items(users).gather(1, items[:,None])
 
+# %% ../../nbs/27_models.sequence.ipynb #be344d06
+@patch
+def _width(self:SequenceModel, n):
+    "Places of a window for `n` events"
+    return self.seq_len if self.seq_len<=1000 else min(self.seq_len, max(n, 1))
+
 # %% ../../nbs/27_models.sequence.ipynb #40d92f21
 @patch
 def attach(self:SequenceModel,
@@ -67,7 +73,8 @@ def attach(self:SequenceModel,
 ):
     "Keep the last `seq_len` items of every user"
     histories = Histories(interactions)
-    self._last = histories.last(torch.arange(len(histories.stops)), self.seq_len)
+    longest = int((histories.stops-histories.since).max())
+    self._last = histories.last(torch.arange(len(histories.stops)), self._width(longest))
 
 # %% ../../nbs/27_models.sequence.ipynb #bf7b09f5
 @patch
@@ -94,7 +101,7 @@ def score_history(self:SequenceModel,
 )->torch.Tensor: # [I]
     "Scores of the item after a history"
     x = torch.as_tensor(items)[-self.seq_len:].long()
-    x = F.pad(x, (self.seq_len-len(x), 0))
+    x = F.pad(x, (self._width(len(x))-len(x), 0))
     return self._after(x[None].to(model_device(self)))[0]
 
 # %% ../../nbs/27_models.sequence.ipynb #c1e53da6
@@ -105,7 +112,7 @@ def contributions(self:SequenceModel,
 )->torch.Tensor: # [n,I]
     "What every score would lose without each of the events"
     items = torch.as_tensor(items).long()
-    n,L = len(items),self.seq_len
+    n,L = len(items),self._width(len(items))
     def end(o): return F.pad(o[-L:], (max(0, L-len(o)), 0))
     near = range(max(0, n-L), n)
     asked = [end(items),*(end(torch.cat([items[:i],items[i+1:]])) for i in near)]
@@ -146,6 +153,7 @@ class PooledDropout(nn.Module):
     "Dropout by numbers that were drawn before, from a random place on; of large tensors, and off the CPU, as torch's"
     def __init__(self, p): # share that is left out
         super().__init__()
+        if not 0<=p<=1: raise ValueError(f"p={p}, expected a share from 0 to 1")
         self.p = p
 
     def forward(self, h):
@@ -198,7 +206,8 @@ def causal_mask(
 
 # %% ../../nbs/27_models.sequence.ipynb #9585ea4c
 def _check_shape(n_factors, n_heads, align):
-    if n_factors%n_heads: raise ValueError(f"n_factors={n_factors} cannot be divided into n_heads={n_heads}")
+    odd = n_heads<1 or n_factors%n_heads
+    if odd: raise ValueError(f"n_factors={n_factors} cannot be divided into n_heads={n_heads}")
     if align not in ('left','right'): raise ValueError(f"align={align!r}, expected 'left' or 'right'")
 
 # %% ../../nbs/27_models.sequence.ipynb #96913c07

@@ -16,6 +16,7 @@ from torch import nn
 import recfast
 from ..core import BundleError
 from .base import MODELS
+from .crowd import crowd_spec,with_crowd
 
 # %% ../../nbs/21_models.spec.ipynb #6cef7c75
 COMPOSED = {} # name -> class of a model that is made of others
@@ -55,6 +56,7 @@ def model_spec(
     name = type(model).__name__
     ours = find_class(name.lower()) is type(model)
     spec = dict(name=name.lower() if ours else name, config=None, why='' if ours else 'it is no registered model')
+    if sums := crowd_spec(model): spec['crowd'] = sums
     given = getattr(model, 'hyper', None) or vars(model).get('made_with') # by `collab_learner`
     if given is None: return spec
     try: spec['config'] = _json_types({k: v for k,v in given.items() if k!='init'})
@@ -104,6 +106,10 @@ def model_from_spec(
     features:dict=None, # 'item' and 'user' -> `FeatureTable`, for a model that reads them
 )->nn.Module: # with weights of its own
     "The model of a spec; raises `BundleError` where it cannot be built"
+    return with_crowd(_made(spec, sizes, make, features), spec.get('crowd'))
+
+def _made(spec, sizes, make, features):
+    "The model itself"
     if make is None:
         _check_spec(spec, sizes)
         cls = find_class(spec['name'])

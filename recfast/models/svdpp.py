@@ -10,7 +10,7 @@ Docs: https://recfast.github.io/recfast/models.svdpp.html.md"""
 __all__ = ['svdpp_defaults', 'SVDpp', 'RowSums']
 
 # %% ../../nbs/34_models.svdpp.ipynb #70530214
-import math
+import copy,math
 import numpy as np
 import torch
 from fastai.layers import Embedding,sigmoid_range
@@ -204,6 +204,15 @@ def _filled(model, u, i, S):
         w.weight.data = full[:,:-S]/S**.5
         b.weight.data = full[:,-S:].mean(1, keepdim=True)
     return model.eval()
+
+# %% ../../nbs/34_models.svdpp.ipynb #c6dcdc7b
+@patch
+def alone(self:SVDpp)->SVDpp:
+    "A model that says the same of histories and needs no training rows"
+    new = copy.deepcopy(self)
+    new.i_weight.weight.data = self._items().detach().clone()
+    new._read(csr_matrix(self.seen.shape, dtype=np.float32))
+    return new
 
 # %% ../../nbs/34_models.svdpp.ipynb #97632b89
 _all_ = ['RowSums'] # moved; still offered here

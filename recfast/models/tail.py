@@ -15,6 +15,8 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from scipy.sparse import csr_matrix
 from ..core import RatingsError,kept
+from ..data.nobody import has_rows
+from .crowd import crowd_in
 from .maps import RIDGES,SHARES,RidgeMap,bent,centred,found,level,nearness,unbent,unbiased
 
 # %% ../../nbs/20_models.tail.ipynb #adf43621
@@ -57,6 +59,7 @@ class ColdTail:
         self.at = np.flatnonzero(has&~trained)
         self.warm = np.flatnonzero(has&trained)
 
+    chosen = None # how to score, where it was found out before and the rows are nobody's
     def __reduce__(self): return LostTail,(self.cold,)
     def __repr__(self): return f"ColdTail({len(self.at)} cold items, {len(self.warm)} trained ones with features)"
 
@@ -134,6 +137,7 @@ def choose(self:ColdTail,
     score, # users [U] rows -> [U,I] scores of the model
 )->Choice:
     "What serves best for trained items that are held out"
+    if self.chosen is not None: return self.chosen
     if len(self.warm)<20: return Choice()
     S,met,users,held,rest = self._trial(score)
     seen = self.rows.csr()[users]
@@ -229,6 +233,12 @@ def own_scores(
     cold = rows.features['item'].has.cpu().numpy()&~rows.trained('item')
     return OwnScores(torch.from_numpy(cold)) if cold.any() else None
 
+# %% ../../nbs/20_models.tail.ipynb #2f5d412f
+def _chosen_before(model):
+    "The `Choice` that a model without people brings"
+    how = getattr(crowd_in(model), 'choice', None)
+    return Choice() if how is None else Choice(*how.tolist())
+
 # %% ../../nbs/20_models.tail.ipynb #77ca179c
 def tail_of(
     model, # any module
@@ -238,12 +248,13 @@ def tail_of(
     doubt:float=0., # as in `ColdTail`
 )->ColdTail: # or `OwnScores`; None where there is nothing to score
     "A tail for a model"
-    if 'item' not in getattr(rows, 'features', {}) or not len(rows): return None
+    if 'item' not in getattr(rows, 'features', {}) or not has_rows(rows): return None
     how = getattr(model, 'cold_by', 'map')
     if how=='parts': return None
     if how=='itself': return own_scores(rows)
     low,high = rows.rating_range or (0,0)
     tail = ColdTail(rows, rated and low<high, y_range, doubt)
+    if not len(rows): tail.chosen = _chosen_before(model)
     return tail if len(tail.at) and len(tail.warm) else None
 
 # %% ../../nbs/20_models.tail.ipynb #9ed91e42
