@@ -1,6 +1,6 @@
 """A recommender that can be given away: without people, with people under names that tell nothing, or as it is
 
-A bundle answers for the people it was trained on, so it holds them: their ids, every row, and a row of each table. Whoever gets the file gets all of it. Most who want to try a model want lists for themselves, told by a history, and for that nobody has to be in it. This room takes people out. What a model needs of them all together it keeps as sums ([`models.crowd`](19_models.crowd.ipynb)), what it needs of items as counts ([`data.nobody`](15_data.nobody.ipynb)), and lists by history stay the same, which is looked at before anything is given away.
+A bundle answers for the people it was trained on, so it holds them: their ids, every row, and a row of each table. Whoever gets the file gets all of it. Most who want to try a model want lists for themselves, told by a history, and for that nobody has to be in it. This room takes people out. It leaves out rows; it does not prove that nothing can be concluded from sums: of an item that one person rated, a weight tells of that person. `k_core` drops such items before the training. What a model needs of them all together it keeps as sums ([`models.crowd`](19_models.crowd.ipynb)), what it needs of items as counts ([`data.nobody`](15_data.nobody.ipynb)), and lists by history stay the same, which is looked at before anything is given away.
 
 Docs: https://recfast.github.io/recfast/shared.html.md"""
 
@@ -18,6 +18,7 @@ from .core import RecfastError
 from .data.nobody import Nobody,without_people
 from .data.sequences import in_time
 from .forget import cut_rows
+from .losses import BPRLoss
 from .models.autorec import AutoRec
 from .models.base import id_tables,offers,score_items,takes_pairs
 from .models.crowd import Crowd
@@ -66,13 +67,19 @@ def _float64(sums): return {k: torch.as_tensor(o).detach().double().cpu().contig
 # %% ../nbs/63_shared.ipynb #194fcbbd
 def _check_alone(model):
     "Raise `NotImplementedError` for a model that is nothing without people"
-    reads = isinstance(model, LightGCN) or isinstance(model, AutoRec) and model.by=='item'
-    if reads: raise NotImplementedError("it reads the rows of its people whenever it answers")
+    if isinstance(model, AutoRec) and model.by=='item':
+        raise NotImplementedError("it reads the rows of its people whenever it answers")
+
+def _as_dot(rec):
+    "A recommender of the vectors that a graph was spread to"
+    with torch.no_grad(): dot = rec.model._as_dot()[0]
+    return Recommender(dot, rec.seen, rec.train, BPRLoss(), rec.draws)
 
 # %% ../nbs/63_shared.ipynb #4b9f7c5e
 def _cut(rec, rows):
     "(a model without people, its loss, True)"
     _check_alone(rec.model)
+    if isinstance(rec.model, LightGCN): rec = _as_dot(rec)
     model = rec.model.alone() if isinstance(rec.model, SVDpp) else rec.model
     loss = copy.deepcopy(rec.loss)
     new = empty_like(model, rows.n_users, rows.n_items, loss, rows.features)

@@ -40,6 +40,13 @@ def write_features(
         spec[side] = dict(table.spec, widths={k: m.shape[1] for k,m in parts.items()}, report=table.report)
     return tensors,spec
 
+# %% ../../nbs/16_data.feature_files.ipynb #90ee7e4f
+def _check_widths(side, widths, facts):
+    "Raise `BundleError` for tables that are wider than what is said of them"
+    most = len(json.dumps(facts))
+    wide = {k: n for k,n in widths.items() if not 0<=n<=most}
+    if wide: raise BundleError(f"features: {side} tables of {wide} columns, of which {most} characters tell")
+
 # %% ../../nbs/16_data.feature_files.ipynb #4d563ba5
 def _matrix(tensors, name, shape):
     "A sparse matrix; raises `BundleError` for parts that are none"
@@ -58,12 +65,22 @@ def read_features(
     for side,facts in spec.items():
         facts = dict(facts)
         widths,report = facts.pop('widths'),facts.pop('report')
+        _check_widths(side, widths, facts)
         dense,has = (tensors[f'{side}.{k}'].numpy() for k in ('dense','has'))
         n = sizes[side]
         if len(dense)!=n or len(has)!=n: raise BundleError(f"features: {len(has)} rows for {n} {side} ids")
         parts = {k: _matrix(tensors, f'{side}.{k}', (n,width)) for k,width in widths.items()}
         out[side] = FeatureTable(parts['csr'], dense, (parts['fine'],parts['coarse']), has, facts, report)
     return out
+
+# %% ../../nbs/16_data.feature_files.ipynb #5994b15c
+def _checked_file(data, n_rows):
+    "A file of parquet, not read yet; raises `BundleError` for one that would be larger than it can be"
+    file = parquet.ParquetFile(io.BytesIO(data))
+    told = file.metadata
+    size = sum(told.row_group(o).total_byte_size for o in range(told.num_row_groups))
+    if told.num_rows<=n_rows and size<=100*len(data)+2**20: return file
+    raise BundleError(f"the catalogue would have {told.num_rows:,} rows and {size:,} bytes, for {n_rows:,} ids")
 
 # %% ../../nbs/16_data.feature_files.ipynb #8ac2a3d0
 def write_catalogue(
@@ -82,7 +99,7 @@ def read_catalogue(
 )->Catalogue:
     "The catalogue again; raises `BundleError` where it is none, or one of other rows"
     try:
-        table = parquet.ParquetFile(io.BytesIO(data)).read()
+        table = _checked_file(data, n_rows).read()
         facts = json.loads((table.schema.metadata or {})[b'recfast'])
         *columns,rows = (o.combine_chunks() for o in table.columns)
         rows = rows.to_numpy()
