@@ -136,6 +136,7 @@ Modules:
 - `recfast.models.maps`: From the scores of known items to those of others by what both are, and to which level these belong
 - `recfast.models.ncf`: Let a network decide how a user and an item go together
 - `recfast.models.nearby`: Pairs met near in time: what a person met at one sitting says more about each other than what lies years apart
+- `recfast.models.pair_facts`: What a table says of a person and an item beside any score: how often an item is met, where in a history, after what, and what it shares with what was met
 - `recfast.models.params`: The same model with no Embedding class: matrices of parameters, indexed with brackets
 - `recfast.models.parts`: Models made of trained ones, and the one of them that rates and ranks
 - `recfast.models.prior`: What those who were trained say of the next one, before and after it is known which items they tell of
@@ -151,6 +152,7 @@ Modules:
 - `recfast.models.tail`: Scores for items without a rating, from what they are: a tail behind any trained model
 - `recfast.models.towers`: Two networks whose outputs meet in a dot product: one reads what an item is, the other who a person is
 - `recfast.models.two_speed`: The next item by one ridge regression on what was met, remembered for a short and for a long time
+- `recfast.models.two_stage`: A model that ranks once more: candidates of several models, and a tabular model of fastai that puts them in order
 - `recfast.models.update`: What more rows change in a trained model: solved again where that is counting or algebra, else left as it is
 - `recfast.models.vae`: What someone may like as a distribution: a variational autoencoder of clicks
 - `recfast.models.zoo`: Every model that comes with recfast, imported once
@@ -194,6 +196,7 @@ Modules:
 - `recfast.trackers`: Stop, slow down, keep the best: by the metric you name, the way it goes
 - `recfast.train`: From a table to a measured model in one call
 - `recfast.tune`: Learning rates, sizes and decays, chosen on rows that are not the test
+- `recfast.two_stage`: A second stage: a tabular model of fastai learns to rank what several models propose, on rows that none of them saw
 - `recfast.watch`: A folder of bundles, served: a new model is taken between two requests, a damaged one is refused, and one goes back
 - `recfast.worker`: Many requests, one thread, one model
 - `recfast.workers`: One service of several processes: one address, one set of weights in memory, one set of figures"""

@@ -54,6 +54,7 @@ from recfast.rerank import mmr, blend, calibrate
 from recfast.collab import CollabLearner
 from recfast.tune import tune
 from recfast.learner import collab_learner
+from recfast.two_stage import two_stage
 from recfast.bundle import save_bundle, load_bundle
 from recfast.export import export_onnx
 

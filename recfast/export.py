@@ -24,6 +24,7 @@ from .combined import TwoPartRecommender
 from .core import RecfastError,check_k,check_weights
 from .models.base import in_units,offers,takes_pairs
 from .models.ensemble import Mixed
+from .models.two_stage import TwoStage
 from .models.tail import cold_items
 from .recommend import Recommender
 from .tables import write_bytes
@@ -114,7 +115,7 @@ def _check_exportable(model):
     "Raise where a model has no graph, or none worth writing"
     name = type(model).__name__
     check_weights(model)
-    if isinstance(model, Mixed): return [_check_exportable(o) for o in model.models]
+    if isinstance(model, Mixed) and not isinstance(model, TwoStage): return [_check_exportable(o) for o in model.models]
     if takes_pairs(model): return
     why = "scores from the histories it was attached to, which a graph of users and seen items does not hold"
     raise NotImplementedError(f"{name} {why}: serve it from a bundle")

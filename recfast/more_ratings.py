@@ -26,6 +26,7 @@ from .data.vocab import Vocab,cast_ids
 from .data.weights import weigh
 from .models.ids import meet
 from .models.parts import Parts,rows_of_part
+from .models.two_stage import TwoStage
 from .models.spec import model_from_spec,model_spec
 from .models.update import empty_like,take_rows,way_of,write_rows_of
 from .recommend import Recommender
@@ -209,6 +210,7 @@ def by_parts(
         model,loss,all_of_it = by_parts(old, rows_of_part(part, rows), take)
         new.put(name, part._replace(model=model, loss=loss))
         learned &= all_of_it
+    if isinstance(new, TwoStage): new.take_own(rec.model)
     return new,rec.loss,learned
 
 # %% ../nbs/54_more_ratings.ipynb #8c3b457f

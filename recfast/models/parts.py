@@ -1,6 +1,6 @@
 """Models made of trained ones, and the one of them that rates and ranks
 
-A rater beside a ranker (`TwoPart`), a mean or a blend of several ([`models.ensemble`](38_models.ensemble.ipynb)): such a model has nothing of its own to train. Its parts are trained already, each has the loss that its histories are folded in by, and all of it is written down so that it can be built again.
+A rater beside a ranker (`TwoPart`), a mean or a blend of several ([`models.ensemble`](37_models.ensemble.ipynb)): such a model has nothing of its own to train. Its parts are trained already, each has the loss that its histories are folded in by, and all of it is written down so that it can be built again.
 
 Docs: https://recfast.github.io/recfast/models.parts.html.md"""
 

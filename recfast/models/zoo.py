@@ -17,7 +17,7 @@ from ..core import RatingsError
 from .. import next_losses,rank_losses # noqa: F401 (their losses register themselves)
 from . import autorec,bayesian,bert,dot,ease,fm,graph,gru,hybrid,ials,knn,linear # noqa: F401 (they register themselves)
 from . import ncf,params,rules,sequence,slim,spectral,svdpp,towers,two_speed,vae # noqa: F401 (and so do these)
-from . import ensemble,parts # noqa: F401 (those made of others, which are listed apart)
+from . import ensemble,parts,two_stage # noqa: F401 (those made of others, which are listed apart)
 from .base import MODELS
 from .spec import model_from_spec,model_spec
 

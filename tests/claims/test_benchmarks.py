@@ -354,6 +354,15 @@ def test_other_next_item_models_were_measured_like_the_transformer_in_its_time(n
         assert low<=o['test']['ndcg@10']<=high
         assert o['test']['cpu_seconds']<=1.25*max(v['test']['SASRec']['cpu_seconds'] for v in attention['seeds'].values())
 
+def test_the_stored_second_stage_is_above_the_best_first_stage_and_its_interval():
+    r = load('two_stage__ml-1m.json')[0]
+    assert r['chosen']==max(r['trials'], key=lambda o: r['trials'][o]['ndcg@10']) and r['threads']==1
+    for o in r['seeds'].values():
+        best,two = (o['figures'][name]['test']['ndcg@10'] for name in (o['best_first_stage'],'TwoStage'))
+        assert two['mean']>=best['high'] and all(g['low']>0 for g in o['gain_over'].values()) and set(o['gain_over'])=={o['best_first_stage'],'Blend'}
+        single = {k: v['valid']['ndcg@10']['mean'] for k,v in o['figures'].items() if k not in ('Blend','TwoStage')}
+        assert o['best_first_stage']==max(single, key=single.get)
+
 def test_the_stored_blend_meets_its_target_on_products():
     for o in load('sasrec__beauty.json')[0]['seeds'].values():
         assert o['test']['Blend']['ndcg@10']>=.058 and o['test']['Blend']['recall@10']>=.098 and o['test']['Blend']['cpu_seconds']<=300

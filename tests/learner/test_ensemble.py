@@ -10,7 +10,7 @@ from helpers import FRAME, fit, fit_one_cycle, learner, loaders
 from recfast.bundle import load_bundle
 from recfast.core import RatingsError, RecfastError
 from recfast.data.loaders import CollabDataLoaders
-from recfast.ensemble import Blend, Ensemble, _inner, _select, inner_weights, part_of, two_part
+from recfast.ensemble import Blend, Ensemble, _select, inner_loaders, inner_weights, part_of, two_part
 from recfast.learner import collab_learner
 from recfast.losses import BPRLoss
 from recfast.models.base import score_items
@@ -124,7 +124,7 @@ def test_other_rows_are_refused(dots, solved):
 def test_inner_weights_are_chosen_without_the_validation_rows(solved):
     first = inner_weights(solved)
     assert np.isclose(sum(first), 1) and min(first)>=0
-    inner = _inner(solved[0])
+    inner = inner_loaders(solved[0])
     train = set(map(tuple, solved[0].dls.interactions('train').pairs().tolist()))
     for part in ('train','valid'): assert set(map(tuple, inner.interactions(part).pairs().tolist()))<=train
     assert len(inner.interactions('train'))+len(inner.interactions('valid'))==len(solved[0].dls.interactions('train'))
