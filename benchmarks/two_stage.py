@@ -8,7 +8,8 @@ SASRec of the recipe of `sasrec.py` that takes three minutes, TwoSpeedRidge, Seq
 the third last row of each user, which is held out from training once more: its first stages are trained without the last three rows. Then the first
 stages that were trained without the last two propose. Settings of the second stage, and which first stage counts as the best, are chosen by NDCG@10 on
 the validation rows; the test is asked from all rows before it, once. `features` gives the loaders genres and years of films, and age, gender and
-occupation of people. Differences are per user, with bootstrap intervals over users. Seconds are of one thread of the processor, of all that is fitted.
+occupation of people. Differences are per user, with bootstrap intervals over users. Seconds are of one thread of the
+processor: of both transformers, the inner one and the one that serves, and of everything else that is fitted, scored for lists and learned.
 """
 import json
 import warnings
@@ -21,8 +22,7 @@ from sequences import loaders,rows_of
 PATH = RESULTS/'two_stage__ml-1m.json'
 R = RECIPES['ml-1m']
 K,METRIC = 100,'ndcg@10'
-TRIALS = dict(default={}, binary=dict(loss='BCE'), bpr=dict(loss='BPRLoss'), **{'n_neg 20': dict(n_neg=20), 'wide': dict(layers=(200,100)),
-              'features': dict(features=True)})
+TRIALS = dict(default={}, binary=dict(loss='BCE'), bpr=dict(loss='BPRLoss'), features=dict(features=True))
 
 def table(df, left, least, features, seed):
     "Loaders of sequences of the rows that more than `least` others follow"
@@ -52,14 +52,14 @@ def solved(dls, name):
 
 class Stages:
     "First stages of a seed; a transformer is trained once on the same rows"
-    def __init__(self, df, left, seed): self.df,self.left,self.seed,self.made = df,left,seed,{}
+    def __init__(self, df, left, seed): self.df,self.left,self.seed,self.made,self.cpu_seconds = df,left,seed,{},0.
 
     def sasrec(self, dls):
         n = len(dls.interactions('train'))
-        if n not in self.made:
-            with Timer() as t: self.made[n] = transformer(dls, self.seed),t
-        learn,t = self.made[n]
-        return learn
+        if n in self.made: return self.made[n]
+        with Timer() as t: self.made[n] = transformer(dls, self.seed)
+        self.cpu_seconds += t.cpu_seconds
+        return self.made[n]
 
     def inner(self, learn, inner):
         "`refit` of two_stage"
@@ -71,7 +71,9 @@ class Stages:
     def all(self, least, features=False):
         "Learners on the rows that more than `least` others follow"
         dls = table(self.df, self.left, least, features, self.seed)
-        return [*(solved(dls, o) for o in ('TwoSpeedRidge','SequentialRules','EASE')),self.sasrec(dls)]
+        with Timer() as t: closed = [solved(dls, o) for o in ('TwoSpeedRidge','SequentialRules','EASE')]
+        self.solving = t.cpu_seconds
+        return [*closed,self.sasrec(dls)]
 
 def each(model, df, left, last, dls):
     "NDCG@10 and Recall@10 of every user at the row that `last` others follow, asked from all before it"
@@ -89,16 +91,17 @@ def second(stages, learners, features=False, loss=None, **how):
     "The two stages and what the second took"
     from recfast import losses
     from recfast.two_stage import two_stage
-    loss = loss and getattr(losses, loss)()
+    loss,before = loss and getattr(losses, loss)(),stages.cpu_seconds
     with Timer() as t: learn = two_stage(learners[0], learners[1:], k=K, refit=stages.inner, loss=loss, seed=stages.seed, **how)
-    return learn,t
+    learn.took = t.cpu_seconds-(stages.cpu_seconds-before)
+    return learn
 
-def choose(df, left, seed):
+def choose(stages, df, left):
     "Every setting on the validation rows"
-    stages,out = Stages(df, left, seed),{}
+    out,learners = {},stages.all(1)
     for name,how in TRIALS.items():
-        learners = stages.all(1, how.get('features', False))
-        learn,_ = second(stages, learners, **how)
+        if how.get('features'): learners = stages.all(1, True)
+        learn = second(stages, learners, **how)
         value,_ = each(learn.model, df, left, 1, learners[0].dls)
         out[name] = dict(settings=how, lists=len(learn.second.asked), **{METRIC: round(value[METRIC].mean(), 5)})
         print(' ', name, out[name], flush=True)
@@ -109,13 +112,12 @@ def interval(values):
     from recfast.resampling import mean_interval
     return dict(mean=round(float(values.mean()), 5), **dict(zip(('low','high'), (round(o, 5) for o in mean_interval(values)))))
 
-def tested(df, left, seed, how):
+def tested(stages, df, left, how):
     "First stages, the blend of the recipe, and two stages: validation and test"
-    from recfast.all import SASRec # noqa: F401 (registers)
     from recfast.models.ensemble import ZBlend
-    stages = Stages(df, left, seed)
-    with Timer() as first: learners = stages.all(1, how.get('features', False))
-    learn,t = second(stages, learners, **how)
+    seed = stages.seed
+    learners = stages.all(1, how.get('features', False))
+    learn = second(stages, learners, **how)
     blend = ZBlend([learners[-1].model,learners[0].model], [1,R['beside'][1]])
     models = {**{type(o.model).__name__: o.model for o in learners}, 'Blend': blend, 'TwoStage': learn.model}
     found,words = {},''
@@ -128,7 +130,7 @@ def tested(df, left, seed, how):
     two = found['TwoStage']['test'][0]
     gain = {o: interval(two[METRIC]-found[o]['test'][0][METRIC].reindex(two.index)) for o in (best,'Blend')}
     figures = {name: {part: {m: interval(v[m]) for m in v} for part,(v,_) in o.items()} for name,o in found.items()}
-    seconds = dict(first_stages=round(first.cpu_seconds, 1), second_stage=round(t.cpu_seconds, 1), wall=round(first.seconds+t.seconds, 1))
+    seconds = dict(transformers=round(stages.cpu_seconds, 1), everything_else=round(stages.solving+learn.took, 1))
     return dict(best_first_stage=best, figures=figures, gain_over=gain, lists=len(learn.second.asked), seconds=seconds, protocol=words)
 
 def main(steps, seeds):
@@ -139,13 +141,15 @@ def main(steps, seeds):
     df,left = rows_of('ml-1m')
     def write(): write_json(PATH, dict(dataset='ml-1m', k=K, recipe=R, trials=found['trials'], chosen=found.get('chosen'), seeds=found['seeds'],
                                        protocol=__doc__.strip(), peak_memory_mb=peak_memory_mb(), threads=1, versions=versions(), machine=machine()))
+    stages = Stages(df, left, seeds[0])
     if 'choose' in steps:
-        found['trials'] = choose(df, left, seeds[0])
+        found['trials'] = choose(stages, df, left)
         found['chosen'] = max(found['trials'], key=lambda o: found['trials'][o][METRIC])
         write()
     if 'test' not in steps: return
     for seed in seeds:
-        found['seeds'][str(seed)] = tested(df, left, seed, found['trials'][found['chosen']]['settings'])
+        if seed!=stages.seed: stages = Stages(df, left, seed)
+        found['seeds'][str(seed)] = tested(stages, df, left, found['trials'][found['chosen']]['settings'])
         print(seed, json.dumps(found['seeds'][str(seed)]['gain_over']), flush=True)
         write()
 
