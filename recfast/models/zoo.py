@@ -34,7 +34,8 @@ def reads_order(
     model, # a built one
 )->bool:
     "Does it, or a part of it, read in which order things were met?"
-    return any(isinstance(o, sequence.SequenceModel) or reads_of(type(o))=='sequences' for o in model.modules())
+    ordered = sequence.SequenceModel,two_stage.TwoStage
+    return any(isinstance(o, ordered) or reads_of(type(o))=='sequences' for o in model.modules())
 
 # %% ../../nbs/39_models.zoo.ipynb #2467bfa4
 def refuse_sets(

@@ -189,6 +189,10 @@ def test_two_of_a_kind_have_names_of_their_own(stages):
 
 # refused
 
+def test_a_set_has_no_order(stages):
+    one = two_stage(stages[0], **QUICK)
+    with pytest.raises(RatingsError, match='history is a set'): one.recommend(history={3,8}, k=3)
+
 def test_other_rows_and_ids_are_refused(stages):
     other = fit(collab_learner(loaders(n=2), arch=EASE), 1)
     with pytest.raises(RatingsError, match='trained on other rows'): two_stage(other, [fit(collab_learner(loaders(), arch=EASE), 1)])
