@@ -16,8 +16,8 @@ rec = load_bundle(learn.save_bundle('movies.recfast')) # the same answers withou
 - Data: `CollabDataLoaders.from_df`, `from_csv`, `from_parquet`, `from_wide` (ratings), `implicit_from_df` (clicks), `rows_from_df` (AutoRec), `sequences_from_df` (next item). `splits=` takes a pair of position lists: `user_split`, `item_split`, `leave_last_out`, `global_time_split`, `k_fold`.
 - Models: `collab_learner(dls, arch='auto')` tries what suits the table (`learn.choice`) and keeps a rater and a ranker; `arch=` names one: `DotProductBias` (default), `DotProduct`, `EmbeddingNN`, `GMF`, `MLP`, `NeuMF`, `AutoRec`, `NextItem`, `SASRec`; solved, by `fit(1)`: `Popularity`, `ItemKNN`, `EASE`, `IALS`; or any `Module` with `forward(x)`, `x:[B,2]`.
 - Losses: `loss_func=BPRLoss()`, `SoftmaxLoss()`, `BCE()` ... To rank well, train on what was chosen, not on stars.
-- Verbs of a learner: `recommend`, `predict`, `similar_items`, `explain`, `evaluate`, `item_bias`, `item_factors`, `plot_factors`, `plot_bias`, `fill_wide`, `save_bundle`, `export_onnx`. Beside them: `compare`, `tune`, `mmr`, `calibrate`, `blend`.
-- From a shell: `recfast quickstart | train | evaluate | recommend | similar | info | export | serve`.
+- Verbs of a learner: `recommend`, `predict`, `similar_items`, `explain`, `evaluate`, `item_bias`, `item_factors`, `plot_factors`, `plot_bias`, `fill_wide`, `save_bundle`, `export_onnx`. Beside them: `compare`, `tune`, `run_experiment('exp.toml')` (a whole comparison from one page), `mmr`, `calibrate`, `blend`.
+- From a shell: `recfast quickstart | train | run | evaluate | recommend | similar | info | export | serve`.
 - Ids that no training row has raise `UnknownIdError`; a table that cannot be used raises `RatingsError`. `recommend` leaves out what the user has seen; `evaluate` ranks every trained item.
 
 Modules:
@@ -39,6 +39,7 @@ Modules:
 - `recfast.compiled`: A whole epoch in one call, for models that are a dot product
 - `recfast.contest`: Several models on one table: each at its best, all measured once on the same rows
 - `recfast.core`: The conventions every page of recfast follows, and the errors it raises
+- `recfast.costs`: What something takes: seconds, memory and, where codecarbon is installed, energy
 - `recfast.daily`: What a shop does every day in a shell: take new rows into a bundle, see how far they are from those of training, and forget people
 - `recfast.data.batches`: Batches of rows, in an order that a seed and an epoch fix
 - `recfast.data.catalogues`: What films and products are and who the people are, beside the tables of who met what
@@ -81,9 +82,16 @@ Modules:
 - `recfast.evaluate`: A number with the protocol it was measured under
 - `recfast.evaluation`: What a measurement is: metrics, how sure they are, and how they were measured
 - `recfast.events`: What a service showed and what people did: a folder of tables, without names
+- `recfast.experiment`: A whole comparison from one page: every model tuned with the same budget, the winner tested once for each seed; stopped and gone on with at will
+- `recfast.experiment_lists`: Lists that another program made, held against the rows of an experiment and measured like those of its models
+- `recfast.experiment_results`: What an experiment found: tables with intervals and paired tests, fairness, costs, and files of all of it for a paper
+- `recfast.experiment_rows`: Which rows an experiment learns from, chooses by and is tested on, whose they are, and a digest that tells whether they are still the same
+- `recfast.experiment_runs`: One run: what it is known by, how it is trained and measured, and what came of it as one file of JSON
+- `recfast.experiment_settings`: What the page of an experiment says: data, splits, models with what is to be tried of each, metrics, groups; and every word of it that is not understood
 - `recfast.explain`: What each item of a history adds to a score
 - `recfast.explore`: All items on one map that one can walk: a file of its own, with search, neighbours, colours and a history laid over it
 - `recfast.export`: Score, mask and top-k as one graph, for a program without Python
+- `recfast.fairness`: How much better off one group of people is than another, and which share of the lists the items of each provider get
 - `recfast.fast`: A batch loop without the overhead that dominates small models
 - `recfast.feature_report`: What features are worth: for items that nobody met, for the others, and value by value
 - `recfast.files`: Tables in, lists out: csv, tsv and parquet, in bounded memory
@@ -164,6 +172,7 @@ Modules:
 - `recfast.options`: What a shell is asked for: each option once, and settings as text
 - `recfast.ordinal`: Ratings as ordered levels: a loss that learns where one star ends and the next begins
 - `recfast.page_items`: What a page that is one file says of items: their titles, pictures and choices, and tables of numbers as text
+- `recfast.page_keys`: A page of sections, keys and values, read as a whole: a word that is not known is answered with the nearest one, a value that cannot be with what was expected
 - `recfast.rank_losses`: Losses that know how far down an item stands: WARP
 - `recfast.ranked`: The best of everybody's candidates, and what they hold of what was to be found
 - `recfast.ranking`: Scores in, the best k items out: masked, in chunks, ties always the same way
@@ -175,6 +184,7 @@ Modules:
 - `recfast.report`: From a table to a report: the two long commands of the shell and the page they leave
 - `recfast.rerank`: After scoring: variety, balance, and several recommenders in one list
 - `recfast.resampling`: How sure a mean over users is, and the difference of two
+- `recfast.research`: What a researcher asks of a shell: run an experiment from a file, and write its rows for a peer
 - `recfast.routes`: What may be asked of a recommender over HTTP, and what comes back
 - `recfast.run_servers`: Trainings written down by MLflow or Weights & Biases, and read back from what lies on this disk
 - `recfast.run_stores`: What a training is told by, event by event, and where it is written down: a file of JSON, or folders of TensorBoard

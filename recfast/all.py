@@ -56,6 +56,7 @@ from recfast.tune import tune
 from recfast.learner import collab_learner
 from recfast.two_stage import two_stage
 from recfast.bundle import save_bundle, load_bundle
+from recfast.experiment import run_experiment
 from recfast.export import export_onnx
 
 _DOORS = ('recfast.cli','recfast.routes','recfast.serve','recfast.shell','recfast.worker') # nothing of theirs was ever here

@@ -1,6 +1,6 @@
 """recfast from a shell: one command trains, measures, recommends and shows
 
-Every door of recfast opens from here too: `quickstart`, `train`, `compare`, `evaluate`, `recommend`, `similar`, `info`, `export`; `update`, `drift` and `forget` stand in [`daily`](70_daily.ipynb), `ab` and `events` in [`ab`](70_ab.ipynb), `serve` in [`service`](70_service.ipynb). A command reads its arguments, calls the function that does the work, and prints.
+Every door of recfast opens from here too: `quickstart`, `train`, `compare`, `evaluate`, `recommend`, `similar`, `info`, `export`; `update`, `drift` and `forget` stand in [`daily`](70_daily.ipynb), `ab` and `events` in [`ab`](70_ab.ipynb), `run` (an experiment from a page) in [`research`](70_research.ipynb), `serve` in [`service`](70_service.ipynb). A command reads its arguments, calls the function that does the work, and prints.
 
 `recfast quickstart` is the main job in one command, offline, on data that come with the package: it chooses a model within ten seconds (`--arch` names one), prints what it is worth beside popularity and under which protocol, recommends for one user and says why, lists the neighbours of one item, and writes all of it with bars and a map into one HTML file. `--data ml-100k` does the same on MovieLens.
 
@@ -11,7 +11,7 @@ Docs: https://recfast.github.io/recfast/cli.html.md"""
 # %% auto #0
 __all__ = ['quickstart', 'train', 'compare', 'recommend', 'similar', 'evaluate', 'describe_bundle', 'info', 'export', 'ab', 'app',
            'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'events_app', 'explore', 'fit', 'forget',
-           'main', 'page', 'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'serve', 'show_table',
+           'main', 'page', 'parse_config', 'parse_range', 'run', 'run_quickstart', 'run_train', 'serve', 'show_table',
            'side_by_side', 'speaking', 'update', 'write_report']
 
 # %% ../nbs/71_cli.ipynb #4d04e5e0
@@ -34,6 +34,7 @@ from .daily import drift,forget,update
 from .models.zoo import named_model
 from .service import serve
 from .share import explore,page
+from .research import run
 from .report import run_compare,run_quickstart,run_train,show_evaluation,write_report
 from .tables import table_kind,write_text
 from . import options as opt
@@ -311,5 +312,5 @@ if getattr(globals().get('__spec__'), 'name', '')=='recfast.cli' and __name__=='
 
 # %% ../nbs/71_cli.ipynb #ed3d1bf6
 _all_ = ['ab', 'app', 'bar_callback', 'bounds', 'command', 'console', 'drift', 'errors', 'events_app', 'explore', 'fit',
-         'forget', 'main', 'page', 'parse_config', 'parse_range', 'run_quickstart', 'run_train', 'serve', 'show_table',
-         'side_by_side', 'speaking', 'update', 'write_report']
+         'forget', 'main', 'page', 'parse_config', 'parse_range', 'run', 'run_quickstart', 'run_train', 'serve',
+         'show_table', 'side_by_side', 'speaking', 'update', 'write_report']

@@ -23,11 +23,11 @@ from .spec import model_from_spec,model_spec
 
 # %% ../../nbs/39_models.zoo.ipynb #7d841b4d
 def reads_of(
-    cls, # of models
+    cls, # of models, or a function that makes one
 )->str: # 'pairs', 'rows', 'sequences' or 'histories'; None: nobody registered it
     "The loaders a class is trained on"
     reads = {registered: caps['reads'] for registered,caps in MODELS.values()}
-    return next((reads[o] for o in cls.__mro__ if o in reads), None)
+    return next((reads[o] for o in getattr(cls, '__mro__', ()) if o in reads), None)
 
 # %% ../../nbs/39_models.zoo.ipynb #e3a48a3d
 def reads_order(

@@ -373,3 +373,23 @@ def test_the_stored_large_transformer_and_its_blend_meet_their_targets_on_a_mill
         assert o['test']['SASRec']['ndcg@10']>=.181 and o['test']['Blend']['ndcg@10']>=.197
         assert o['test']['Blend']['cpu_seconds']<=1500 and r['threads']==1
     assert sum(o['refitted']['Blend']['ndcg@10'] for o in r['seeds'].values())/3>=.199
+
+# an experiment from a page
+
+EXPERIMENT = load('experiment.json')[0]
+
+def test_the_stored_experiment_of_six_models_is_done_in_ten_minutes():
+    rows = [o for o in EXPERIMENT['results'] if o['metric']=='ndcg@10']
+    own = {o['model'] for o in rows}-{'popularity','implicit-als'}
+    assert len(own)==6 and 'distance' in own and all(o['seeds']==3 for o in rows) and EXPERIMENT['seconds']<=600 and EXPERIMENT['machine']['cores']==2
+    assert {o['metric'] for o in EXPERIMENT['results']}=={'ndcg@10','recall@10','tail_hits@10','coverage@10'}
+    assert [o['model'] for o in rows][-1]=='popularity' and EXPERIMENT['runs']==6*8+1+7*3+3
+
+def test_the_stored_experiment_was_killed_and_came_to_the_same_tables():
+    assert all(EXPERIMENT['same'].values()) and len(EXPERIMENT['same'])==5
+    first,second = EXPERIMENT['killed_at']
+    assert 0<first<second<EXPERIMENT['runs'] and EXPERIMENT['after_the_kills']==f"{EXPERIMENT['runs']-second} runs made, {second} read"
+
+def test_the_lists_of_a_peer_stand_in_the_stored_experiment():
+    row = next(o for o in EXPERIMENT['results'] if o['model']=='implicit-als' and o['metric']=='ndcg@10')
+    assert row['seeds']==3 and .3<row['low']<row['mean']<row['high'] and 'implicit 0.7.3' in EXPERIMENT['peer'] and any('lists as given' in o for o in EXPERIMENT['protocol'])
