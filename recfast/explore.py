@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from .collab import CollabLearner
 from .core import RecfastError
 from .data.item_columns import kind_of_column
@@ -123,23 +124,32 @@ def _inside(rec, by, history, title, word, seed):
 
 # %% ../nbs/62_explore.ipynb #5ca7b6d2
 @patch
-def explore(self:Recommender,
-    path, # an HTML file to write
+def map_page(self:Recommender,
     history=None, # of one person in any form: laid over the map, with what they would get
     by:str=None, # 'pca' or 'umap'; None: UMAP where it is installed
     title:str=None, # column of the table of items that names them; None: `title` or `name`, else the ids
     word:str=None, # what an item is called: film, or goose/geese; None: as the column of items
     heading:str='Map', # of the page
     seed:int=0, # of umap
-)->Path: # where it is
-    "Write a map of all items as one page; raises `NotImplementedError` for a model without item vectors"
+)->str: # HTML
+    "A map of all items as one page; raises `NotImplementedError` for a model without item vectors"
     by = by or ('umap' if find_spec('umap') else 'pca')
     data = _inside(self, by, history, title, word, seed)
     one,several = words_for(self, word)
     how = dict(pca='the first two principal components', umap='UMAP')[by]
     about = f"{len(data['titles']):,} {several} by {how} of their vectors in {type(self.model).__name__}"
     text = dict(title=heading, about=about, word=one, words=several)
-    write_text(path, filled('map.html', text, data=as_json(data), script=static_text('map.js')))
+    return filled('map.html', text, data=as_json(data), script=static_text('map.js'))
+
+# %% ../nbs/62_explore.ipynb #80c3884a
+@patch
+@delegates(Recommender.map_page)
+def explore(self:Recommender,
+    path, # an HTML file to write
+    **kwargs # of `map_page`
+)->Path: # where it is
+    "Write a map of all items as one page; raises `NotImplementedError` for a model without item vectors"
+    write_text(path, self.map_page(**kwargs))
     return Path(path)
 
 @patch

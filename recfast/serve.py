@@ -15,7 +15,7 @@ __all__ = ['Guard', 'add_pages', 'make_app', 'check_address', 'listen', 'serve',
            'request_models']
 
 # %% ../nbs/65_serve.ipynb #b989d6c4
-import gc,hmac,json,re,signal,socket,threading,time
+import base64,gc,hashlib,hmac,json,re,signal,socket,threading,time
 from contextlib import asynccontextmanager,contextmanager
 from copy import copy
 from functools import partial
@@ -24,7 +24,8 @@ from fastcore.basics import patch
 from .routes import Answers,Because,Found,Health,Id,Listed,Near,OnUnknown,Problem,Rated
 from .routes import add_handlers,add_looks,add_verbs,example_bodies,request_models
 from .bundle import load_bundle
-from .core import RecfastError
+from . import explore # noqa: F401 (a map of items)
+from .core import RecfastError,kept
 from .meters import Meters
 from .models.base import offers
 from .models.parts import TwoPart
@@ -93,7 +94,8 @@ async def __call__(self:Guard, scope, receive, send):
         nonlocal status
         if msg['type']=='http.response.start':
             status = msg['status']
-            msg['headers'] = [*msg.get('headers', ()), *self.headers]
+            own = msg.get('headers', ())
+            msg['headers'] = [*own,*(o for o in self.headers if o[0] not in dict(own))]
         await send(msg)
     async def body():
         nonlocal size
@@ -134,6 +136,24 @@ def _page_facts(rec, can, word=None):
         can=' '.join(k for k,v in can.items() if v),
         version=recfast.__version__, word=word, words=words, measured=measured_words(rec), likely=_likely(rec),
     )
+
+# %% ../nbs/65_serve.ipynb #da8bd4e0
+def _policy_of(page):
+    "What a page may do whose scripts and styles stand in it"
+    def sums(tag):
+        texts = re.findall(f'<{tag}>(.*?)</{tag}>', page, re.S)
+        return ' '.join(f"'sha256-{base64.b64encode(hashlib.sha256(o.encode()).digest()).decode()}'" for o in texts)
+    rest = "img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    return f"default-src 'none'; script-src {sums('script')}; style-src {sums('style')}; {rest}"
+
+# %% ../nbs/65_serve.ipynb #ab737f41
+def _add_map(app, rec, word):
+    "`GET /map`"
+    draw = partial(kept, rec, 'map page', (), partial(rec.map_page, word=word, by='pca'))
+    @app.get('/map', include_in_schema=False)
+    async def page():
+        text = await app.state.worker.run(draw)
+        return Response(text, media_type='text/html', headers={'content-security-policy': _policy_of(text)})
 
 # %% ../nbs/65_serve.ipynb #3aee52cb
 async def _send(text, kind): return Response(text, media_type=kind)
@@ -211,7 +231,8 @@ def make_app(
     add_verbs(app, app.state.answers, request_models(max_k, max_users, examples=examples))
     app.state.answers.add_to(app)
     add_looks(app, rec, meters, can)
-    add_pages(app, rec, can, word)
+    if can['map']: _add_map(app, rec, word)
+    add_pages(app, rec, {**can, 'map': can['map'] and token is None}, word)
     digest = getattr(rec, 'info', {}).get('checksum', '')
     app.add_middleware(Guard, meters=meters, token=token, max_bytes=max_bytes, model=digest[:16])
     return app

@@ -56,6 +56,16 @@ def test_search_rate_three_and_see_ten(visit, url, learn, viewport, scheme):
     page.locator('.near button').first.wait_for()
     assert page.locator('.near button').all_inner_texts()==learn.similar_items(want[0], k=6).item_id.tolist()
 
+def test_the_map_of_the_page(visit, url, learn):
+    page,title = visit(url),liked(learn)[-1]
+    page.locator('#map a').click()
+    page.wait_for_function('map.frames>0')
+    page.locator('#q').fill(title)
+    page.keyboard.press('ArrowDown')
+    page.keyboard.press('Enter')
+    expect(page.locator('#about h2')).to_have_text(title)
+    assert page.locator('#about li').all_inner_texts()==learn.similar_items(title, k=8).item_id.tolist()
+
 def test_the_page_says_why(visit, url, learn):
     page,films = visit(url),liked(learn)
     for f in films: pick(page, f)

@@ -140,11 +140,24 @@ class Pairs(torch.nn.Module):
     "Neither vectors nor tables: the score is a function of the rows"
     def forward(self, x): return (x[:,0]*7+x[:,1]*3).remainder(11).float()
 
+def test_the_map_is_of_those_who_may_ask_and_of_models_with_vectors(monkeypatch):
+    learn = served(movie_night(), item_name='title', valid_pct=0.1)
+    with TestClient(make_app(learn.recommender)) as web:
+        got = web.get('/map')
+        told = [v.decode() for k,v in got.headers.raw if k==b'content-security-policy']
+        assert got.status_code==200 and len(told)==1 and told[0].count('sha256-')==2 and 'unsafe' not in told[0]
+        assert got.headers['x-content-type-options']=='nosniff' and got.text==web.get('/map').text
+    with TestClient(make_app(learn.recommender, token='open sesame')) as web:
+        assert web.get('/map').status_code==401 and ' map' not in re.search('data-can="(.*?)"', web.get('/').text)[1]
+        assert web.get('/map', headers=dict(authorization='Bearer open sesame')).status_code==200
+    monkeypatch.setattr('recfast.worker.MAP_ITEMS', 10)
+    with TestClient(make_app(learn.recommender)) as web: assert web.get('/map').status_code==404
+
 def test_what_a_model_cannot_do_is_said_and_no_error_of_the_server():
     learn = collab_learner(CollabDataLoaders.from_df(movie_night(), item_name='title', bs=512, seed=42), arch=Pairs())
     film = learn.dls.classes['title'][1]
     with TestClient(make_app(learn.recommender)) as web:
-        assert web.get('/health').json()['can']==dict(history=False, similar=False, explain=False, session=False)
+        assert web.get('/health').json()['can']==dict(history=False, similar=False, explain=False, session=False, map=False)
         asked = [('/similar', dict(item_ids=film)), ('/recommend', dict(history=[film])), ('/explain', dict(history=[film]))]
         got = [web.post(path, json=body) for path,body in asked]
         same(web.post('/recommend', json=dict(user_ids=[1,2])).json(), learn.recommend([1,2]))
