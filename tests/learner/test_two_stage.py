@@ -25,6 +25,7 @@ from recfast.models.linear import EASE, Popularity
 from recfast.models.pair_facts import PairFacts, fact_names, told_of
 from recfast.models.rules import SequentialRules
 from recfast.models.two_stage import TwoStage, places_of
+from recfast.shared import without_users_of
 from recfast.two_stage import inner_cut_of, inner_part, list_frame, steps_of, two_stage
 
 def clicks():
@@ -255,6 +256,12 @@ def test_more_rows_keep_the_second_stage(two, tmp_path):
     old = two.model.second.state_dict()
     assert all(torch.equal(v, old[k]) for k,v in new.model.second.state_dict().items())
     assert len(new.recommend(999, k=3))==3
+
+@pytest.mark.parametrize('which', ['two','rich'])
+def test_facts_come_from_rows_so_nobody_can_be_left_out(which, request):
+    learn = request.getfixturevalue(which)
+    with pytest.raises(RecfastError, match='TwoStage cannot be given away without its people.*(other lists by history|on other facts)'): without_users_of(learn.recommender)
+    assert len(learn.recommend(1, k=4))==4
 
 def test_the_same_seed_gives_the_same_second_stage(stages, two):
     before = torch.random.get_rng_state()
