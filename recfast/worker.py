@@ -239,17 +239,6 @@ def _work(self:Worker, loop):
     if self.waiting: self.pool.submit(self._work, loop)
     if told: loop.call_soon_threadsafe(_give, told)
 
-# %% ../nbs/63_worker.ipynb #2a8471e4
-@patch
-def _wake(self:Worker, loop,
-    n, # how many waited a turn ago
-    turns=8, quiet=0, # that are left at most; in which nobody came
-):
-    "Have the thread begin, or look again in the next turn of the loop"
-    quiet = quiet+1 if (now := len(self.waiting))<=n else 0
-    if turns and quiet<3: loop.call_soon(self._wake, loop, now, turns-1, quiet)
-    else: self.pool.submit(self._work, loop)
-
 # %% ../nbs/63_worker.ipynb #17afad3f
 @patch
 async def recommend(self:Worker,
@@ -261,7 +250,7 @@ async def recommend(self:Worker,
     loop = asyncio.get_running_loop()
     answer = loop.create_future()
     self.waiting.append(_Asked(answer, user_ids, k, exclude_seen))
-    if len(self.waiting)==1: loop.call_soon(self._wake, loop, 1)
+    if len(self.waiting)==1: loop.call_soon(self.pool.submit, self._work, loop)
     return await answer
 
 # %% ../nbs/63_worker.ipynb #809b853d
