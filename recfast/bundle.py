@@ -294,7 +294,7 @@ def load_bundle(
     path, # folder or .zip, from `save_bundle`, or 'hf://owner/name@commit', from `push_to_hub`
     model=None, # for a model of your own: built as it was, its class, or a function that makes it; filled, strictly
     loss=None, # for a loss of your own, which `history=` is answered by; None: the one that is written down
-    mapped:bool=False, # weights are views of the file of a folder, in memory that processes share
+    mapped:bool=False, # weights and rows are views of the files of a folder, in memory that processes share
 )->Recommender: # the same answers, on the CPU
     "A `Recommender` from a bundle, which is not executed; raises `BundleError` for a damaged, newer or foreign one"
     path = at_commit(path)

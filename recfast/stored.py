@@ -67,7 +67,7 @@ def fill(
     model.load_state_dict(tensors, strict=True, assign=alike and isinstance(data, mmap.mmap))
 
 # %% ../nbs/59_stored.ipynb #9119c477
-_LARGE = re.compile(r'weights-.*\.safetensors')
+_LARGE = re.compile(r'(weights|rows)-.*\.safetensors')
 
 def _in_folder(path, name):
     "A file of a folder, mapped where it is a large one"

@@ -189,6 +189,13 @@ def write_rows(
     rows['order'] = torch.from_numpy(ranks.astype(np.int32 if len(ranks)<2**31 else np.int64))
     return rows
 
+# %% ../../nbs/18_data.rows.ipynb #25e5fc44
+def _take(found, rows):
+    "Have `Interactions` keep columns as they were read: those of a map are in memory that processes share"
+    for name in ('users','items','values','weights'):
+        own,read = getattr(found, name),rows.get(name)
+        if read is not None and read.dtype==own.dtype: setattr(found, name, read)
+
 # %% ../../nbs/18_data.rows.ipynb #ec1204f0
 def _fits(rows, n, vocab):
     "Are these `n` rows of the vocabulary?"
@@ -212,4 +219,5 @@ def read_rows(
     order,*more = (rows[o].numpy() if o in rows else None for o in ('order','events','place','sessions'))
     others = dict(zip(('events','place','sessions'), more), weights=rows.get('weights'), weighing=weighing)
     found = Interactions(users, items, rows.get('values'), order, classes, rating_name, **others)
+    _take(found, rows)
     return read_facts(found, facts)

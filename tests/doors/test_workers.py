@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -182,6 +183,17 @@ def test_a_mapped_bundle_answers_as_one_that_was_read(name, tmp_path):
     some = read.known_ids('user')[:5].tolist()
     assert mapped.recommend(some, k=5, show=False).equals(read.recommend(some, k=5, show=False))
     assert all(a.equal(b) for a,b in zip(read.model.state_dict().values(), mapped.model.state_dict().values()))
+
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='the system does not list what is mapped')
+def test_weights_and_rows_are_in_memory_that_processes_share(tmp_path):
+    learn = learner_of('dotproductbias')
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    rec = load_bundle(learn.save_bundle(tmp_path/'b'), mapped=True)
+    lines = [o.split() for o in Path('/proc/self/maps').read_text().splitlines() if str(tmp_path) in o]
+    spans = [(*(int(x, 16) for x in o[0].split('-')), o[-1]) for o in lines]
+    def file_of(t): return next((Path(name).name[:4] for a,b,name in spans if a<=t.data_ptr()<b), None)
+    assert {file_of(o) for o in rec.model.state_dict().values()}=={'weig'}
+    assert {file_of(o) for o in (rec.seen.users,rec.seen.items,rec.seen.values,rec.train.users)}=={'rows'}
 
 @pytest.mark.parametrize('harm', ['truncated','edited'])
 def test_a_damaged_file_is_seen_before_it_is_mapped(harm, tmp_path):
