@@ -26,7 +26,7 @@ from .core import BundleError,check_weights,first_few,is_first,offer
 from .data.feature_files import context_spec,described,feature_file,feature_spec,read_context
 from .data.later import read_later,write_later
 from .data.nobody import Nobody
-from .data.rows import read_rows,write_rows
+from .data.rows import keep_columns,read_rows,write_rows
 from .data.vocab import cast_ids,read_vocab,write_vocab
 from .data.weights import Weighing
 from .hub_files import at_commit
@@ -263,9 +263,11 @@ def _assemble(config, files, model, loss):
     ids = json.loads(files.pop('ids').decode())
     classes = {o['column']: read_vocab(o) for o in ids}
     rating_name,time_name = _names(config)
-    seen = read_rows(read_tensors(files.pop('rows')), classes, rating_name, weighing_of(config.get('weighing')))
+    columns = read_tensors(files.pop('rows'))
+    seen = read_rows(columns, classes, rating_name, weighing_of(config.get('weighing')))
     described(seen, files.pop('features', None), told := config.get('features', {}), files.pop('catalogue', None))
     train = seen if config['n_train']==len(seen) else seen[:config['n_train']]
+    keep_columns(train, {k: o[:len(train)] for k,o in columns.items()})
     facts = {k: config.get(k) for k in ('session_gap','data_set')}
     facts.update(time_name=time_name, context_table=read_context(config))
     for o in (seen,train): vars(o).update(facts, only_order=True, **read_later(config)) # times are ranks
