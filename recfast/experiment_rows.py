@@ -42,7 +42,7 @@ def _raw(plan):
     names = {o: d[o] for o in ('user_name','item_name','rating_name','time_name')}
     if d['name'] is None: return table_of(d['path'], plan.folder, [d['user_name'],d['item_name']]),names
     df = getattr(datasets, d['name'])()
-    if 'timestamp' not in df and 'position' in df: names['time_name'] = names['time_name'] or 'position'
+    if Columns.find(df, need=()).time is None and 'position' in df: names['time_name'] = names['time_name'] or 'position'
     return df,names
 
 # %% ../nbs/61_experiment_rows.ipynb #e61n0010
@@ -58,7 +58,8 @@ def _renamed(df, columns, mark):
 def _kept_rows(df, d):
     "Without what `min_rating`, `k_core` and `implicit` leave out"
     if d['min_rating'] is not None:
-        if 'rating' not in df: raise ArgumentError('[data] min_rating: there are no ratings; name them by rating_name')
+        rated = Columns.find(df, need=()).rating is not None
+        if not rated: raise ArgumentError('[data] min_rating: there are no ratings; name them by rating_name')
         df = df[df.rating>=d['min_rating']]
     if d['k_core']: df = k_core(df, d['k_core'])
     if not len(df): raise ArgumentError('[data] min_rating and k_core leave no row')

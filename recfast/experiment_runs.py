@@ -24,6 +24,7 @@ from .collab import seeded
 from .core import ArgumentError,BrokenModelError,ClicksWarning,LeakageWarning,NeedsMemoryError,RatingsError
 from .core import RecfastError
 from .costs import Costs
+from .data.columns import Columns
 from .evaluation import Evaluation
 from .experiment_rows import Rows
 from .experiment_settings import Entry,Plan
@@ -156,7 +157,8 @@ def _told(settings):
 # %% ../nbs/62_experiment_runs.ipynb #e62n0036
 def _as_read(train, arch):
     "The training rows as a model reads them"
-    if 'rating' in train or arch=='auto' or reads_of(arch)!='rows': return train
+    rated = Columns.find(train, need=()).rating is not None
+    if rated or arch=='auto' or reads_of(arch)!='rows': return train
     return train.assign(rating=1.)
 
 # %% ../nbs/62_experiment_runs.ipynb #e62n0039

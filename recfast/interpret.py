@@ -279,7 +279,7 @@ def made_parts(
     "What was tried where the model was chosen; of a solved one the items nearest to the most rated"
     if isinstance(learn.model, TwoPart):
         words = 'Tried on rows held out from training, within a budget of time; what was chosen is blue.'
-        return [('Choice', words, learn.choice.plot()[0].figure)] if learn.choice.value.notna().any() else []
+        return [('Choice', words, np.ravel(learn.choice.plot())[0].figure)] if learn.choice.value.notna().any() else []
     rows = learn.dls.interactions('train')
     most = rows.item_vocab.index[rows.counts('item')[1:].argmax()]
     try: near = learn.similar_items(most, k=10)

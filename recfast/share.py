@@ -58,7 +58,7 @@ def explore(
     need_folder(out, '--out ')
     rec = bundles.load_bundle(bundle, model and named_model(model))
     told = parse_history(rec, history) if history else None
-    path = rec.explore(out, told, by, title, word, heading)
+    path = rec.explore(out, history=told, by=by, title=title, word=word, heading=heading)
     say(f'{path}: {path.stat().st_size/1e6:.1f} MB')
 
 # %% ../nbs/70_share.ipynb #e84f42c2

@@ -159,7 +159,8 @@ def without_constants(
 class ListDL(TabDataLoader):
     "Whole lists in a batch"
     def shuffle_fn(self, idxs):
-        y = self.dataset.items[self.dataset.y_names[0]].to_numpy()
+        lists = self.dataset
+        y = lists.items[lists.y_names[0]].to_numpy()
         starts = np.flatnonzero(y==1).tolist()
         width = len(y)//len(starts)
         return [a+i for a in self.rng.sample(starts, len(starts)) for i in range(width)]

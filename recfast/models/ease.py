@@ -148,22 +148,36 @@ def _by_users(self:EASE, X, ridge, scale):
     Z = torch.linalg.solve_triangular(torch.linalg.cholesky(K), A, upper=False)
     root,scale = root.to(dev),torch.from_numpy(scale).to(dev)
     right = root/(1-Z.square().sum(0))/scale
-    B = torch.empty(self.n_items, self.n_items, device=dev)
-    for rows in torch.arange(self.n_items).split(1024):
+    B = torch.empty(len(root), len(root), device=dev)
+    for rows in torch.arange(len(root)).split(1024):
         B[rows] = (Z[:,rows].T@Z*right/root[rows,None]).float()
     return B.fill_diagonal_(0)
 
 # %% ../../nbs/29_models.ease.ipynb #8cbf4385
 @patch
-def _check_memory(self:EASE, double, n_users=None):
-    "Raise `NeedsMemoryError` for a matrix that there is no room for; `n_users` in their space"
-    cells = self.n_items**2
+def _check_memory(self:EASE, double, n, n_users=None):
+    "Raise `NeedsMemoryError` for a matrix of `n` items that there is no room for; `n_users` in their space"
+    cells = n**2
     need = cells*28 if double else cells*16
     if self.near: need += cells*12
-    if n_users is not None: need = cells*4+(n_users+2048)*(self.n_items+n_users)*16
+    if n_users is not None: need = cells*4+(n_users+2048)*(n+n_users)*16
+    if n<self.n_items: need += 4*self.n_items**2
     half = "config=dict(double=False) takes half of it. " if double and n_users is None else ""
     hint = f"{half}Leave out rare items (k_core), give more by config=dict(memory=bytes), or take ItemKNN or IALS."
     need_memory(need, self.memory, f"EASE of {self.n_items:,} items", hint, model_device(self))
+
+# %% ../../nbs/29_models.ease.ipynb #6fc35145
+def _met(X):
+    "[m] the columns to solve for: those that are not empty, and all where few are"
+    there = X.getnnz(0)>0
+    return np.flatnonzero(there) if 0<there.mean()<.9 else np.arange(len(there))
+
+def _placed(weight, at, n):
+    "[n,n] weights of some items among 0"
+    if len(at)==n: return weight
+    out = weight.new_zeros(n, n)
+    out[np.ix_(at, at)] = weight
+    return out
 
 # %% ../../nbs/29_models.ease.ipynb #a7fd15f0
 @patch
@@ -173,17 +187,20 @@ def solve(self:EASE,
     n_epoch:int=1, # accepted; there is one solution
 ):
     "Fill `weight` [I,I]; raises `NeedsMemoryError`"
-    n_users = int(interactions.trained('user').sum())
-    by_users = 2*n_users<self.n_items and not self.near
-    self._check_memory(self.double, n_users if by_users else None)
     self.attach(interactions)
-    terms = self._terms(interactions)
-    nearby = near_counts(interactions, terms[0], self.span) if self.near else None
-    weight = self._by_users(*terms) if by_users else self._by_items(*terms, self.double, nearby)
+    X,ridge,scale = self._terms(interactions)
+    n_users,met = int(interactions.trained('user').sum()),_met(X)
+    by_users = 2*n_users<len(met) and not self.near
+    self._check_memory(self.double, len(met), n_users if by_users else None)
+    nearby = near_counts(interactions, X, self.span) if self.near else None
+    if len(met)<self.n_items:
+        X,ridge,scale = X[:,met],ridge[met],scale[met]
+        nearby = None if nearby is None else nearby[np.ix_(met, met)]
+    weight = self._by_users(X, ridge, scale) if by_users else self._by_items(X, ridge, scale, self.double, nearby)
     if weight is None: # float32 was not enough
-        self._check_memory(double=True)
-        weight = self._by_items(*terms, True, nearby)
-    self.weight = weight
+        self._check_memory(True, len(met))
+        weight = self._by_items(X, ridge, scale, True, nearby)
+    self.weight = _placed(weight, met, self.n_items)
 
 # %% ../../nbs/29_models.ease.ipynb #1b21a642
 @patch

@@ -224,7 +224,7 @@ if (ordered) {
   say(nothing)
 }
 
-$('map').hidden = !can.includes('map')
+if ($('map')) $('map').hidden = !can.includes('map')   // a page that is one file has none
 if (can.includes('history')) begin()
 else say('This model knows only the people it was trained on: it has no list for you.', true)
 

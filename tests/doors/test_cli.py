@@ -465,6 +465,18 @@ def test_without_arch_a_rater_and_a_ranker_are_chosen(ratings, tmp_path):
     rec = load_bundle(tmp_path/'b')
     assert set(read_choice(rec).part)=={'rater','ranker'} and rec.recommend(k=2).predicted.notna().all()
 
+def test_without_arch_clicks_get_a_ranker_a_report_and_a_map(tmp_path):
+    synth_ratings(40, 20, 400)[['user_id','item_id']].drop_duplicates().to_csv(tmp_path/'clicks.csv', index=False)
+    res = run('train', str(tmp_path/'clicks.csv'), '--out', str(tmp_path/'b'), '--budget', '3', '--report', str(tmp_path/'report.html'))
+    assert res.exit_code==0, res.output
+    assert set(read_choice(load_bundle(tmp_path/'b')).part)=={'ranker'} and 'Choice' in (tmp_path/'report.html').read_text(encoding='utf-8')
+    res = run('train', str(tmp_path/'clicks.csv'), '--out', str(tmp_path/'c'), '--arch', 'ials', '--epochs', '1')
+    item = str(load_bundle(tmp_path/'c').items.index[0])
+    res = run('explore', str(tmp_path/'c'), '--out', str(tmp_path/'map.html'), '--history', item, '--by', 'pca', '--word', 'film', '--heading', 'Here')
+    assert res.exit_code==0, res.output
+    page = (tmp_path/'map.html').read_text(encoding='utf-8')
+    assert '<h1>Here</h1>' in page and 'films by the first two principal components' in page and '"history":[0]' in page
+
 def test_a_loss_and_batches_of_users_are_options(ratings, tmp_path):
     res = run('train', str(ratings/'r.csv'), *NAMES, '--out', str(tmp_path/'b'), '--arch', 'dotproduct', '--loss', 'softmax', '--by-user', '--epochs', '1')
     assert res.exit_code==0 and load_bundle(tmp_path/'b').info['loss']['name']=='SoftmaxLoss'

@@ -90,6 +90,18 @@ def test_ease_of_an_item_that_nobody_met_is_zero():
     ease = solved(EASE, ints, l2=1.)
     assert not ease.weight[[0,3]].any() and not ease.weight[:,[0,3]].any() and ease.weight[1,2]>0
 
+@pytest.mark.parametrize('config', [{}, dict(double=False), dict(near=.5)])
+@pytest.mark.parametrize('n_users', [30, 5]) # solved by items; by users
+def test_ease_of_a_catalogue_that_few_have_met_is_that_of_what_was_met(n_users, config):
+    df = synth_ratings(n_users, 20, 60).assign(timestamp=lambda o: range(len(o)))
+    def of(**kwargs): return CollabDataLoaders.from_df(df, valid_pct=0, bs=16, seed=0, **kwargs)
+    small,wide = of(),of(vocab={'item_id': np.arange(1, 301)})
+    at = wide.classes['item_id'].encode(small.classes['item_id'].items[1:])
+    a,b = (solved(EASE, o.interactions('train'), **config).weight for o in (small,wide))
+    torch.testing.assert_close(b[np.ix_(at, at)], a[1:,1:], rtol=1e-4, atol=1e-6)
+    other = np.setdiff1d(np.arange(len(b)), at)
+    assert len(b)==301 and not b[other].any() and not b[:,other].any() and a.any()
+
 def test_ease_refuses_before_it_begins_and_says_how_much_it_needs():
     big = CollabDataLoaders.from_df(synth_ratings(), vocab={'item_id': np.arange(1, 2_000_001)}, valid_pct=0, bs=64, seed=0)
     learn = collab_learner(big, arch=EASE)
