@@ -42,7 +42,8 @@ def _raw(plan):
     names = {o: d[o] for o in ('user_name','item_name','rating_name','time_name')}
     if d['name'] is None: return table_of(d['path'], plan.folder, [d['user_name'],d['item_name']]),names
     df = getattr(datasets, d['name'])()
-    if Columns.find(df, need=()).time is None and 'position' in df: names['time_name'] = names['time_name'] or 'position'
+    timed = names['time_name'] or Columns.find(df, need=()).time
+    if timed is None and 'position' in df: names['time_name'] = 'position'
     return df,names
 
 # %% ../nbs/61_experiment_rows.ipynb #e61n0010

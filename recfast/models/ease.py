@@ -155,8 +155,9 @@ def _by_users(self:EASE, X, ridge, scale):
 
 # %% ../../nbs/29_models.ease.ipynb #8cbf4385
 @patch
-def _check_memory(self:EASE, double, n, n_users=None):
+def _check_memory(self:EASE, double, n_users=None, n=None):
     "Raise `NeedsMemoryError` for a matrix of `n` items that there is no room for; `n_users` in their space"
+    n = n or self.n_items
     cells = n**2
     need = cells*28 if double else cells*16
     if self.near: need += cells*12
@@ -191,14 +192,14 @@ def solve(self:EASE,
     X,ridge,scale = self._terms(interactions)
     n_users,met = int(interactions.trained('user').sum()),_met(X)
     by_users = 2*n_users<len(met) and not self.near
-    self._check_memory(self.double, len(met), n_users if by_users else None)
+    self._check_memory(self.double, n_users if by_users else None, len(met))
     nearby = near_counts(interactions, X, self.span) if self.near else None
     if len(met)<self.n_items:
         X,ridge,scale = X[:,met],ridge[met],scale[met]
         nearby = None if nearby is None else nearby[np.ix_(met, met)]
     weight = self._by_users(X, ridge, scale) if by_users else self._by_items(X, ridge, scale, self.double, nearby)
     if weight is None: # float32 was not enough
-        self._check_memory(True, len(met))
+        self._check_memory(True, n=len(met))
         weight = self._by_items(X, ridge, scale, True, nearby)
     self.weight = _placed(weight, met, self.n_items)
 
