@@ -346,13 +346,19 @@ def test_the_stored_transformer_and_its_blend_meet_their_targets_on_a_million_ra
         assert o['test']['SASRec']['ndcg@10']>=.166 and o['test']['Blend']['ndcg@10']>=.187
         assert o['test']['Blend']['cpu_seconds']<=450 and r['threads']==1
 
-@pytest.mark.parametrize('name,low,high', [('GRU4Rec',.165,.175),('BERT4Rec',.15,.16)])
+@pytest.mark.parametrize('name,low,high', [('GRU4Rec',.165,.175),('BERT4Rec',.15,.16),('SASRec-right-aligned',.12,.135)])
 def test_other_next_item_models_were_measured_like_the_transformer_in_its_time(name, low, high):
     r,attention = load(f'next-models-{name}__ml-1m.json')[0],load('sasrec__ml-1m.json')[0]
     assert r['dataset']==attention['dataset'] and r['recipe']['n_factors']==attention['recipe']['n_factors'] and r['threads']==1
     for o in r['seeds'].values():
         assert low<=o['test']['ndcg@10']<=high
         assert o['test']['cpu_seconds']<=1.25*max(v['test']['SASRec']['cpu_seconds'] for v in attention['seeds'].values())
+
+def test_stars_come_as_soon_as_from_any_peer_counted_from_the_table():
+    r = load('stars_speed.json')[0]
+    for o in r['data'].values():
+        assert not any(o['behind']['whole'].values()) and o['rows']>=80_000
+    assert r['threads']==1 and r['data']['ml-100k']['behind']['fit']['Cornac'] # of the training alone Cornac's is quicker at first
 
 def test_the_stored_second_stage_is_above_the_best_first_stage_and_its_interval():
     r = load('two_stage__ml-1m.json')[0]
