@@ -121,7 +121,7 @@ def compare(name, df, args):
             for o in best(out[system], 'whole'): print(name, system, o, flush=True)
     behind = {clock: {o: above(out['recfast'], out[o], clock) for o in SYSTEMS if o!='recfast'} for clock in ('whole','fit')}
     print(name, 'behind', json.dumps(behind), flush=True)
-    return dict(rows=len(train), test_rows=len(test), runs=out, behind=behind)
+    return dict(rows=len(train), test_rows=len(test), seeds=args.runs, runs=out, behind=behind)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,16 +133,16 @@ def main():
     from recfast.data.datasets import ml_100k,ml_1m
     path = RESULTS/'stars_speed.json'
     old = json.loads(path.read_text(encoding='utf-8'))['data'] if path.exists() else {}
-    for name in args.data: 
+    for name in args.data:
         old[name] = dict(compare(name, {'ml-100k': ml_100k, 'ml-1m': ml_1m}[name](), args), load=[round(o, 1) for o in os.getloadavg()])
         save(path, old, args)
 
-def save(path, old, args):
+def save(path, data, args):
     "What was measured so far, with versions"
     from common import machine,versions,write_json
     asks = "from importlib.metadata import version; print(version('scikit-surprise'), version('cornac'))"
     peers = subprocess.run([args.peers_python,'-c',asks], capture_output=True, text=True).stdout.split()
-    write_json(path, dict(data=old, models=OF, tried={'ml-100k': SYSTEMS, 'ml-1m': FEWER}, seeds=args.runs, threads=1, protocol=__doc__.strip(), machine=machine(),
+    write_json(path, dict(data=data, models=OF, tried={'ml-100k': SYSTEMS, 'ml-1m': FEWER}, threads=1, protocol=__doc__.strip(), machine=machine(),
                           versions={**versions(), **dict(zip(('surprise','cornac'), peers))}))
 
 if __name__=='__main__':

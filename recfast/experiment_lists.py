@@ -54,10 +54,14 @@ def _check_ids(at, lists, rows):
                        'candidates are the items of the training rows, for everybody')
 
 # %% ../nbs/63_experiment_lists.ipynb #e63l0015
+def _are_seen(lists, rows):
+    "[n] bool: which are training rows"
+    pairs = pd.MultiIndex.from_frame(rows.train[['user_id','item_id']])
+    return pd.MultiIndex.from_frame(lists[['user_id','item_id']]).isin(pairs)
+
 def _check_seen(at, entry, lists, rows, exclude_seen):
     "Raise `RatingsError` for lists that show training rows"
-    pairs = pd.MultiIndex.from_frame(rows.train[['user_id','item_id']])
-    known = pd.MultiIndex.from_frame(lists[['user_id','item_id']]).isin(pairs)
+    known = _are_seen(lists, rows)
     if not exclude_seen or entry.seen or not known.any(): return
     n_users = lists.user_id[known].nunique()
     raise RatingsError(f'{at} shows {known.sum()} training rows, in the lists of {n_users} people; the models of this '
@@ -94,8 +98,7 @@ def _best_first(lists):
 # %% ../nbs/63_experiment_lists.ipynb #e63l0024
 def _unseen(lists, rows):
     "Without the training rows"
-    pairs = pd.MultiIndex.from_frame(rows.train[['user_id','item_id']])
-    return lists[~pd.MultiIndex.from_frame(lists[['user_id','item_id']]).isin(pairs)]
+    return lists[~_are_seen(lists, rows)]
 
 # %% ../nbs/63_experiment_lists.ipynb #e63l0027
 def run_lists(

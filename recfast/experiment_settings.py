@@ -34,12 +34,11 @@ __all__ = ['DATA', 'SPLITS', 'full_metric', 'Entry', 'Plan', 'read_plan']
 # %% ../nbs/60_experiment_settings.ipynb #e60n0003
 import inspect
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from .core import ArgumentError,first_few
 from .models.zoo import MODELS
 from .page_keys import Key,check_known,imported,is_file_or_frame,is_named,is_number,is_share,is_text,is_yes,one_of
-from .page_keys import read_section,several_of,whole_from
+from .page_keys import near_words,read_section,several_of,whole_from
 from .registry import METRICS,metric_name,parse_metric
 from .train import LOSSES
 from .tune import check_space
@@ -188,8 +187,7 @@ def _class(o, folder, at):
     if ':' in o: return _makes_one(imported(o, folder, at), at)
     known = ['auto',*MODELS]
     if o.lower() in known: return 'auto' if o.lower()=='auto' else MODELS[o.lower()][0]
-    near = get_close_matches(o.lower(), known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ''
+    hint = near_words(o.lower(), known)
     raise ArgumentError(f"{at} = {o!r}: no such model; {hint}there are {', '.join(known)}, or module:Class of your own")
 
 # %% ../nbs/60_experiment_settings.ipynb #e60n0043

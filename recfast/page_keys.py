@@ -8,7 +8,7 @@ Docs: https://recfast.github.io/recfast/page_keys.html.md"""
 
 # %% auto #0
 __all__ = ['Key', 'is_text', 'is_yes', 'is_number', 'whole_from', 'is_share', 'one_of', 'several_of', 'is_file_or_frame',
-           'is_named', 'check_known', 'read_section', 'as_keys', 'imported']
+           'is_named', 'near_words', 'check_known', 'read_section', 'as_keys', 'imported']
 
 # %% ../nbs/02_page_keys.ipynb #e02k0003
 import re
@@ -89,6 +89,15 @@ def is_named(
 # %% ../nbs/02_page_keys.ipynb #e02k0021
 def _at(section): return f'[{section}]' if section else 'above the sections'
 
+def near_words(
+    name:str, # that nobody knows
+    known:list, # names there are
+)->str: # '' where none is like it
+    "A name that may have been meant"
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}? " if near else ''
+
+# %% ../nbs/02_page_keys.ipynb #4e1241f4
 def check_known(
     section:str, # '' above the sections
     names, # that a page has
@@ -97,8 +106,7 @@ def check_known(
     "Raise `ArgumentError` for a key that nobody reads"
     for o in names:
         if o in known: continue
-        near = get_close_matches(str(o), known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ''
+        hint = near_words(str(o), known)
         raise ArgumentError(f"{_at(section)} {o}: no such key; {hint}there are {', '.join(known)}")
 
 # %% ../nbs/02_page_keys.ipynb #e02k0024

@@ -54,7 +54,7 @@ _NAMES = ('arch|split|bs|lr|wd|n_epoch|n_factors|loss|by_user|budget|valid_pct|y
 _FIRST = rf'^(?P<first>{_NAMES})(?=:| has | is )'
 _ARGUMENT = re.compile(_FIRST+rf"|(?<!['\w])(?P<name>{_NAMES})="+r"(?P<value>(?=[\w'(\[{-]))?")
 _ADVICE = r' (?:Read others|Try) with pd\.\S+ .*?\)\.'
-_PYTHON = re.compile(r'splits=\w+, in a shell (?=--)|; ev\.protocol has the details|'+_ADVICE)
+_PYTHON = re.compile(r'splits=\w+, in a shell (?=--)|; ev\.protocol has the details|: learn\.choice says why|'+_ADVICE)
 
 def as_options(
     said:str, # of an error or a warning of the library

@@ -105,7 +105,7 @@ def _batch_size(df, cls, columns, reads, by, share):
     return max(1, min(128, n_users if by=='user' else n_items))
 
 # %% ../nbs/59_train.ipynb #d4c3b2a2
-def _factors(cls): return None if offers(cls, 'defaults') else 50
+def _factors(cls): return None if cls=='auto' or offers(cls, 'defaults') else 50
 
 def _in_levels(cls, loss):
     "Are ratings levels, which bring a range of their own?"

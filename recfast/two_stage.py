@@ -199,6 +199,8 @@ def list_ndcg(
     return (1/(place+1).log2()).mean()
 
 # %% ../nbs/58_two_stage.ipynb #2f89cbf1
+_CONFIG = dict(ps=.1, bn_cont=False) # of `tabular_config`: numbers are standard scores already
+
 def rank_learner(
     dls:TabularDataLoaders, # from `list_loaders`
     layers:list=(64,32), # widths
@@ -207,7 +209,7 @@ def rank_learner(
     seed:int=0, # of the weights
 )->TabularLearner:
     "A `tabular_learner` that ranks lists"
-    config = dict(ps=.1, bn_cont=False) if config is None else dict(config)
+    config = dict(_CONFIG if config is None else config)
     how = dict(layers=list(layers), config=config, n_out=1, loss_func=loss or ListLoss(), metrics=list_ndcg)
     with seeded(seed): return tabular_learner(dls, **how)
 
@@ -271,7 +273,7 @@ def two_stage(
     learners = [learn,*others]
     check_same_rows(learners)
     seed = (learn.seed or 0) if seed is None else seed
-    config = dict(ps=.1, bn_cont=False) if config is None else dict(config)
+    config = dict(_CONFIG if config is None else config)
     fit = dict(n_epoch=n_epoch, lr_max=lr, wd=wd)
     draw,net = dict(n_neg=n_neg, most=most),dict(layers=layers, config=config, loss=loss)
     second,spec = _second_stage(learners, k, refit, last, draw, fit, net, seed)

@@ -468,7 +468,7 @@ def test_without_arch_a_rater_and_a_ranker_are_chosen(ratings, tmp_path):
 def test_without_arch_clicks_get_a_ranker_a_report_and_a_map(tmp_path):
     synth_ratings(40, 20, 400)[['user_id','item_id']].drop_duplicates().to_csv(tmp_path/'clicks.csv', index=False)
     res = run('train', str(tmp_path/'clicks.csv'), '--out', str(tmp_path/'b'), '--budget', '3', '--report', str(tmp_path/'report.html'))
-    assert res.exit_code==0, res.output
+    assert res.exit_code==0 and 'not used' not in res.output and 'learn.choice' not in res.output, res.output
     assert set(read_choice(load_bundle(tmp_path/'b')).part)=={'ranker'} and 'Choice' in (tmp_path/'report.html').read_text(encoding='utf-8')
     res = run('train', str(tmp_path/'clicks.csv'), '--out', str(tmp_path/'c'), '--arch', 'ials', '--epochs', '1')
     item = str(load_bundle(tmp_path/'c').items.index[0])
