@@ -211,24 +211,24 @@ def test_every_model_deals_its_people_anew_or_says_no(name):
     a,b = rec.recommend([1,2,3], k=4),new.recommend([user_key(b'k'*16, o) for o in (1,2,3)], k=4)
     assert np.allclose(a.score, b.score, rtol=1e-4, atol=1e-5)
 
-def test_rows_of_movielens_stay(hub, tmp_path):
-    df = ml_100k()
+def test_rows_of_movielens_stay(hub, tmp_path, ml100k_dir):
+    df = ml_100k(ml100k_dir)
     learn = trained(df, item_name='title')
     for how in ('hashed','all'):
         with pytest.raises(ArgumentError, match='these are rows of MovieLens-100k, and the licence'): learn.push_to_hub('me/ml', license='mit', interactions=how, i_may_publish_this=True)
     rec = load_bundle(learn.save_bundle(tmp_path/'b')) # a bundle knows it too
     assert rec.train.data_set['name']=='MovieLens-100k' and rec.forget(3).train.data_set==rec.train.data_set
     with pytest.raises(ArgumentError, match='MovieLens-100k'): rec.push_to_hub('me/ml', license='mit', interactions='all', i_may_publish_this=True)
-    path = Path(os.environ['RECFAST_DATA'])/'ml-100k'/'u.data' # as chapter 8 of the book reads it
-    plain = pd.read_csv(path, sep='\t', names=['user_id','item_id','rating','timestamp'])
+    plain = pd.read_csv(ml100k_dir/'u.data', # as chapter 8 of the book reads it
+                        sep='\t', names=['user_id','item_id','rating','timestamp'])
     with pytest.raises(ArgumentError, match='its ids are those of that set'): trained(plain).push_to_hub('me/ml', license='mit', interactions='all', i_may_publish_this=True)
     assert 'me/ml' not in hub.repos
     same_lists(learn.recommender, load_bundle(learn.push_to_hub('me/ml', license='other')))
 
 @pytest.mark.parametrize('make', [lambda df: df, lambda df: df[df.rating>2], lambda df: df.assign(x=1).sort_values('timestamp').reset_index(drop=True), lambda df: df.merge(df[['item_id']].drop_duplicates()),
     lambda df: df.groupby('user_id').head(20)])
-def test_a_table_goes_on_to_say_whose_it_is(make):
-    df = make(ml_100k(fold=1))
+def test_a_table_goes_on_to_say_whose_it_is(make, ml100k_dir):
+    df = make(ml_100k(ml100k_dir, fold=1))
     builders = CollabDataLoaders.from_df,CollabDataLoaders.implicit_from_df,CollabDataLoaders.sequences_from_df
     for build in builders: assert build(df, seed=0).interactions('train').data_set['name']=='MovieLens-100k', build
 
