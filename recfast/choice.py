@@ -309,8 +309,7 @@ def search(self:ChooseModel, how, given):
     bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
     choice = Search(self.dls, budget=self.budget, given=given, **how).run(bar)
     late = choice[choice.note.str.startswith('skipped')]
-    said = f"arch='auto' skipped {first_few(late.model)} with budget={budget_of(self.dls, self.budget):g}: learn.choice says why"
-    if len(late): warnings.warn(said, stacklevel=2)
+    if len(late): warnings.warn(f"arch='auto' skipped {first_few(late.model)}: learn.choice says why", stacklevel=2)
     used = {k for part in METRIC for o in _recipes(choice.recipe_of(part)) for k in adapted(o, **given)[1]}
     named = [k for k in given if k not in used]
     if named: warnings.warn(f"{first_few(named)} not used: what arch='auto' chose has none", stacklevel=2)
